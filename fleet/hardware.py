@@ -190,6 +190,16 @@ class DeviceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The PEM files for TLS to an attached server, by absolute paths; empty: the usual."""
+
+    ca: str = ""  # who signed the server's certificate; else: whom this machine knows
+    certificate: str = ""  # shown to the server, with the key unless `key` is given; else: none
+    key: str = ""
+    name: str = ""  # name that the server's certificate must have; else: the host of the URL
+
+
+@dataclass(frozen=True, slots=True)
 class AttachedServerSpec:
     """A server that is not started by fleetctl."""
 
@@ -202,6 +212,7 @@ class AttachedServerSpec:
     state: DeviceState = "active"
     vllm: str = ""
     api_key: str = ""  # reference of the key that the server asks for; empty: none
+    tls: ServerTls | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from fleet import rule_policy, traffic
 from fleet.cost_policy import ClientCosts, CostPolicy
 from fleet.errors import Position
 from fleet.hardware import BaseSpec as Base
-from fleet.hardware import HostSpec, Profile
+from fleet.hardware import HostSpec, Profile, ServerTls
 from fleet.names import AdapterName, Version
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import EndpointFaults, GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
@@ -33,8 +33,7 @@ class JudgeSpec:
 
     url: str
     model: str
-    key: str | None
-    """Reference of its API key, `env:NAME` or `file:path`."""
+    key: str | None  # reference of its API key, `env:NAME` or `file:path`
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +233,7 @@ class GatewaySpec:
     certificate: str = ""  # file with certificate and key of its admin side; empty: plain HTTP
     ssh: str = ""  # destination on whose loopback the admin side is; empty: none is needed
     server_keys: tuple[tuple[str, str], ...] = ()  # attached servers, references of their keys
+    server_tls: tuple[tuple[str, ServerTls], ...] = ()  # attached servers, files for TLS to them
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,9 +156,9 @@ async def _write(
 def _refuse_keys(workspace: Workspace) -> None:
     fleet = workspace.fleet()
     attached = (server for host in fleet.hosts.values() for server in host.attached)
-    if fleet.servers_secret or any(server.api_key for server in attached):
-        detail = "What is compiled for other gateways sends no keys, and servers refuse it then."
-        hint = "Serve clients by gateways of kind `fleetctl`, or have servers without keys."
+    if fleet.servers_secret or any(server.api_key or server.tls for server in attached):
+        detail = "What is compiled for other gateways sends no keys and knows no `tls` of servers."
+        hint = "Serve clients by gateways of kind `fleetctl`, or have servers without."
         summary = "Keys of servers need gateways of fleetctl's own"
         raise FleetError.of("FC1269", summary, detail, hint=hint)
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 import httpx
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
+from runtime.server_tls import TlsToServer, tls_fault
 from runtime.trust import require_contact
 
 READ_ATTEMPTS = 3
@@ -26,6 +27,8 @@ MAX_BODY: Final = 96 << 20
 """Upper bound of an answer's body, which is never compressed. Bytes."""
 SERVER_KEYS: Final[dict[str, str]] = {}
 """Keys of the fleet's own servers by base URL: every request there carries its key."""
+SERVER_TLS: Final[dict[str, TlsToServer]] = {}
+"""TLS to servers that declare files for TLS, by base URL."""
 _BACKOFF_S = 0.05
 _CONNECTIONS = 16
 _IDLE_S = 2.0
@@ -81,13 +84,14 @@ class JsonClient:
         self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")
         self._timeout_s = timeout_s
         self._is_inside = socket is not None or app is not None
+        self._tls = None if self._is_inside else SERVER_TLS.get(self.url)
         # Of httpx the transport alone: cookies, redirects and the rest of a client cost a quarter.
         self._http: httpx.AsyncBaseTransport
         if app is not None:
             self._http = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         else:
             self._http = httpx.AsyncHTTPTransport(
-                verify=_tls() if self.url.startswith("https:") else _no_tls(),
+                verify=self._context(),
                 uds=str(socket) if socket else None,
                 limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_IDLE_S),
                 trust_env=False,
@@ -141,6 +145,11 @@ class JsonClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is not None:
+            return self._tls.context()
+        return _tls() if self.url.startswith("https:") else _no_tls()
+
     async def _call(
         self, method: str, path: str, body: Any, timeout_s: float | None, attempts: int
     ) -> httpx.Response:
@@ -180,19 +189,26 @@ class JsonClient:
                 if attempt < attempts and isinstance(error, httpx.TransportError):
                     await asyncio.sleep(_BACKOFF_S * 2 ** (attempt - 1))
                     continue
-                raise EngineUnreachableError.of(
-                    "FC4001",
-                    "No connection",
-                    f"{self.peer} cannot be reached for {_shown(method, path)}: "
-                    f"{str(error) or type(error).__name__}.",
-                    hint="Check that it runs and that its address is right.",
-                ) from None
+                raise self._unreached(_shown(method, path), error) from None
         raise AssertionError("attempts is 1 or more")
+
+    def _unreached(self, asked: str, error: Exception) -> EngineUnreachableError:
+        is_ended = isinstance(error, httpx.ReadError) or "disconnected" in str(error)
+        is_tls = self.url.startswith("https:")
+        fault = tls_fault(error, self._tls, is_ended=is_ended) if is_tls else ""
+        hint = "Check that it runs and that its address is right."
+        if fault:
+            hint = "Check the certificates of both sides; of an attached server, its `tls`."
+        reason = fault or str(error).rstrip(".") or type(error).__name__
+        detail = f"{self.peer} cannot be reached for {asked}: {reason}."
+        return EngineUnreachableError.of("FC4001", "No connection", detail, hint=hint)
 
     async def _bounded(self, method: str, path: str, body: Any) -> httpx.Response:
         key = "" if self._is_inside else SERVER_KEYS.get(self.url)
         headers = {**self._headers, **({"Authorization": f"Bearer {key}"} if key else {})}
         request = httpx.Request(method, self.url + path, json=body, headers=headers)
+        if self._tls is not None and self._tls.name:
+            request.extensions["sni_hostname"] = self._tls.name
         response = await self._http.handle_async_request(request)
         response.request = request
         try:

@@ -1,4 +1,4 @@
-"""Keys that servers ask for: which key goes to which server, and to no other host."""
+"""Keys and TLS of servers: which key goes to which server, and to no other host."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,6 +8,7 @@ from typing import Final
 
 from fleet.environment import server_key
 from runtime.secrets import read_secret, secret_unreadable
+from runtime.server_tls import TlsToServer
 from runtime.trust import UntrustedError, authorization, require_bound
 
 
@@ -34,6 +35,8 @@ class ServerKeys:
     """The secret that keys of servers of fleetctl's own are derived from; empty: none have any."""
     attached: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     """Reference and key of attached servers, by server."""
+    tls: Mapping[str, TlsToServer] = field(default_factory=dict)
+    """TLS to attached servers that declare files for TLS, by server."""
 
     def key(self, server: str, launch: str, url: str) -> str:
         """Return the key for a server at a URL; empty: none is asked for, or none may go there."""

@@ -40,7 +40,12 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
         yield from _named(("gates", name, "golden"), gate.golden)
     for name, host in given.hosts.items():
         for server, attached in host.servers.items():
-            yield from _secret(("hosts", name, "servers", server, "api_key"), attached.api_key)
+            at = ("hosts", name, "servers", server)
+            yield from _secret((*at, "api_key"), attached.api_key)
+            files = attached.tls.model_dump(exclude={"name"}) if attached.tls else {}
+            for key, path in files.items():
+                if path:
+                    yield DeclaredPath((*at, "tls", key), path, is_optional=True)
     yield from _of_gateways(given)
     yield from _secret(("servers_secret",), given.servers_secret)
     if given.evals.judge:

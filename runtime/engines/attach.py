@@ -22,8 +22,9 @@ from runtime.engines.vllm_api import (
     takes_adapters,
     unload_adapter,
 )
-from runtime.json_client import SERVER_KEYS, JsonClient
+from runtime.json_client import SERVER_KEYS, SERVER_TLS, JsonClient
 from runtime.server_keys import attached_key
+from runtime.server_tls import TlsFilesError, TlsToServer
 from runtime.store_paths import StoreView, path_there
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -52,6 +53,12 @@ class AttachEngine:
         self._host = host
         self._store = StoreView(store, host.paths)
         self._servers = {server.name: server for server in host.attached}
+        self._unusable: dict[str, EngineError] = {}
+        """Servers whose key cannot be sent, or whose files for TLS cannot be used; they are not
+        contacted."""
+        for server in host.attached:
+            if server.tls:
+                self._use_tls(server, TlsToServer(server.tls, root))
         self._clients = {
             server.name: JsonClient(
                 server.url,
@@ -60,22 +67,33 @@ class AttachEngine:
             )
             for server in host.attached
         }
-        self._without_key: dict[str, EngineError] = {}
-        """Servers that ask for a key which cannot be sent; they are not contacted."""
         for server in host.attached:
             if server.api_key:
                 try:
                     key = attached_key(root, server.name, server.url, server.api_key)
                 except EngineError as error:
-                    self._without_key[server.name] = error
+                    self._unusable[server.name] = error
                 else:
-                    SERVER_KEYS[self._clients[server.name].url] = key
+                    SERVER_KEYS[server.url] = key
+
+    def _use_tls(self, server: AttachedServerSpec, tls: TlsToServer) -> None:
+        try:
+            tls.context()
+        except TlsFilesError as error:
+            self._unusable[server.name] = EngineError.of(
+                "FC4039",
+                "Files for TLS to a server cannot be used",
+                f"Server `{server.name}` of host `{self._host.name}`: {error}. Nothing was sent.",
+                hint="Put the file there, or correct the server's `tls`; each machine has its own.",
+            )
+        else:
+            SERVER_TLS[server.url] = tls
 
     async def observe(self, only: str = "") -> State:
         """Return the servers with their adapters; no server is ever known to be absent."""
         seen = StateBuilder(self._store)
-        asked = {name: its for name, its in self._clients.items() if name not in self._without_key}
-        known = {name: error for name, error in self._without_key.items() if only in {"", name}}
+        asked = {name: its for name, its in self._clients.items() if name not in self._unusable}
+        known = {name: error for name, error in self._unusable.items() if only in {"", name}}
         answers = {**await observe_servers(asked, only), **known}
         shown = {} if only else await self._facts(answers)
         for name, answer in answers.items():
@@ -149,8 +167,8 @@ class AttachEngine:
             raise EngineError.of(
                 "FC4014", "No such server on this host", detail, hint=hint, command="fleetctl plan"
             )
-        if server in self._without_key:
-            raise self._without_key[server]
+        if server in self._unusable:
+            raise self._unusable[server]
         return self._clients[server]
 
     def _refuse(self, verb: str, server: str) -> NoReturn:

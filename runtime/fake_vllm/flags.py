@@ -18,7 +18,7 @@ _IGNORED: Mapping[str, Mapping[str, Any]] = {
 }
 """How flags without an effect are read, by kind; other kinds have a single value."""
 _NUMBERS = ("port", "max-loras", "max-cpu-loras", "max-model-len", "max-num-seqs",
-            "shutdown-timeout")  # fmt: skip
+            "shutdown-timeout", "ssl-cert-reqs")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,12 @@ class FakeConfig:
     """VLLM_ALLOW_RUNTIME_LORA_UPDATING: without it the two LoRA routes do not exist."""
     adapters_file: str = ""
     """FLEETCTL_ADAPTERS, if VLLM_PLUGINS names the plug-in: the adapters loaded when asked for."""
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_ca_certs: str | None = None
+    """Authorities of clients' certificates."""
+    ssl_cert_reqs: int = 0
+    """2: a client without a certificate is refused."""
     token_seconds: float = 0.002
     """Time to generate a token."""
 

@@ -78,6 +78,10 @@ def serve(config: FakeConfig) -> int:
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=1,
+            ssl_certfile=config.ssl_certfile,
+            ssl_keyfile=config.ssl_keyfile,
+            ssl_ca_certs=config.ssl_ca_certs,
+            ssl_cert_reqs=config.ssl_cert_reqs,
         ),
         memory,
     )

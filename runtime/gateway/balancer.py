@@ -32,8 +32,8 @@ class LoadBalancer:
     """The event loop's."""
     outliers: Outliers = field(default_factory=Outliers)
     shares: ServerShares = field(init=False)
-    _down: set[str] = field(default_factory=set)
-    """Servers that did not pass their last health check."""
+    _down: dict[str, str] = field(default_factory=dict)
+    """Servers that did not pass their last health check, and why."""
     _stale: set[str] = field(default_factory=set)
     """Servers at whose address another launch answered last."""
     _unlisted: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -200,16 +200,22 @@ class LoadBalancer:
         self._missing.pop((server, adapter), None)
         self._marks += 1
 
-    def record_health(self, server: str, *, healthy: bool) -> None:
-        """Take the result of a health check."""
-        self._set(self._down, server, is_marked=not healthy)
+    def record_health(self, server: str, *, healthy: bool, why: str = "") -> None:
+        """Take the result of a health check, and why the server did not pass."""
+        self._marks += healthy == (server in self._down)
+        self._down.pop(server, None)
+        if not healthy:
+            self._down[server] = why
 
     def record_launch(self, server: str, *, stale: bool) -> None:
         """Note whether another launch answers at a server's address.
 
         Such a server is chosen last, and no connection to the launch gets a request.
         """
-        self._set(self._stale, server, is_marked=stale)
+        if stale == (server in self._stale):
+            return
+        self._marks += 1
+        (self._stale.add if stale else self._stale.discard)(server)
 
     def record_unlisted(self, server: str, adapters: frozenset[str]) -> None:
         """Take the versions that a server should hold and does not list."""
@@ -229,23 +235,23 @@ class LoadBalancer:
         """
         self.outliers.retain(servers)
         self.shares.retain(servers)
-        for marked in (self._down, self._stale):
+        for name in [*self._stale]:
+            if name not in servers:
+                self._stale.discard(name)
+        for marked in (self._down, self._unlisted):
             for name in [*marked]:
                 if name not in servers:
-                    marked.discard(name)
-        for name in [*self._unlisted]:
-            if name not in servers:
-                self._unlisted.pop(name, None)
+                    marked.pop(name, None)
         for pair in [*self._missing]:
             if pair not in pairs:
                 self._missing.pop(pair, None)
 
     def health(self, server: str, now: float) -> str:
-        """Return `up`, `resting` while ejected, `down` by its last health check, or `stale`."""
+        """Return `up`, `resting` while ejected, `stale`, or `down (…)` by its last health check."""
         if server in self._stale:
             return "stale"
         if server in self._down:
-            return "down"
+            return f"down ({why})" if (why := self._down[server]) else "down"
         return "resting" if self.outliers.is_ejected(server, "", now) else "up"
 
     def missing(self, now: float) -> list[dict[str, object]]:
@@ -271,15 +277,6 @@ class LoadBalancer:
         if until is not None:
             self._marks += 1
             heappush(self._ends, until)
-
-    def _set(self, marked: set[str], server: str, *, is_marked: bool) -> None:
-        if is_marked == (server in marked):
-            return
-        self._marks += 1
-        if is_marked:
-            marked.add(server)
-        else:
-            marked.discard(server)
 
     def _is_bad(self, server: str, adapter: str, client: str, now: float) -> bool:
         if server in self._down or server in self._stale:

@@ -33,7 +33,8 @@ from runtime.gateway.state_dir import (
     remember,
 )
 from runtime.gateway.table import RoutingTable
-from runtime.json_client import SERVER_KEYS, JsonClient
+from runtime.json_client import SERVER_KEYS, SERVER_TLS, JsonClient
+from runtime.server_tls import TlsFilesError
 from runtime.trust import OPERATOR, authorization, require_bound
 from runtime.usage.sync import UsageSource
 
@@ -179,13 +180,17 @@ def connect(
 
 
 def use_keys(state_dir: Path, table: RoutingTable, gateways: Iterable[GatewaySpec]) -> None:
-    """Send servers of a table their keys, where secrets can be read and no engine knows them."""
+    """Ask servers of a table with keys and TLS as declared, where no engine knows these."""
     for gateway in gateways:
         with suppress(FleetError):
             keys = keys_of_servers(state_dir, gateway)
             for server, url in table.servers.items():
                 if key := keys.key(server, table.launches.get(server, ""), url):
                     SERVER_KEYS.setdefault(url.rstrip("/"), key)
+                if tls := keys.tls.get(server):
+                    with suppress(TlsFilesError):
+                        tls.context()
+                        SERVER_TLS.setdefault(url.rstrip("/"), tls)
 
 
 def usage_sources(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> list[UsageSource]:

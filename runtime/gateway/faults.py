@@ -53,6 +53,13 @@ def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterato
     if running.server_keys not in (None, declared.server_keys):
         given = ", ".join(f"{server} by `{key}`" for server, key in running.server_keys or ())
         yield f"with the `api_key` of {given or 'no server'}, not as declared"
+    yield from _tls(running, declared)
+
+
+def _tls(running: GatewayProcess, declared: GatewaySpec) -> Iterator[str]:
+    if running.server_tls not in (None, declared.server_tls):
+        given = ", ".join(server for server, _ in running.server_tls or ())
+        yield f"with the `tls` of {given or 'no server'}, not as declared"
 
 
 def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, Fault]:

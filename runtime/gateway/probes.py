@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -99,16 +98,21 @@ async def _check(
     balancer: LoadBalancer,
     on_listing: Callable[[str, ServerListing], None],
 ) -> None:
-    is_healthy = False
-    with suppress(OSError, TimeoutError):
+    fault = ""
+    try:
         status, _ = await get(url, "/health", HEALTH_TIMEOUT_S)
-        is_healthy = status < HTTPStatus.INTERNAL_SERVER_ERROR
-        if is_healthy and "#" in url:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            fault = f"/health answers {status}"
+        elif "#" in url:
             listing = parse_listing(*await get(url, MODELS_PATH, HEALTH_TIMEOUT_S))
-            is_healthy = listing is not None
+            fault = "it lists no models" if listing is None else ""
             if listing is not None:
                 on_listing(url, listing)
-    balancer.record_health(server, healthy=is_healthy)
+    except TimeoutError:
+        fault = f"no answer within {HEALTH_TIMEOUT_S:g} s"
+    except OSError as error:
+        fault = str(error) or type(error).__name__
+    balancer.record_health(server, healthy=not fault, why=fault)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
+from fleet.hardware import ServerTls
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, make_private, read_plain, replace_file
 from runtime.gateway.admin import Admin
@@ -270,13 +271,15 @@ def _main() -> None:
     parser.add_argument("--secret", default="", help="reference, such as `env:NAME`")
     parser.add_argument("--servers-secret", default="", help="reference, such as `env:NAME`")
     parser.add_argument("--server-key", action="append", nargs=2, default=[], help="of an attached")
+    parser.add_argument("--server-tls", action="append", nargs=2, default=[], help="as JSON")
     parser.add_argument("--certificate", default="", help="PEM file with certificate and key")
     args = parser.parse_args()
     spec = GatewaySpec(args.name, args.listen, args.admin, args.secret)
     newer = {"servers_secret": args.servers_secret, "certificate": args.certificate}
     keys = tuple((server, reference) for server, reference in args.server_key)
+    tls = tuple((server, ServerTls(**json.loads(files))) for server, files in args.server_tls)
     try:
-        if run(args.state_dir, replace(spec, **newer, server_keys=keys)):
+        if run(args.state_dir, replace(spec, **newer, server_keys=keys, server_tls=tls)):
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (no shell is wanted)
     except FleetError as error:
         sys.exit(

@@ -19,6 +19,7 @@ from runtime.gateway.shares import ClientWeights
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
 from runtime.server_keys import NO_KEYS, ServerKeys
+from runtime.server_tls import TlsToServer
 from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import UsageLog
 
@@ -123,6 +124,11 @@ class GatewayState:
     def urls(self) -> Mapping[str, str]:
         """Return the servers' base URLs by name, of the table being served."""
         return self.active.routes.urls
+
+    def tls_of(self, url: str) -> TlsToServer | None:
+        """Return the declared TLS to the server at a URL; None: none is declared."""
+        urls, declared = self.urls(), self.server_keys.tls
+        return next((tls for name, tls in declared.items() if urls.get(name) == url), None)
 
     def record_listing(self, url: str, listing: ServerListing) -> bool:
         """Take the listing of the server at a URL; return whether the right launch answers there.

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from fleet.encoding import decode_json
 from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
+from fleet.hardware import ServerTls
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
 from runtime.files import (
@@ -41,6 +42,7 @@ from runtime.gateway.table_loader import require_format
 from runtime.processes import described_holder, lock_holder
 from runtime.secrets import read_or_make_secret, read_secret, secret_unreadable
 from runtime.server_keys import ServerKeys
+from runtime.server_tls import TlsToServer
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
@@ -124,12 +126,13 @@ def keys_of_servers(state_dir: Path, gateway: GatewaySpec) -> ServerKeys:
     secret = read_secret(root, gateway.servers_secret) if gateway.servers_secret else ""
     if secret is None:
         raise secret_unreadable()
-    return ServerKeys(secret, attached)
+    tls = {server: TlsToServer(files, root) for server, files in gateway.server_tls}
+    return ServerKeys(secret, attached, tls)
 
 
 def spec_document(gateway: GatewaySpec) -> dict[str, Any]:
     """Return a declaration as JSON; earlier releases read all without the newer fields."""
-    newer = {"servers_secret", "certificate", "ssh", "server_keys"}
+    newer = {"servers_secret", "certificate", "ssh", "server_keys", "server_tls"}
     return {name: text for name, text in asdict(gateway).items() if text or name not in newer}
 
 
@@ -164,9 +167,16 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
 def _add(gateways: dict[str, GatewaySpec], path: Path, document: Any) -> None:
     pairs = document.get("server_keys", ()) if isinstance(document, dict) else ()
     keys = tuple((str(server), str(reference)) for server, reference in pairs)
-    gateway = GatewaySpec(**{**document, "server_keys": keys})
+    tls = tls_of(document) if isinstance(document, dict) else ()
+    gateway = GatewaySpec(**{**document, "server_keys": keys, "server_tls": tls})
     if is_id(gateway.name) and gateway.name == path.parent.name:
         gateways[gateway.name] = gateway
+
+
+def tls_of(document: Mapping[str, Any]) -> tuple[tuple[str, ServerTls], ...]:
+    """Return the `server_tls` of a declaration in JSON."""
+    pairs = document.get("server_tls", ())
+    return tuple((str(server), ServerTls(**files)) for server, files in pairs)
 
 
 def read_table(state_dir: Path, file: str = TABLE_FILE) -> RoutingTable | None:

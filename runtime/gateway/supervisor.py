@@ -4,6 +4,7 @@ A lock tells that a gateway runs; where the folders with locks are lost, the mar
 of its process does.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -11,17 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import FleetError
+from fleet.hardware import ServerTls
 from fleet.spec import GatewaySpec
 from runtime.files import is_locked, plain_text, private_file, read_plain, replace_file
 from runtime.gateway.http.timeouts import GRACE_S
-from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
+from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir, tls_of
 from runtime.processes import environment, lock_holder, marked_by, send, start_mark
 
 MARK: Final = "FLEETCTL_GATEWAY"
@@ -53,6 +55,8 @@ class GatewayProcess:
     """Reference of the secret of servers' keys at the start; None as before."""
     server_keys: tuple[tuple[str, str], ...] | None = None
     """Attached servers with the references of their keys at the start; None as before."""
+    server_tls: tuple[tuple[str, ServerTls], ...] | None = None
+    """Attached servers with their files for TLS at the start; None as before."""
 
 
 def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
@@ -70,7 +74,8 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
                 given = record.get("declared", {})
                 secret, keys = given.get("servers_secret", ""), given.get("server_keys", ())
                 its = record["pid"], record["url"], record.get("admin"), secret
-                return GatewayProcess(*its, tuple((name, where) for name, where in keys))
+                pairs = tuple((name, where) for name, where in keys)
+                return GatewayProcess(*its, pairs, tls_of(given))
     if any(path.exists() for path in paths):
         return None
     for pid in marked_by(MARK, _mark(state_dir, name)):
@@ -162,6 +167,8 @@ def _launch(state_dir: Path, gateway: GatewaySpec) -> tuple[list[str], dict[str,
     command += ["--certificate", gateway.certificate]
     for server, reference in gateway.server_keys:
         command += ["--server-key", server, reference]
+    for server, files in gateway.server_tls:
+        command += ["--server-tls", server, json.dumps(asdict(files))]
     references = gateway.secret, gateway.servers_secret, *dict(gateway.server_keys).values()
     pairs = (text.partition(":") for text in references)
     variables = {

@@ -41,7 +41,7 @@ VALUES: tuple[Any, ...] = (
     "float32", "2032-02-02", "f" * 64, "error_rate", "birch-faq", "birch-faq-tiny-v2.0.0", "json",
     "request", "classification", "long_generation", "slow", "right", ["right"], "0.33.0", ">=0.0.2",
     "session", "drifted", ["undecided"], "label", "undecided", "CHF", "even", "in_use", "systemd",
-    f"a.io/b@sha256:{'0' * 64}", "warn",
+    f"a.io/b@sha256:{'0' * 64}", "warn", "/etc/other.pem",
 )  # fmt: skip
 Where = tuple[str, ...]
 

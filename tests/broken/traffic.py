@@ -1,6 +1,6 @@
-"""Formats, shadows and limits that cannot be meant."""
+"""Formats, shadows, limits and TLS to servers that cannot be meant."""
 
-from tests.broken.case import A, Case
+from tests.broken.case import A, Case, F
 
 _AFTER = "        latency:"
 _SMOKE = 'smoke: ["I was charged twice for May.", Help!, Cancel my plan., Where is it, Thanks]'
@@ -15,7 +15,18 @@ def _smoke(name: str, inputs: str, column: int, says: str) -> Case:
     return Case(name, A, _SMOKE, f"smoke: [{inputs}]", "FC1231", f"{A}:10:{column}", says)
 
 
+def _tls(name: str, files: str, code: str, column: int, says: str) -> Case:
+    old = '{url: "http://10.0.0.5:8000",'
+    new = f'{{tls: {{{files}}}, url: "https://10.0.0.5:8000",'
+    new = new if "plain" not in name else new.replace("https", "http")
+    return Case(name, F, old, new, code, f"{F}:20:{column}", says)
+
+
 CASES = [
+    _tls("tls over plain HTTP", "ca: /a.pem", "FC1208", 17, "Write https://"),
+    _tls("a key without its certificate", "key: /a.pem", "FC1208", 23, "`certificate`"),
+    _tls("a name that no authority vouches for", "name: gpu7", "FC1208", 23, "Add `ca`"),
+    _tls("an authority from the checkout", "ca: ca.pem", "FC1334", 27, "no file of a checkout"),
     _case("format in other words", "format: yaml", "FC1112", 17, "labels: [billing"),
     _case("two formats", "format: {regex: a, labels: [b]}", "FC1112", 9, "Write `json`"),
     _case("label of spaces", "format: {labels: [' ']}", "FC1101", 9, "spaces around"),

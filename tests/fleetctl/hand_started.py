@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fleet.environment import SERVER_KEY
 from fleet.vllm import environment
-from runtime.json_client import JsonClient
+from runtime.json_client import SERVER_TLS, JsonClient
+from runtime.server_tls import TlsToServer
 from tests.ports import free_port
 from tests.runtime.engines.conftest import BASE, write_adapter
 
@@ -26,10 +27,13 @@ def hand_started(
     python: Path | None,
     adapters: tuple[str, ...],
     more: Mapping[str, str] | None = None,
+    flags: tuple[str, ...] = (),
+    tls: TlsToServer | None = None,
 ) -> Iterator[str]:
     """Run a server with these adapters, and give its URL; `python` has vLLM, None: the fake.
 
     `more`: variables of its environment; a `VLLM_API_KEY` among them is given to vLLM as a flag.
+    `tls`: how to reach the server where `flags` make it speak TLS.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -37,13 +41,15 @@ def hand_started(
     given = os.environ | environment("cpu") | dict(more or {})
     key = (more or {}).get(SERVER_KEY, "")
     command = [str(python or sys.executable), "-m", module, "--model", str(BASE), *FLAGS]
-    command += ["--port", str(port), *(REAL if python else ())]
+    command += ["--port", str(port), *(REAL if python else ()), *flags]
     if python and key:
         command += ["--api-key", given.pop(SERVER_KEY)]
     with (folder / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, env=given, stdout=log, stderr=log)
     try:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
+        if tls:
+            SERVER_TLS[url] = tls
         asyncio.run(_until_ready(url, process))
         asyncio.run(_load(url, folder, adapters, key))
         yield url

@@ -7,7 +7,7 @@ from fleet.config.checks.addresses import address_faults, port_faults
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
-from fleet.config.schema.machines import Gateway, Host
+from fleet.config.schema.machines import AttachedServer, Gateway, Host
 from fleet.config.validate import Problem
 from fleet.device_kinds import SHEETS, sheet_of
 from fleet.hardware import SYSTEM, Profile
@@ -44,6 +44,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
                 hint = "Rename one of them."
                 yield Problem("FC1002", at, detail, hint=hint, at="key", also=also)
             yield from port_faults(ports, (attached.url, 0), (*at, "url"))
+            yield from _tls((*at, "tls"), attached)
     for name, gateway in given.gateways.items():
         address, _, port_text = gateway.listen.rpartition(":")
         yield from port_faults(ports, (address, int(port_text)), ("gateways", name, "listen"))
@@ -123,16 +124,31 @@ def _forwarded(path: Path, gateway: Gateway, given: Declarations) -> Iterator[Pr
         yield Problem("FC1208", path, detail, hint=hint)
 
 
+def _tls(path: Path, server: AttachedServer) -> Iterator[Problem]:
+    tls = server.tls
+    if tls is None:
+        return
+    if not server.url.startswith("https:"):
+        detail = f"`{server.url}` is reached over plain HTTP, where `tls` means nothing."
+        yield Problem("FC1208", path, detail, hint="Write https://, or delete `tls`.", at="key")
+    for key, needed in (("key", "certificate"), ("name", "ca")):
+        if getattr(tls, key) and not getattr(tls, needed):
+            detail = f"`{key}` means nothing without `{needed}`."
+            hint = f"Add `{needed}`, or delete `{key}`."
+            yield Problem("FC1208", (*path, key), detail, hint=hint, at="key")
+
+
 def _keys_of_servers(given: Declarations) -> Iterator[Problem]:
     places: list[Path] = [("servers_secret",)] if given.servers_secret else []
     places += [
-        ("hosts", name, "servers", server, "api_key")
+        ("hosts", name, "servers", server, field)
         for name, host in given.hosts.items()
         for server, attached in host.servers.items()
-        if attached.api_key
+        for field in ("api_key", "tls")
+        if getattr(attached, field)
     ]
     if places and {its.kind for its in given.gateways.values()} != {"fleetctl"}:
-        detail = "Servers with keys answer gateways of kind `fleetctl` alone, and need one."
+        detail = "Servers with keys or `tls` need gateways, and of kind `fleetctl` alone."
         also = tuple(("and here", place) for place in places[1:])
         yield Problem("FC1269", places[0], detail, hint="Declare no other gateways.", also=also)
 

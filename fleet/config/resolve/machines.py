@@ -6,10 +6,17 @@ from dataclasses import replace
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import as_flag
 from fleet.config.checks.machines import ports_of
-from fleet.config.schema.machines import Base, Device, Gateway, Host
+from fleet.config.schema.machines import Base, Device, Gateway, Host, Tls
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.device_kinds import sheet_of
-from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
+from fleet.hardware import (
+    AttachedServerSpec,
+    BaseSpec,
+    DeviceSpec,
+    DeviceState,
+    HostSpec,
+    ServerTls,
+)
 from fleet.names import by_number
 from fleet.rollout_policy import INTACT, REPLAY, GateSpec, OverrideSpec, RolloutPolicy
 from fleet.spec import GatewaySpec
@@ -22,6 +29,7 @@ def gateway(
 ) -> GatewaySpec:
     """Resolve a gateway."""
     host = hosts.get(declared.host or "")
+    attached = dict(pair for owner in hosts.values() for pair in owner.servers.items())
     return GatewaySpec(
         name,
         declared.listen,
@@ -31,15 +39,13 @@ def gateway(
         servers_secret or "",
         declared.certificate or "",
         host.address if host else "",
-        tuple(
-            sorted(
-                (server, its.api_key)
-                for owner in hosts.values()
-                for server, its in owner.servers.items()
-                if its.api_key
-            )
-        ),
+        tuple(sorted((server, its.api_key) for server, its in attached.items() if its.api_key)),
+        tuple((server, tls) for server, its in sorted(attached.items()) if (tls := _tls(its.tls))),
     )
+
+
+def _tls(declared: Tls | None) -> ServerTls | None:
+    return ServerTls(**{key: path or "" for key, path in declared}) if declared else None
 
 
 def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
@@ -91,6 +97,7 @@ def host(name: str, declared: Host) -> HostSpec:
                 **dict(its),
                 "state": _stricter(declared.state, its.state),
                 "api_key": its.api_key or "",
+                "tls": _tls(its.tls),
             },
         )
         for server, its in sorted(declared.servers.items())

@@ -203,6 +203,14 @@ def _folder(value: str) -> str:
     return value
 
 
+def _pem_file(value: str) -> str:
+    if not value.startswith("/") or ".." in value.split("/"):
+        detail = f"{shown(value)} is not the absolute path of a file."
+        hint = "Write such as `/etc/fleetctl/ca.pem`: who a server is, no file of a checkout says."
+        raise wrong("FC1334", detail, hint)
+    return value
+
+
 def _image(value: str) -> str:
     if _IMAGE.fullmatch(value) is None:
         hint = (
@@ -268,6 +276,7 @@ Argument = Annotated[Word, AfterValidator(_word)]
 """A text that no program takes for a flag."""
 Program = Annotated[Word, AfterValidator(_program)]
 Folder = Annotated[Word, AfterValidator(_folder)]
+PemFile = Annotated[Word, AfterValidator(_pem_file)]
 Image = Annotated[Word, AfterValidator(_image)]
 HostAddress = Annotated[Word, AfterValidator(_host_address)]
 AdminAddress = Annotated[Word, AfterValidator(_without_password)]

@@ -24,6 +24,7 @@ from fleet.config.scalars.texts import (
     Id,
     Image,
     Listen,
+    PemFile,
     Program,
     SecretRef,
     Url,
@@ -35,6 +36,7 @@ from fleet.hardware import DeviceState
 from fleet.spec import GatewayKind
 
 Release = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+(\.[0-9A-Za-z.+-]+)?$")]
+ServerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
 Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
@@ -123,6 +125,25 @@ class Device(Section):
     """Whether the device takes servers and adapters; a stricter `state` of the host wins."""
 
 
+class Tls(Section):
+    """The files for TLS to an attached server."""
+
+    ca: PemFile | None = None
+    """PEM file of the authority that signed the server's certificate.
+
+    Default: the authorities that the machine knows.
+    """
+    certificate: PemFile | None = None
+    """PEM file with the certificate that the server asks for, and its key unless `key` is given.
+
+    Default: none is shown.
+    """
+    key: PemFile | None = None
+    """PEM file with the key of `certificate`, without a password. Default: it stands in that."""
+    name: ServerName | None = None
+    """Name that the server's certificate must have, where `ca` is given. Default: that of `url`."""
+
+
 class AttachedServer(Section):
     """A vLLM server that fleetctl neither starts nor stops."""
 
@@ -139,6 +160,8 @@ class AttachedServer(Section):
 
     fleetctl and gateways of kind `fleetctl` send it, over HTTPS or within a machine alone.
     """
+    tls: Tls | None = None
+    """Files for a `url` with `https`; they lie where fleetctl runs, and where the gateway runs."""
     price_per_hour: Amount = 0.0
     """Cost an hour, in the currency of all prices. Unit: currency per hour."""
     state: DeviceState = "active"

@@ -16,7 +16,7 @@ from pathlib import Path
 from fleet.errors import EvalError
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
 from runtime.evals.context import EngineAnswers, EngineJob
-from runtime.evals.engines.tool_process import refuse_headers, run_tool, tool_failed
+from runtime.evals.engines.tool_process import refuse_headers, refuse_tls, run_tool, tool_failed
 from runtime.evals.judge import judge_client
 from runtime.json_client import SERVER_KEYS
 
@@ -25,6 +25,7 @@ async def run_command(job: EngineJob) -> EngineAnswers:
     """Start the program in the project, read its samples, score the samples without scores."""
     golden, spec, root = job.golden, job.spec, job.context.root
     refuse_headers("command", job.target)
+    refuse_tls("command", job.target)
     command = fill_command(spec, job.target, (root / golden.file).absolute())
     program = next((word for word in command if not word.startswith("env:")), command[0])
     job.report(0, job.total)

@@ -18,7 +18,7 @@ from fleet.evals import (
     inspect_version,
 )
 from runtime.evals.context import EngineAnswers, EngineJob
-from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
+from runtime.evals.engines.tool_process import interpreter, refuse_tls, run_tool, tool_failed
 from runtime.evals.target import PURPOSE_HEADER
 from runtime.files import read_plain
 from runtime.json_client import SERVER_KEYS
@@ -33,6 +33,7 @@ SPEC = ("samples", "temperature", "seed", "concurrency", "timeout_s")
 
 async def run_inspect(job: EngineJob) -> EngineAnswers:
     """Run the bridge, then believe its logs: their status, and every sample's score."""
+    refuse_tls("inspect", job.target)
     python = interpreter("inspect-ai", job.context.root)
     refuse_other_metrics("inspect", job.golden, SCORED)
     job.report(0, job.total)

@@ -15,6 +15,7 @@ from runtime.evals.engines.tool_process import (
     ProcessResult,
     interpreter,
     refuse_headers,
+    refuse_tls,
     run_tool,
     tool_failed,
 )
@@ -31,6 +32,7 @@ SCORED = ("exact",)
 async def run_lm_eval(job: EngineJob) -> EngineAnswers:
     """Write a task, run the harness, then believe its file of samples."""
     target, golden, spec, folder = job.target, job.golden, job.spec, job.folder
+    refuse_tls("lm_eval", target)
     python = interpreter("lm-eval", job.context.root)
     refuse_headers("lm_eval", target)
     refuse_other_metrics("lm_eval", golden, SCORED)

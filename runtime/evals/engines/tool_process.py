@@ -12,6 +12,7 @@ from pathlib import Path
 from fleet.environment import read_command
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalTarget
+from runtime.json_client import SERVER_TLS
 
 LONGEST_S = 6 * 3600.0
 """Upper bound of the time of a program, in seconds."""
@@ -123,6 +124,18 @@ def refuse_headers(engine: str, target: EvalTarget) -> None:
         headers = ", ".join(sorted(target.headers))
         detail = f"`{target.url}` wants {headers}, which `{engine}` does not send."
         hint = "Use `--engine native`, or ask the server itself: `--through server`."
+        raise EvalError.of("FC4535", "The engine cannot ask there", detail, hint=hint)
+
+
+def refuse_tls(engine: str, target: EvalTarget) -> None:
+    """Refuse a server with `tls`, whose files the engine is not given.
+
+    Raises:
+        EvalError: FC4535.
+    """
+    if target.url in SERVER_TLS:
+        detail = f"`{target.url}` is reached by the `tls` of its server, which `{engine}` lacks."
+        hint = "Use `--engine native`, or ask through a gateway: `--through gateway`."
         raise EvalError.of("FC4535", "The engine cannot ask there", detail, hint=hint)
 
 

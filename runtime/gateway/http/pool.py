@@ -14,6 +14,7 @@ from runtime.gateway.http.upstream import OriginPool, ResponseReceiver, Upstream
 from runtime.gateway.http.write_batch import WriteBatch
 from runtime.gateway.probes import MODELS_PATH, ServerListing, parse_listing
 from runtime.gateway.routing import DEFAULT_DEADLINES, Deadlines
+from runtime.server_tls import TlsToServer, tls_fault
 
 _SWEEP_S: Final = 0.25
 """Interval at which deadlines of responses are checked."""
@@ -27,7 +28,7 @@ class ConnectionPool:
     """All servers' connections.
 
     `on_listing` takes what a server lists, by the server's URL, and returns whether its launch is
-    the one in the URL.
+    the one in the URL. `tls_of` returns the declared TLS to the server at a URL, if any.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class ConnectionPool:
         loop: asyncio.AbstractEventLoop,
         usage: UsageWriter,
         on_listing: Callable[[str, ServerListing], bool],
+        tls_of: Callable[[str], TlsToServer | None] = lambda _: None,
     ) -> None:
         self.loop = loop
-        self._on_listing = on_listing
+        self._on_listing, self._tls_of = on_listing, tls_of
         self.batch = WriteBatch(loop, usage)
         self.turns = LoopTurns(loop)
         self.on_close: dict[object, Callable[[], None]] = {}
@@ -65,7 +67,8 @@ class ConnectionPool:
         """Return a new connection to the launch that must answer.
 
         The launch is asked for on the connection itself, unless another connection shows that the
-        process is the one that was asked before.
+        process is the one that was asked before. So is a server with TLS of its own: whether it
+        takes the certificate shows with its first answer alone.
 
         Raises:
             OSError, TimeoutError: the server takes no connection, or does not list its models.
@@ -73,7 +76,8 @@ class ConnectionPool:
         """
         origin = self._origins.setdefault(server, OriginPool())
         connection = await self._open(server, origin)
-        if not server.launch or origin.is_verified:
+        has_tls = server.is_tls and self._tls_of(server.url) is not None
+        if origin.is_verified or not (server.launch or has_tls):
             return connection
         is_asked = origin.check is None or origin.check.done()
         if is_asked:
@@ -121,8 +125,7 @@ class ConnectionPool:
                 connection.abandon()
 
     async def _open(self, server: Origin, origin: OriginPool) -> UpstreamConnection:
-        if server.is_tls and self._tls is None:
-            self._tls = ssl.create_default_context()
+        to_server = self._tls_of(server.url) if server.is_tls else None
         origin.connecting += 1
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -130,7 +133,8 @@ class ConnectionPool:
                     lambda: UpstreamConnection(origin, self.loop, self.batch),
                     server.host,
                     server.port,
-                    ssl=self._tls if server.is_tls else None,
+                    ssl=self._context(to_server) if server.is_tls else None,
+                    server_hostname=to_server.name if to_server else None,
                 )
         except OSError:
             origin.is_verified = False
@@ -139,9 +143,24 @@ class ConnectionPool:
             origin.connecting -= 1
         return connection
 
+    def _context(self, to_server: TlsToServer | None) -> ssl.SSLContext:
+        if to_server is not None:
+            return to_server.context()
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
     async def get(self, url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
         """Send a GET request on a new connection; return status and body; raises as `connect`."""
         server = messages.origin(url)
+        try:
+            return await self._get(server, path, timeout_s)
+        except OSError as error:
+            if server.is_tls and (fault := tls_fault(error, self._tls_of(url))):
+                raise ConnectionError(fault) from error
+            raise
+
+    async def _get(self, server: Origin, path: str, timeout_s: float) -> tuple[int, bytes]:
         async with asyncio.timeout(timeout_s):
             connection = await self._open(server, OriginPool())  # no client's request goes there
             fetch = _Fetch(self.loop)

@@ -24,7 +24,8 @@ class HttpServer:
         self._app = app
         self._loop = asyncio.get_running_loop()
         self._connections: set[ClientConnection] = set()
-        self.pool = ConnectionPool(self._loop, app.state.usage, app.state.record_listing)
+        state = app.state
+        self.pool = ConnectionPool(self._loop, state.usage, state.record_listing, state.tls_of)
         """The connections to servers."""
         self._listening: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
