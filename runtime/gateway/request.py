@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
+
 from runtime.gateway import errors
 from runtime.gateway.admission import ShadowSample, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
@@ -40,8 +42,7 @@ _LAST_PRIORITY: Final = 1
 _OK: Final = int(HTTPStatus.OK)
 
 
-@dataclass(slots=True)
-class RequestMeta:
+class RequestMeta(msgspec.Struct):
     """Headers that decide how a request is routed; `purpose`, `version` count for the operator."""
 
     content_type: str = ""

@@ -159,7 +159,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
                 if not self._may_begin(request):
                     raise no_connection()  # noqa: TRY301 (as any refusal of this request)
                 body, request.body = request.body, b""
-                attempts = proxied.route(body, self._loop.time(), head.meta)
+                attempts = proxied.route(body, self._loop.time(), request.meta)
                 self._proxy = Proxy(self, self._pool, proxied, attempts)
                 self._proxy.start()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)

@@ -1,15 +1,11 @@
-"""An incoming request: its head, its body as far as received, and heads that repeat.
+"""An incoming request: its head, and its body as far as received."""
 
-Clients and servers send the same head again on a connection, save for the length of the body. The
-parser's result for a head holds for the next head that differs in those digits only
-(`RepeatedHead`); any other head goes to the parser.
-"""
-
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import httptools
+import msgspec
 
 from runtime.gateway import errors
 from runtime.gateway.endpoints import PATHS
@@ -31,11 +27,6 @@ _COUNTED_BYTES: Final = 4096
 _MAX_OVERHEAD: Final = 2
 """Upper bound of chunk heads in an upload, bytes per byte of the body, beyond the first 64 KiB:
 uploads in chunks of 5 bytes or more stay below."""
-Meaning = TypeVar("Meaning")
-_HEAD_END: Final = b"\r\n\r\n"
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,8})\r\n", re.IGNORECASE)
-_MAX_DIGITS: Final = 8
-"""Upper bound of the digits of a length."""
 _META: Final = {
     b"content-type": "content_type",
     b"content-encoding": "encoding",
@@ -137,6 +128,8 @@ class IncomingRequest:
     """The received part of a request, and its error if the request is refused already."""
 
     head: RequestHead
+    meta: RequestMeta
+    """Of `head`, with its own values of headers that vary."""
     keeps_alive: bool = False
     expects_continue: bool = False
     is_complete: bool = False
@@ -235,8 +228,8 @@ class IncomingRequest:
             return
         path = self.head.path
         record = UsageRecorder(state.usage.add, path, state.active.routes.revision)
-        if self.head.meta.request_id:
-            record.row.given_id = sound_id(self.head.meta.request_id)
+        if self.meta.request_id:
+            record.row.given_id = sound_id(self.meta.request_id)
         self.proxied = ProxyRequest(state, path, self.head.credentials, record)
         try:
             self.proxied.admit()
@@ -252,33 +245,14 @@ class IncomingRequest:
                 self.refuse(error)
 
 
-@dataclass(slots=True)
-class RepeatedHead(Generic[Meaning]):
-    """A head, split around the digits of its length, and its meaning but for the digits."""
-
-    _before: bytes
-    _after: bytes
-    meaning: Meaning
-
-    def split(self, data: bytes) -> tuple[int, bytes] | None:
-        """Return the length and the rest of data that begins with this head, else None."""
-        if not data.startswith(self._before):
-            return None
-        start = len(self._before)
-        end = data.find(b"\r", start, start + _MAX_DIGITS + 1)
-        digits = data[start:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
-            return None
-        return int(digits), data[end + len(self._after) :]
-
-
-def repeated_head(data: bytes, meaning: Meaning) -> RepeatedHead[Meaning] | None:
-    """Return the head at the start of parsed `data`; None: its length is not given exactly once."""
-    head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
-    length = _LENGTH.search(head)
-    if length is None or head.lower().count(b"content-length") != 1:
-        return None
-    return RepeatedHead(head[: length.start(1)], head[length.end(1) :], meaning)
+def repeated_request(
+    head: RequestHead, names: Sequence[bytes], values: Sequence[bytes]
+) -> IncomingRequest:
+    """Return a request with a head that was parsed before, but for headers that vary."""
+    if not names:
+        return IncomingRequest(head, head.meta)
+    varied = {_META[name]: value.decode("ascii") for name, value in zip(names, values, strict=True)}
+    return IncomingRequest(head, msgspec.structs.replace(head.meta, **varied))
 
 
 def _path(url: bytes) -> str:

@@ -10,10 +10,10 @@ from runtime.gateway import errors
 from runtime.gateway.http.incoming import (
     MAX_BODY,
     IncomingRequest,
-    RepeatedHead,
     RequestHead,
-    repeated_head,
+    repeated_request,
 )
+from runtime.gateway.http.repeated_head import RepeatedHead, repeated_head
 from runtime.gateway.state import GatewayState
 
 _PIECE: Final = 32 * 1024
@@ -95,10 +95,12 @@ class RequestReader:
         """Take a request whose head the parser has seen before; say whether it is one."""
         repeated = self._repeated
         split = repeated.split(data) if repeated is not None else None
-        if repeated is None or split is None or len(split[1]) > split[0]:
+        if repeated is None or split is None:
+            return False
+        length, body, values = split
+        if len(body) > length:
             return False  # requests that were sent ahead are for the parser to separate
-        length, body = split
-        request = IncomingRequest(repeated.meaning)
+        request = repeated_request(repeated.meaning, repeated.names, values)
         if len(body) == length <= MAX_BODY:
             request.arrive(body, self._state)
             self._on_request(request)
@@ -134,7 +136,7 @@ class RequestReader:
             self._feed_unparsed(data[offer.args[0] :])
         except httptools.HttpParserError:
             if not self.is_closed:
-                self.reading = self.reading or IncomingRequest(RequestHead())
+                self.reading = self.reading or _unread()
                 self.reading.refuse(errors.invalid("The request is not HTTP."), closing=True)
         else:
             if self._new_head is not None:
@@ -143,7 +145,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         """Begin a request; the parser may find one behind the last that is read."""
         if not self.is_closed:
-            self.reading = IncomingRequest(RequestHead())
+            self.reading = _unread()
             self.began_at = self._loop.time()
 
     def on_url(self, url: bytes) -> None:
@@ -198,6 +200,11 @@ class RequestReader:
         if self.reading is not None and self.reading.is_complete:
             self.is_closed = True
             self._complete()
+
+
+def _unread() -> IncomingRequest:
+    head = RequestHead()
+    return IncomingRequest(head, head.meta)
 
 
 def _read_on(transport: asyncio.Transport) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.fields import DROPPED
+from tests.runtime.gateway.sockets import post
 from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, OTHERS, TEXT
 
 WRONG = "acme-secret-that-is-none"
@@ -131,6 +132,10 @@ _unusual = st.sampled_from(
      "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked", "A: b\r\n folded",
      "Transfer-Encoding : chunked", ": empty", "A\x00: b", "A: \xff"]
 )  # fmt: skip
+_request_ids = st.one_of(
+    st.sampled_from(["mine", "a b", "", "x" * 129, "a\tb", "a\r\n b", "a\rb", "a\nb", "a\x00"]),
+    st.text(string.printable, max_size=8),
+)
 _targets = st.sampled_from(
     [CHAT] * 25 + [TEXT] * 5
     + [*sorted(PATHS), "/v1/models", "/v1/models/globex-dates", "/v1/load_lora_adapter", "/metrics",
@@ -159,6 +164,8 @@ def _chunked(draw: st.DrawFn, body: bytes) -> bytes:
 def requests(draw: st.DrawFn) -> bytes:
     """A request; without more headers and with a plain body, most are answered."""
     body = draw(bodies())
+    if draw(st.sampled_from([False] * 4 + [True])):
+        return post(body, f"X-Request-Id: {draw(_request_ids)}")  # as on a warmed connection
     method = draw(st.sampled_from(["POST"] * 40 + ["GET", "HEAD", "PUT", "POST\t", "post", "PRI"]))
     version = draw(st.sampled_from(["HTTP/1.1"] * 20 + ["HTTP/1.0", "HTTP/2.0", "HTTP/1.1 "]))
     lines = [f"{method} {draw(_targets)} {version}", "Host: x"]

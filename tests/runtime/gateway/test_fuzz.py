@@ -38,7 +38,7 @@ async def warmed(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Give a connection on which a request was answered, so that its head is known."""
     async with connected(ours) as (reader, writer):
-        writer.write(post(raw()))
+        writer.write(post(raw(), "X-Request-Id: usual"))
         assert (await answered(reader))[0] == 200
         yield reader, writer
 
