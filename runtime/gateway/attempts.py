@@ -145,13 +145,12 @@ class UpstreamAttempts:
         """Count the request no longer; `status` judges the server, None: there was no response."""
         if self.server:
             server, self.server, self.url = self.server, "", ""
-            balancer, adapter = self._state.balancer, self._target.adapter
+            state, adapter, client = self._state, self._target.adapter, self._target.client
             if status is not None and status >= _SERVER_ERROR:
-                balancer.record_error(server, time.monotonic(), self._target.client)
+                state.balancer.record_error(server, time.monotonic(), client)
             elif status is not None:
-                balancer.record_success(server, adapter, self._target.client)
-            client = self._target.client
-            self._state.in_flight.remove(server, adapter, client, is_shadow=self._is_shadow)
+                state.balancer.record_success(server, adapter, client)
+            state.in_flight.remove(server, adapter, client, is_shadow=self._is_shadow)
         if self._is_retry:
             self._is_retry = False
             self._state.retry_budget.release()

@@ -173,6 +173,9 @@ def _name(field: str, raw: msgspec.Raw) -> str | None:
 
 def _check_utf8(raw: bytes) -> None:
     """Raise UnicodeDecodeError for bytes that are no UTF-8; takes little memory beside them."""
+    if len(raw) <= _SLICE:
+        raw.decode()
+        return
     decode = codecs.getincrementaldecoder("utf-8")().decode
     for start in range(0, len(raw), _SLICE):
         decode(raw[start : start + _SLICE], start + _SLICE >= len(raw))
@@ -222,13 +225,8 @@ def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     Put together again in one of the two usual ways to write JSON, its members are the whole body:
     nothing else is in it.
     """
-    if not fields:
-        return False
     names = tuple(fields)
-    if len(names) > _USUAL_NAMES or len(names[0]) > _USUAL_LENGTH:
-        return False
-    text = "".join(names)
-    if len(text) > _USUAL_LENGTH or not text.isascii() or '"' in text or "\\" in text:
+    if not names or len(names) > _USUAL_NAMES or sum(map(len, names)) > _USUAL_LENGTH:
         return False
     start = len(names[0]) + 4
     members = _frame(names, spaced=raw[start : start + 1] == b" ").copy()
@@ -243,11 +241,16 @@ _USUAL_LENGTH: Final = 1024
 
 @lru_cache(maxsize=1024)
 def _frame(names: tuple[str, ...], *, spaced: bool) -> list[bytes | msgspec.Raw]:
-    """Return the bytes around the values of these members, with places for the values."""
+    """Return the bytes around the values of these members, with places for the values.
+
+    Names that no usual body writes so get other bytes, which no body has.
+    """
     comma, colon = (b", ", b": ") if spaced else (b",", b":")
     frame: list[bytes | msgspec.Raw] = []
     for place, name in enumerate(names):
-        frame += [b'%b"%b"%b' % (comma if place else b"{", name.encode(), colon), b""]
+        is_usual = name.isascii() and '"' not in name and "\\" not in name
+        written = b'"%b"' % name.encode() if is_usual else b"}"
+        frame += [b"%b%b%b" % (comma if place else b"{", written, colon), b""]
     return [*frame, b"}"]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -138,3 +139,9 @@ def _refuse_tools(raw: msgspec.Raw | None) -> None:
         kinds = set()  # for vLLM to refuse
     if kinds - _OWN_TOOLS:
         raise invalid("Only tools that the client runs itself are offered.", "tools")
+
+
+@lru_cache(maxsize=256)
+def is_event_stream(content_type: str) -> bool:
+    """Return whether a server's content type is that of a stream of events."""
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"

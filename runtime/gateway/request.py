@@ -24,7 +24,7 @@ from runtime.gateway.admission import ShadowSample, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import RequestBody, parse_body
 from runtime.gateway.capture import RequestCapture, begin_capture
-from runtime.gateway.endpoints import check_fields, trace_of
+from runtime.gateway.endpoints import check_fields, is_event_stream, trace_of
 from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget
 from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
@@ -33,7 +33,6 @@ from runtime.gateway.state import GatewayState
 from runtime.gateway.turns import Ticket
 from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
-_EVENT_STREAM: Final = "text/event-stream"
 _UNKNOWN: Final = Principal("", b"")
 _NO_TARGET: Final = RouteTarget("", "", "", ())
 _SERVERS_FAULT: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
@@ -216,7 +215,7 @@ class ProxyRequest:
         row, attempts = self.record.row, self._attempts
         assert attempts is not None, "a server has responded"
         row.server, row.retries = attempts.server, attempts.retries
-        self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
+        self.is_stream = is_event_stream(content_type)
         if self.is_stream and self._stream is None:  # not requested: all of it is passed on
             self._stream = CompletionsStream(keeps_last=True, keeps_all=True)
 
@@ -272,7 +271,6 @@ class ProxyRequest:
         if response is not None:
             expected = self.target.policy.format if status == _OK else None
             facts = inspect_response(response, expected)
-            record.first_byte()
             record.tokens, record.row.finish = facts.tokens, facts.finish
             record.row.format_ok = facts.format_ok
         elif self.is_stream and self._stream is not None:
@@ -293,7 +291,7 @@ class ProxyRequest:
                 state.admission.end_shadow(self.target.alias)
             if state.admission.queues:
                 state.admission.serve_waiting()
-        record.write(status)
+        record.write(status, begins=response is not None)
         if self._capture is not None:
             self._capture.finish(record.row, self.body, response)
             self._capture = None

@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,8 @@ BUCKETS: Final = 2**64
 DEFAULT_POLICY: Final = TrafficPolicy()
 # Python 3.11 takes ten times as long for a member of an enumeration as for a name.
 _SESSION, _USER, _KEY = Sticky.SESSION, Sticky.USER, Sticky.KEY
+_RECENT: Final = 2048
+"""Users whose hashes are kept: users come again, and a name has at most 4 KiB."""
 OPERATOR_PURPOSES: Final = ("eval", "smoke", "shadow")
 """Purposes that the operator may name; the first is the default."""
 
@@ -108,7 +111,10 @@ class AliasRoute:
         if len(self.arms) == 1:
             return self.arms[0].target
         number = bucket(self.key, sticky_id)
-        return next(arm.target for arm in self.arms if number < arm.below)
+        for arm in self.arms:  # for each request, so no generator
+            if number < arm.below:
+                return arm.target
+        raise AssertionError("the shares add up to all buckets")
 
     @property
     def split(self) -> tuple[object, ...]:
@@ -184,12 +190,12 @@ class RouteTable:
         if route is None:
             raise errors.no_such_model()
         sticky = route.sticky
-        if sticky == _KEY:
+        if sticky is _KEY:
             return Decision(route, route.choose(principal.key))
         name = None
-        if sticky == _SESSION:
+        if sticky is _SESSION:
             name = session or body.session or body.user
-        elif sticky == _USER:
+        elif sticky is _USER:
             name = body.user
         user = name.encode("utf-8", "surrogateescape") if name else b""
         return Decision(route, route.choose(user or secrets.token_bytes(16)), user)
@@ -232,11 +238,13 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
+@lru_cache(maxsize=_RECENT)
 def bucket(key: bytes, sticky_id: bytes) -> int:
     """Return the bucket of a sticky id, 0 up to 2**64; uniform, and unrelated between keys."""
     return int.from_bytes(hashlib.blake2b(sticky_id, digest_size=8, key=key).digest(), "big")
 
 
+@lru_cache(maxsize=_RECENT)
 def unit(key: bytes, sticky_id: bytes, secret: bytes) -> str:
     """Return a user's pseudonym in usage rows: 16 hex digits, the same in all rollouts of an alias.
 

@@ -180,15 +180,21 @@ class UsageRecorder:
         if self.row.first_byte_s is None:
             self.row.first_byte_s = _whole_microseconds(time.monotonic() - self._began)
 
-    def write(self, status: int) -> None:
-        """Complete the row and hand the row over, once; if `add` raises, no answer may go out."""
+    def write(self, status: int, *, begins: bool = False) -> None:
+        """Complete the row and hand the row over, once; if `add` raises, no answer may go out.
+
+        `begins`: the server's answer begins, and ends, now.
+        """
         if self.is_closed:
             return
         self.is_closed = True
         row, tokens = self.row, self.tokens
-        self.stop_waiting()
+        if self._waits_since:
+            self.stop_waiting()
         row.status = int(status)
         row.latency_s = _whole_microseconds(time.monotonic() - self._began)
+        if begins and row.first_byte_s is None:
+            row.first_byte_s = row.latency_s
         row.input_tokens, row.output_tokens = tokens.prompt_tokens, tokens.completion_tokens
         row.cached_tokens = tokens.cached_tokens
         self._add(row)

@@ -73,7 +73,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
             if self._pipelined_bytes > MAX_PIPELINED and not self._is_reading_paused:
                 self._is_reading_paused = True
                 self._transport.pause_reading()
-        else:
+        elif self._reader.reading is not None:
             self._reader.yield_turn(self._transport)
 
     def connection_lost(self, _: Exception | None) -> None:

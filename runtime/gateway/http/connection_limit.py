@@ -128,7 +128,7 @@ class ConnectionLimit:
 
     def begin(self, client: str) -> bool:
         """Count a connection at work; return whether the client's share allows another."""
-        held, free = self._by_client[client] + 1, self._max - self._busy - 1
+        held, free = self._by_client.get(client, 0) + 1, self._max - self._busy - 1
         is_over = held > 1 and held > free and bool(client)
         if is_over and not self._weights.allows(client, held, free, CONNECTIONS):
             return False
@@ -139,8 +139,9 @@ class ConnectionLimit:
     def end(self, client: str) -> None:
         """Count a connection at work no longer."""
         self._busy -= 1
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
+        if left := self._by_client[client] - 1:
+            self._by_client[client] = left
+        else:
             del self._by_client[client]
 
     def rank(self, source: _Source) -> None:

@@ -7,7 +7,7 @@ any other head goes to the parser.
 
 import re
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 Meaning = TypeVar("Meaning")
 LENGTH: Final = b"content-length"
@@ -26,16 +26,6 @@ MAX_REPEATED: Final = 16_384
 size is the parser's to judge."""
 
 
-class SplitMessage(NamedTuple):
-    """A message that begins with a repeated head."""
-
-    length: int
-    body: bytes
-    """All that stands behind the head."""
-    values: tuple[bytes, ...]
-    """Values of `RepeatedHead.names`."""
-
-
 @dataclass(slots=True)
 class RepeatedHead(Generic[Meaning]):
     """A head, split around the values that vary, and its meaning but for these."""
@@ -49,11 +39,15 @@ class RepeatedHead(Generic[Meaning]):
     """By value that varies: whether the value is the length, what follows the value, and the size
     of what follows."""
 
-    def split(self, data: bytes) -> SplitMessage | None:
-        """Return the parts of data that begins with this head, else None."""
+    def split(self, data: bytes) -> tuple[int, bytes, list[bytes]] | None:
+        """Return the length, the bytes behind the head, and the values of `names`.
+
+        None: the data begins with another head.
+        """
         if not data.startswith(self._start):
             return None
-        at, length, values = len(self._start), 0, ()
+        at, length = len(self._start), 0
+        values: list[bytes] = []
         for is_length, piece, size in self._pieces:
             end = data.find(b"\r", at, at + _MAX_VALUE + 1)
             if end < 0 or not data.startswith(piece, end):
@@ -62,13 +56,13 @@ class RepeatedHead(Generic[Meaning]):
             if not is_length:
                 if _SOUND.fullmatch(value) is None:
                     return None
-                values = (*values, value)
+                values.append(value)
             elif value.isdigit() and end - at <= _MAX_DIGITS:
                 length = int(value)
             else:
                 return None
             at = end + size
-        return SplitMessage(length, data[at:], values)
+        return length, data[at:], values
 
 
 def repeated_head(data: bytes, meaning: Meaning) -> RepeatedHead[Meaning] | None:

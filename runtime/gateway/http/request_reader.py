@@ -55,14 +55,18 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes; what breaks the rules is a request that is refused."""
-        if self.reading is not None and self.reading.head.transfer and len(data) > _PIECE:
+        reading = self.reading
+        if reading is None and not self._unparsed:
+            if not self._feed_repeated(data):
+                self._parse(data)
+        elif reading is not None and reading.head.transfer and len(data) > _PIECE:
             for start in range(0, len(data), _PIECE):  # tiny chunks are noticed in between
                 if not self.is_closed:
                     self.feed(data[start : start + _PIECE])
             return
-        if self._unparsed:
+        elif self._unparsed:
             self._feed_unparsed(data)
-        elif self.reading is not None or not self._feed_repeated(data):
+        else:
             self._parse(data)
         reading = self.reading
         if reading is not None:

@@ -190,14 +190,14 @@ class UpstreamConnection(asyncio.Protocol):
         """Take a complete response with a head that was parsed before; return whether it is so."""
         repeated = self._pool.repeated
         split = repeated.split(data) if repeated is not None else None
-        if repeated is None or split is None or len(split.body) != split.length:
+        if repeated is None or split is None or len(split[1]) != split[0]:
             return False
         receiver, self._receiver = self._receiver, None
         self._was_used = True
         self._pool.answered_at = self.last_received_at
         self._pool.idle.append(self)
         if receiver is not None:
-            receiver.on_response(*repeated.meaning, split.body)
+            receiver.on_response(*repeated.meaning, split[1])
         return True
 
     # ------------------------------------------------------- called by the parser

@@ -48,9 +48,11 @@ class WriteBatch:
             self._is_scheduled = True
             self._loop.call_soon(self.flush)
         size = len(data)
-        to, parts, instead = pending[-1] if pending else (None, [], None)
-        if to is transport and instead == otherwise and size <= MAX_BATCH:
-            parts.append(data)  # joined when sent: joined now, the cost would be quadratic
+        newest = pending[-1] if pending else None
+        if newest is None or newest[0] is not transport or newest[2] != otherwise:
+            pending.append((transport, [data], otherwise))
+        elif size <= MAX_BATCH:
+            newest[1].append(data)  # joined when sent: joined now, the cost would be quadratic
             size += self._newest_size
         else:
             pending.append((transport, [data], otherwise))

@@ -24,9 +24,10 @@ def test_a_head_is_known_again_with_other_values_that_vary() -> None:
         head = known(*headers)
         split = head.split(post(b"[1, 2]", *(f"{line}9" for line in headers)))
         assert split is not None
-        assert (split.length, split.body) == (6, b"[1, 2]")
+        length, body, values = split
+        assert (length, body) == (6, b"[1, 2]")
         given = {line.partition(":")[0].lower(): f"{line.partition(': ')[2]}9" for line in headers}
-        named = zip(head.names, split.values, strict=True)
+        named = zip(head.names, values, strict=True)
         assert {name.decode(): value.decode() for name, value in named} == given
 
 
