@@ -38,7 +38,6 @@ SSH_DESTINATION: Final = re.compile(
     re.ASCII,
 )
 """`host`, `user@host`, `host:port`, `[ip6]`; the host may be an alias of ssh's configuration."""
-_DNS_ADAPTER = re.compile(r"(.+)-v([0-9]+)-([0-9]+)-([0-9]+)")
 
 
 def is_id(text: str) -> bool:
@@ -114,27 +113,6 @@ class AdapterName:
         """The name that the client calls: `acme-support`."""
         return f"{self.client}-{self.task}"
 
-    @property
-    def dns(self) -> str:
-        """The name as a DNS label, for systems that forbid dots and underscores.
-
-        Reversible by `from_dns`: ids hold no hyphens, no double and no outer underscores.
-        """
-        return str(self).replace(".", "-").replace("_", "--")
-
-    @classmethod
-    def from_dns(cls, label: str) -> Self:
-        """Read a DNS label that `dns` wrote.
-
-        Raises:
-            ValueError: `label` was not made by `dns`.
-        """
-        match = _DNS_ADAPTER.fullmatch(label)
-        if match is None:
-            raise ValueError(f"not an adapter's DNS label: {label!r}")
-        stem, *numbers = match.groups()
-        return cls.parse(f"{stem.replace('--', '_')}-v{'.'.join(numbers)}")
-
     def __str__(self) -> str:
         return f"{self.client}-{self.task}-{self.base}-v{self.version}"
 
@@ -168,6 +146,19 @@ def base_of(adapter: str) -> str:
 def version_of(adapter: str) -> str:
     """Return the number of an adapter version, such as `2.1.0`."""
     return adapter.rpartition("-v")[2]
+
+
+def dns_label(name: str) -> str:
+    """Return the name of a server or an alias as a DNS label, for systems that forbid underscores.
+
+    Reversible by `from_dns_label`: ids hold no hyphens, no double and no outer underscores.
+    """
+    return name.replace("_", "--")
+
+
+def from_dns_label(label: str) -> str:
+    """Return the name of which `dns_label` made a label."""
+    return label.replace("--", "_")
 
 
 def server_name(base: str, host: str, device: str) -> str:

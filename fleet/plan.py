@@ -18,14 +18,14 @@ class GatewayTarget(StrEnum):
 
     ENVOY = "envoy"
     LITELLM = "litellm"
+    GATEWAY_API = "gateway_api"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimit:
     """A declared setting that another kind of gateway does not keep."""
 
-    what: str
-    """A few words, without a full stop."""
+    what: str  # a few words, without a full stop
     detail: str = ""  # further sentences; empty: none
     aliases: tuple[str, ...] = ()
     """Aliases with this setting, sorted; empty: every alias."""

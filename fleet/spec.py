@@ -65,7 +65,7 @@ Residency = Literal["pinned", "cached"]
 """`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for a slot."""
 GatewayKind = Literal["fleetctl", "envoy"]
 """`fleetctl`: a process of fleetctl. `envoy`: an Envoy that follows files of fleetctl."""
-CompiledFor = Literal["envoy", "litellm"]
+CompiledFor = Literal["envoy", "litellm", "gateway_api"]
 
 
 @dataclass(frozen=True, slots=True)

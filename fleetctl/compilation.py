@@ -16,7 +16,7 @@ from fleet.planning import lost
 from fleet.spec import GatewaySpec, NotifySpec
 from fleetctl.advice import completed, workspace_options
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
-from plans.compile import alertmanager, grafana, litellm, prometheus
+from plans.compile import alertmanager, gateway_api, grafana, kubernetes, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.prometheus import TOKEN_FILE
 from plans.render.sections import limits_sentences
@@ -26,10 +26,13 @@ from runtime.gateway.envoy.admin import EnvoyClient
 from runtime.gateway.envoy.files import command_line
 from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
+from runtime.operations.planning import desired_fleet
 from runtime.project.declaration_files import is_compiled
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
 
+ROUTES_FILE = "routes.yaml"
+"""File of the objects for the Gateway API of Kubernetes."""
 _ELSEWHERE = "/etc/envoy"
 """Folder named in a configuration that is printed, not written."""
 
@@ -74,15 +77,53 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     notes = _lost(GatewayTarget.LITELLM, routing)
     if out is None:
         return text, notes
+    path = written(out, COMPILED_FILE, text)
+    start = f"revision {routing.revision} is written; start it: litellm --config {path}"
+    return "", (start, *notes)
+
+
+def for_gateway_api(workspace: Workspace, out: Path | None) -> Compiled:
+    """Compile the routes for the Gateway API of Kubernetes: as served, else as planned.
+
+    Raises:
+        FleetError: servers have keys (FC1269), FC1297, a name is too long, or FC5021, another file
+            has the name of the one to write.
+    """
+    _refuse_keys(workspace)
+    table = asyncio.run(_read_table(workspace))
+    planned = () if table.revision else (
+        "no apply has written routes: shares are those of the plan, without a rollout's stages",
+    )  # fmt: skip
+    if table.revision:
+        routing = routing_of(table)
+        routes, servers = routing.routes, tuple(routing.servers)
+    else:
+        state = desired_fleet(workspace)
+        routes, servers = state.routes(), tuple(state.servers())
+    fleet = workspace.fleet().name
+    text = kubernetes.as_yaml(gateway_api.objects(fleet, routes, servers))
+    policies = {alias: route.policy for alias, route in routes.items()}
+    notes = (*planned, *limits_sentences(lost(GatewayTarget.GATEWAY_API, policies)))
+    if out is None:
+        return text, notes
+    path = written(out, ROUTES_FILE, text)
+    return "", (f"written; look at the change: kubectl diff -f {path}", *notes)
+
+
+def written(out: Path, name: str, text: str) -> Path:
+    """Write a compiled file and return its path.
+
+    Raises:
+        FleetError: FC5021, another file has its name.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    path = out / COMPILED_FILE
+    path = out / name
     if path.exists() and not is_compiled(path):
         detail = f"`{path}` exists, and `fleetctl compile` did not write it."
         hint = "Name another folder with --out, or move the file away."
         raise FleetError.of("FC5021", "File cannot be written", detail, hint=hint)
     replace_file(path, (COMPILED_LINE + text).encode())
-    start = f"revision {routing.revision} is written; start it: litellm --config {path}"
-    return "", (start, *notes)
+    return path
 
 
 def for_monitoring(workspace: Workspace, target: str, out: Path, url: str) -> tuple[str, ...]:
@@ -163,10 +204,16 @@ def _refuse_keys(workspace: Workspace) -> None:
         raise FleetError.of("FC1269", summary, detail, hint=hint)
 
 
-async def _table(workspace: Workspace) -> RoutingTable:
+async def _read_table(workspace: Workspace) -> RoutingTable:
+    """Return the table that gateways serve; revision 0: no apply has written any."""
     declared, envoys = workspace.fleet().gateways, workspace.envoys()
     async with LocalGateways(workspace.state_dir, declared, envoys) as gateways:
         table, _ = await gateways.read_table()
+    return table
+
+
+async def _table(workspace: Workspace) -> RoutingTable:
+    table = await _read_table(workspace)
     if table.revision == 0:
         detail = (
             "Another gateway gets the routes that fleetctl's own serve, and no apply has "

@@ -9,6 +9,7 @@ from fleet.errors import FleetError, did_you_mean
 from fleet.hardware import HostSpec
 from fleet.quadlet_unit import Container, container_name, container_text, unit_path
 from fleet.resources import Server
+from fleet.spec import FleetSpec
 from fleet.systemd_unit import SystemdUnit, unit_text
 from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_container, server_unit
 from plans.compile.launch import LAUNCH_FORMATS
@@ -16,7 +17,7 @@ from runtime.engines.adapters_file import adapters_path
 from runtime.files import normal_path, read_text, replace_file
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import known_gateways
-from runtime.operations.planning import desired_servers
+from runtime.operations.planning import desired_fleet
 from runtime.trust import load_trust
 from runtime.workspace import Workspace
 
@@ -168,17 +169,23 @@ def _programs(
     yield replace(reconciler, after=(*servers, *forwards), kill_mode="process")
 
 
-def _launches(
-    workspace: Workspace, hosts: tuple[str, ...], from_what: str = "python"
-) -> list[LaunchCommand]:
-    """Return the launches of servers that run from a `python`, or from an `image`."""
-    fleet = workspace.fleet()
+def known_hosts(fleet: FleetSpec, hosts: Sequence[str]) -> None:
+    """Raise FC5011 where a host is not declared."""
     for name in hosts:
         if name not in fleet.hosts:
             known = sorted(fleet.hosts)
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
             raise FleetError.of("FC5011", "No such resource", detail, hint=near)
+
+
+def _launches(
+    workspace: Workspace, hosts: tuple[str, ...], from_what: str = "python"
+) -> list[LaunchCommand]:
+    """Return the launches of servers that run from a `python`, or from an `image`."""
+    fleet = workspace.fleet()
+    known_hosts(fleet, hosts)
+    for name in hosts:
         if bool(fleet.hosts[name].image) is not (from_what == "image"):
             target = "systemd" if from_what == "image" else "quadlet"
             detail = f"Servers of `{name}` do not run from `{from_what}`."
@@ -187,7 +194,7 @@ def _launches(
     launches = list[LaunchCommand]()
     root = Path(normal_path(workspace.root))
     records = Path(normal_path(workspace.state_dir)) / "servers"
-    for server in desired_servers(workspace):
+    for server in desired_fleet(workspace).servers().values():
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
             continue

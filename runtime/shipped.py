@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Final
 
 _PACKAGE: Final = Path(__file__).parent
+PLUGIN_FOLDER: Final = _PACKAGE / "vllm_plugin"
+"""The plug-in of vLLM, a distribution of its own."""
 
 
 def shipped(path: str) -> Path:

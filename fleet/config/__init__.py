@@ -19,6 +19,7 @@ from fleet.config.litellm import ProxyNames, proxy_names
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, lock_text, parse_lock
 from fleet.config.merge import (
     COMPILED_FILE,
+    COMPILED_FILES,
     COMPILED_LINE,
     Tree,
     from_environment,

@@ -1,7 +1,4 @@
-"""Merges files into a tree: directories, overlays and `${…}` placeholders.
-
-Every value keeps its place in the files, through all three.
-"""
+"""Merges files into a tree, every value with its place: directories, overlays, placeholders."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,8 +12,9 @@ from fleet.errors import ConfigError, Diagnostic, Position
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead to a value of the declarations."""
-COMPILED_FILE: Final = "config.yaml"
-"""Name of the file that `fleetctl compile` may write among the declarations, for LiteLLM."""
+COMPILED_FILE: Final = "config.yaml"  # for LiteLLM
+COMPILED_FILES: Final = frozenset((COMPILED_FILE, "servers.yaml", "routes.yaml"))
+"""Names of files that `fleetctl compile` may write among the declarations."""
 COMPILED_LINE: Final = "# Compiled by fleetctl, which declares nothing by a file that begins so.\n"
 """First line of a compiled file. A file that begins with this line holds no declarations."""
 

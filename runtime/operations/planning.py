@@ -29,7 +29,7 @@ from fleet.planning import (
     make_plan,
     quality_causes,
 )
-from fleet.resources import Server, State
+from fleet.resources import State
 from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 from fleet.vllm import with_engines
@@ -146,14 +146,13 @@ def drift_causes(
     return (*found, *quality_causes(eval_records(entries), live))
 
 
-def desired_servers(workspace: Workspace) -> tuple[Server, ...]:
-    """Return the servers that the fleet should have, with their flags.
+def desired_fleet(workspace: Workspace) -> State:
+    """Return the state that the fleet should have, servers with their flags.
 
     A server that does not answer counts as absent: its host may not have been reached yet.
     """
     live = replace(workspace.observe(), unknown_servers={})
-    state = desired_state(workspace.fleet(), live, workspace.history(), workspace.now())
-    return tuple(state.servers().values())
+    return desired_state(workspace.fleet(), live, workspace.history(), workspace.now())
 
 
 def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> PlacedFleet:

@@ -25,7 +25,7 @@ from runtime.operations.vllm_requirements import (
     check_python,
     version_of,
 )
-from runtime.shipped import shipped
+from runtime.shipped import PLUGIN_FOLDER, shipped
 
 FOLDER: Final = ".venv-vllm"
 """Folder of the environment in a project, which scaffolded declarations name."""
@@ -123,8 +123,8 @@ class _Installation:
 
     def install_plugin(self) -> None:
         """Install the plug-in anew, in a second and without a network."""
-        plugin = str(_PACKAGE / "vllm_plugin")
-        self._install("the plug-in", "--quiet", "--offline", "--reinstall", "--no-deps", plugin)
+        options = ("--quiet", "--offline", "--reinstall", "--no-deps")
+        self._install("the plug-in", *options, str(PLUGIN_FOLDER))
 
     def _install_torch(self) -> None:
         """Install torch from the places of `PIP_FIND_LINKS`, else from PyTorch's index for CPUs."""

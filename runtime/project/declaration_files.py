@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fleet.codes import diagnostic
-from fleet.config import COMPILED_FILE, COMPILED_LINE
+from fleet.config import COMPILED_FILES, COMPILED_LINE
 from fleet.errors import ConfigError
 from runtime.confined import NamedPath, confined, problems_of
 from runtime.files import open_plain
@@ -95,7 +95,7 @@ def _found(root: Path, links: list[NamedPath]) -> Iterator[str]:
 
 def is_compiled(path: Path) -> bool:
     """Say whether a file was written by `compile`; one that cannot be read was not."""
-    if path.name != COMPILED_FILE:
+    if path.name not in COMPILED_FILES:
         return False
     try:
         with open_plain(path) as stream:

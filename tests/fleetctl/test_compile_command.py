@@ -288,6 +288,8 @@ def test_monitors_get_files_with_the_declared_receivers(
         ("--target", "prometheus", "--out", "x", "--url", "fleet.example.com"),
         ("--target", "alertmanager", "--out", "x", "--gateway", "main"),
         ("--target", "grafana"),
+        ("--target", "kubernetes", "--gateway", "main"),
+        ("--target", "gateway-api", "--image", "a.io/vllm:1"),
     ],
 )
 def test_options_that_have_no_meaning_together_are_wrong_usage(

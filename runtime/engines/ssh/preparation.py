@@ -19,11 +19,11 @@ from fleet.vllm import RELEASE
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.files import SourceFolder, bring_folder
 from runtime.engines.ssh.quadlets import PLUGIN
+from runtime.shipped import PLUGIN_FOLDER
 
 _TOOLS: Final = ".local/share/fleetctl/tools"
 """Folder of the programs that fleetctl brings, by digest."""
 _UV: Final = ".local/share/fleetctl/uv"
-_PLUGIN: Final = Path(__file__).parents[2] / "vllm_plugin"
 _INSTALL_S: Final = 3600.0
 """Upper bound of an installation of vLLM. Seconds."""
 _SIGN_S: Final = 15.0
@@ -81,7 +81,7 @@ class PreparationStep:
 
 def resolver_version() -> str:
     """Return the version of the plug-in that this fleetctl brings."""
-    text = (_PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
+    text = (PLUGIN_FOLDER / "pyproject.toml").read_text(encoding="utf-8")
     return str(tomllib.loads(text)["project"]["version"])
 
 
@@ -205,9 +205,9 @@ def _own_uv(facts: HostFacts) -> SourceFolder | None:
 
 
 def _plugin() -> SourceFolder:
-    modules = sorted((_PLUGIN / "fleetctl_resolver").glob("*.py"))
+    modules = sorted((PLUGIN_FOLDER / "fleetctl_resolver").glob("*.py"))
     names = ("pyproject.toml", *(f"fleetctl_resolver/{path.name}" for path in modules))
-    return SourceFolder.of(_PLUGIN, names)
+    return SourceFolder.of(PLUGIN_FOLDER, names)
 
 
 def _failed(host: HostSpec, detail: str, command: str = "") -> EngineRejectedError:
