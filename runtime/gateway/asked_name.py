@@ -10,7 +10,8 @@ _BEFORE: Final = (b'"model":', b'"model": ')
 
 
 @lru_cache(maxsize=16_384)
-def _spellings(adapter: str, asked: str) -> tuple[tuple[bytes, bytes], ...]:
+def spellings(adapter: str, asked: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the bytes that name an adapter in a response, each with those that name the asked."""
     old, new = msgspec.json.encode(adapter), msgspec.json.encode(asked)
     return tuple((before + old, before + new) for before in _BEFORE)
 
@@ -20,6 +21,6 @@ def with_asked_name(data: bytes, adapter: str, asked: str) -> bytes:
 
     No text of a model is changed, since JSON escapes the quotation marks in a text.
     """
-    for old, new in _spellings(adapter, asked):
+    for old, new in spellings(adapter, asked):
         data = data.replace(old, new)
     return data

@@ -23,6 +23,8 @@ class LineBuffer:
         Raises:
             ApiError: 413, a line has more than `MAX_ANSWER` bytes.
         """
+        if not self._parts and chunk.endswith(b"\n"):
+            return chunk
         end = chunk.rfind(b"\n") + 1
         if not end:
             self.size += len(chunk)

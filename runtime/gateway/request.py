@@ -227,7 +227,8 @@ class ProxyRequest:
         """Return the bytes of a part of a stream that the client gets now."""
         stream = self._stream
         assert stream is not None, "the response is a stream"
-        self.record.first_byte()
+        if self.record.row.first_byte_s is None:
+            self.record.first_byte()
         passed = stream.feed(chunk)
         if stream.lines.size > UNCOUNTED_BYTES:
             self.hold(len(chunk))

@@ -10,11 +10,12 @@ from typing import Final
 
 import msgspec
 
-from fleet.response_format import MAX_TEXT, ResponseFormat
+from fleet.response_format import ResponseFormat
 from runtime.gateway import responses
 from runtime.gateway.body import RequestBody
 from runtime.gateway.endpoints import TYPED, answers
 from runtime.gateway.lines import LineBuffer
+from runtime.gateway.stream_output import OutputCollector
 from runtime.usage.row import BY_PIECES, Tokens
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -22,57 +23,11 @@ _ENCODE: Final = msgspec.json.Encoder().encode
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _NO_CHOICES: Final = b"[]"
+_COUNTS: Final = b',"usage":{'
 _UNFINISHED: Final = b'"finish_reason":null'
 _FAILURES: Final = frozenset({"response.failed", "error"})
 _ANSWERS: Final = frozenset({"response.output_text.delta", "content_block_delta"})
 _LAST: Final = _FAILURES | {"message_stop", "response.completed", "response.incomplete"}
-
-
-class OutputCollector:
-    """Finish reason of a stream, and its text where a format is `expected` and can be judged."""
-
-    def __init__(self, expected: ResponseFormat | None) -> None:
-        self._expected = expected
-        self._finish: dict[int, str] = {}
-        """By number of the answer."""
-        self._texts: dict[int, list[str]] = {}
-        self._length = 0
-        self.collects_text = expected is not None
-        """Whether every event has to be read, and not only the last ones."""
-
-    def observe(self, raw: bytes | msgspec.Raw) -> None:
-        """Read the value of `choices` of an event."""
-        for choice in responses.parse_choices(raw):
-            if choice.finish_reason:
-                self.note_finish(choice.finish_reason, choice.index)
-            if self.collects_text:
-                text = responses.parse_text(choice.delta.content if choice.delta else choice.text)
-                if text is not None:
-                    self.add(text, choice.index)
-
-    def add(self, text: str, index: int = 0) -> None:
-        """Collect a piece of the text of an answer."""
-        self._length += len(text)
-        self._texts.setdefault(index, []).append(text)
-        if self._length > MAX_TEXT * max(1, len(self._texts)):
-            self._texts.clear()
-            self.collects_text = False
-
-    def note_finish(self, reason: str | None, index: int = 0) -> None:
-        """Note the finish reason of an answer; None: the answer has not ended."""
-        if reason:
-            self._finish[index] = reason
-
-    def result(self, tokens: Tokens, *, complete: bool) -> responses.ResponseFacts:
-        """Return all known facts; a text that is not `complete` is not judged."""
-        facts = responses.ResponseFacts(tokens)
-        if self._finish:
-            facts.finish = responses.first_unusual(iter(self._finish.values()))
-        if self.collects_text and complete:
-            facts.texts = ["".join(pieces) for pieces in self._texts.values()]
-            if self._expected is not None:
-                facts.format_ok = responses.judge_format(self._expected, facts.texts)
-        return facts
 
 
 class CompletionsStream:
@@ -112,7 +67,12 @@ class CompletionsStream:
     def feed(self, chunk: bytes) -> bytes:
         """Return the part of the complete lines that the client gets."""
         whole = self.lines.feed(chunk)
-        return b"".join([self._line(line + b"\n") for line in whole[:-1].split(b"\n") if whole])
+        if not whole:
+            return b""
+        if whole.endswith(b"\n\n") and whole.count(b"\n") == 2:  # noqa: PLR2004 (a single event)
+            passed = self._line(whole[:-1])
+            return passed + b"\n" if passed else self._line(b"\n")
+        return b"".join([self._line(line + b"\n") for line in whole[:-1].split(b"\n")])
 
     def end(self) -> bytes:
         """Return the part of a last line without an end that the client gets."""
@@ -163,6 +123,12 @@ class CompletionsStream:
             self._has_answer = event.get("choices") != msgspec.Raw(_NO_CHOICES)
 
     def _take_usage_out(self, line: bytes) -> bytes:
+        reads_counts = self._is_single and not (self._keeps_all or self.output.collects_text)
+        if reads_counts and line.endswith(b"}}\n") and _UNFINISHED in line:
+            rest, _, last = line.partition(_COUNTS)
+            if last.count(b"}") == 2 and b"{" not in last:  # noqa: PLR2004 (the last member, flat)
+                self.usage, self._has_answer = b"{" + last[:-2], True
+                return rest + b"}\n"
         event = responses.decoded(_EVENT, line[len(_DATA) :], {})
         if self.output.collects_text or _UNFINISHED not in line:
             self._observe(event)

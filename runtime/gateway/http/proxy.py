@@ -7,7 +7,7 @@ from typing import Final
 
 from runtime.gateway import errors
 from runtime.gateway.app import error_response
-from runtime.gateway.asked_name import with_asked_name
+from runtime.gateway.asked_name import spellings, with_asked_name
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.errors import as_api_error
 from runtime.gateway.http import messages
@@ -43,6 +43,8 @@ class Proxy:
     _is_chunked: bool = True
     _status: int = 0
     _content_type: str = ""
+    _spellings: tuple[tuple[bytes, bytes], ...] = ()
+    """As `asked_name.spellings`, of a stream."""
     _parts: list[bytes] = field(default_factory=list)
     _size: int = 0
     """Bytes of `_parts`."""
@@ -137,6 +139,8 @@ class Proxy:
                     "x-request-id": self._request.record.row.shown_id,
                     **(self._request.rates or {}),
                 }
+                asked = self._request.asked_name
+                self._spellings = spellings(self._request.target.adapter, asked)
                 self._is_chunked = self._client.start_stream(status, headers)
                 self._has_started = True
             else:
@@ -149,7 +153,9 @@ class Proxy:
         try:
             if not self._has_started:
                 self._keep(data)
-            elif passed := self._with_asked_name(self._request.on_chunk(self._status, data)):
+            elif passed := self._request.on_chunk(self._status, data):
+                for old, new in self._spellings:
+                    passed = passed.replace(old, new)
                 self._client.send(messages.chunk(passed) if self._is_chunked else passed)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)

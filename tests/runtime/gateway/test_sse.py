@@ -60,6 +60,35 @@ def test_no_counts_are_read_from_what_a_model_wrote() -> None:
     assert (stream.usage, stream.is_done) == (b"", False)
 
 
+CHOICE = r'{"index":0,"delta":{"content":"TEXT"},"finish_reason":null}'
+
+
+@pytest.mark.parametrize("text", ["a", r",\"usage\":{\"n\":1}}", "{}}", "}}"])
+@pytest.mark.parametrize(
+    ("before", "usage", "after"),
+    [
+        ("", '{"completion_tokens":7}', ""),
+        ("", '{"completion_tokens":7,"x":"}"}', ""),
+        ("", '{"completion_tokens":7,"details":{"cached_tokens":1}}', ""),
+        ("", '{"completion_tokens":7}', ',"x":{"a":1}'),
+        ("", '{"completion_tokens":7}', ',"x":1'),
+        (',"x":{"y":1,"usage":{"completion_tokens":9}}', '{"completion_tokens":7}', ""),
+        (',"x":{"y":1,"usage":{"completion_tokens":9}}', "null", ""),
+        (',"x":{"y":1,"usage":{"completion_tokens":9}}', "", ""),
+    ],
+)
+def test_the_counts_of_an_event_are_its_own_wherever_they_stand(
+    text: str, before: str, usage: str, after: str
+) -> None:
+    start = f'data: {{"id":"x","choices":[{CHOICE.replace("TEXT", text)}]{before}'
+    stream = CompletionsStream(keeps_last=False, keeps_all=False)
+    counts = f',"usage":{usage}' if usage else ""
+    passed = stream.feed(f"{start}{counts}{after}}}\n\n".encode())
+    assert json.loads(passed.removeprefix(b"data: ")) == json.loads(f"{start[6:]}{after}}}")
+    assert passed.endswith(b"}\n\n")
+    assert stream.usage == (usage if usage != "null" else "").encode()
+
+
 @pytest.mark.parametrize("line", [b'data: {"usage": \n\n', b'data: ["usage"]\n\n', b"usage\n\n"])
 def test_what_is_no_event_is_passed_on(line: bytes) -> None:
     assert CompletionsStream(keeps_last=False, keeps_all=False).feed(line) == line
