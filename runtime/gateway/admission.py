@@ -86,8 +86,8 @@ class Admission:
     """By alias and version that is being loaded again: until when requests wait for the version."""
 
     def __post_init__(self) -> None:
-        busy, limits = self._in_flight.servers, (self._client_allows, self._alias_allows)
-        self._waiting = WaitingRequests(self._turns, self._balancer, busy, *limits)
+        freed, limits = self._in_flight.freed, (self._client_allows, self._alias_allows)
+        self._waiting = WaitingRequests(self._turns, self._balancer, freed, *limits)
         self.queues = self._waiting.queues
 
     @property

@@ -11,7 +11,7 @@ _BEFORE: Final = (b'"model":', b'"model": ')
 
 @lru_cache(maxsize=16_384)
 def spellings(adapter: str, asked: str) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the bytes that name an adapter in a response, each with those that name the asked."""
+    """Return the spellings of an adapter's name in a response, with those of the asked name."""
     old, new = msgspec.json.encode(adapter), msgspec.json.encode(asked)
     return tuple((before + old, before + new) for before in _BEFORE)
 

@@ -20,6 +20,8 @@ class InFlight:
     """Requests of clients by server: what limits and the choice of a server go by."""
     clients: dict[str, Counter[str]] = field(default_factory=dict)
     """Requests of clients by server and client, for `ServerShares`."""
+    freed: set[str] = field(default_factory=set)
+    """Servers that have had a place free since the set was last emptied, for `WaitingRequests`."""
     shadows: Counter[str] = field(default_factory=Counter)
     """Shadow requests by server: they take no client's place."""
 
@@ -45,6 +47,7 @@ class InFlight:
         else:
             self.servers[server] -= 1
             self.clients[server][client] -= 1
+            self.freed.add(server)
         version = (server, adapter)
         if left := self.versions[version] - 1:
             self.versions[version] = left

@@ -1,4 +1,4 @@
-"""Finish reasons and text of a stream, as far as it has come."""
+"""Finish reasons and text of the part of a stream that has come."""
 
 import msgspec
 

@@ -8,7 +8,7 @@ aside until that client, or alias, gives a turn back.
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtime.gateway.balancer import LoadBalancer
@@ -47,8 +47,8 @@ class _ClientLane:
     later: GrowingKeys[AliasQueue] = field(init=False)
 
     def __post_init__(self) -> None:
-        key = self.turns.key
-        self.due = GrowingKeys(lambda queue: key(queue.first)[1:])
+        key, key_within = self.turns.key, self.turns.key_within
+        self.due = GrowingKeys(lambda queue: key_within(queue.first))
         self.later = GrowingKeys(lambda queue: key(queue.first))
 
     def add(self, queue: AliasQueue) -> None:
@@ -68,7 +68,8 @@ class _ClientLane:
             while (queue := self.later.first()) is not None and queue.first.arrived[0] <= end:
                 self.later.remove(queue)
                 self.due.offer(queue)
-        return self.due.first() or self.later.first()
+            return self.due.first() or self.later.first()
+        return self.due.first()
 
     def key(self) -> Key | None:
         """Return the sort key of the client's next turn; None: no alias is left."""
@@ -85,8 +86,6 @@ class _Lane:
     clients: dict[str, _ClientLane] = field(default_factory=dict)
     ready: GrowingKeys[_ClientLane] = field(default_factory=lambda: GrowingKeys(_ClientLane.key))
     """Clients that are not set aside."""
-    full_at: float = math.inf
-    """Requests on the server from which on there was no place at the last look."""
 
 
 @dataclass(slots=True)
@@ -95,14 +94,18 @@ class WaitingRequests:
 
     _turns: Turns
     _balancer: LoadBalancer
-    _busy: Mapping[str, int]
-    """Requests in flight, by server."""
+    _freed: set[str]
+    """Servers that have had a place free since the last look."""
     _client_allows: AllowsAnother
     _alias_allows: AllowsAnother
     queues: dict[tuple[str, str], AliasQueue] = field(default_factory=dict)
     """By alias and version."""
     by_client: Counter[str] = field(default_factory=Counter)
     _lanes: dict[tuple[str, int | None], _Lane] = field(default_factory=dict)
+    _open: dict[_Lane, None] = field(default_factory=dict)
+    """Lanes whose servers may have a place free."""
+    _full: dict[str, set[_Lane]] = field(default_factory=dict)
+    """The other lanes, by server."""
     _clients_aside: dict[str, set[_ClientLane]] = field(default_factory=dict)
     """Clients whose limit is used up, in their lanes."""
     _aliases_aside: dict[str, set[AliasQueue]] = field(default_factory=dict)
@@ -146,11 +149,13 @@ class WaitingRequests:
                 self._list(queue)
         best: Ticket | None = None
         best_key: Key = (math.inf,)
-        busy = self._busy
-        free = [lane for lane in self._lanes.values() if busy.get(lane.server, 0) < lane.full_at]
-        for lane in free:
+        while self._freed:
+            self._open.update(dict.fromkeys(self._full.pop(self._freed.pop(), ())))
+        for lane in [*self._open]:
             if not self._balancer.allows(lane.server, lane.limit):
-                lane.full_at = busy.get(lane.server, 0)
+                if lane in self._open:  # else the look at another lane has dropped this lane
+                    del self._open[lane]
+                    self._full.setdefault(lane.server, set()).add(lane)
                 continue
             ticket = self._first(lane)
             if ticket is not None and (key := self._turns.key(ticket)) < best_key:
@@ -159,8 +164,8 @@ class WaitingRequests:
 
     def take_limits(self) -> None:
         """Look at all servers again: limits of servers may have changed."""
-        for lane in self._lanes.values():
-            lane.full_at = math.inf
+        self._open = dict.fromkeys(self._lanes.values())
+        self._full.clear()
 
     def give_back(self, target: RouteTarget) -> None:
         """Look again at aliases that waited for a limit of this client or alias."""
@@ -204,6 +209,7 @@ class WaitingRequests:
             lane = self._lanes.get((server, limit))
             if lane is None:
                 lane = self._lanes[server, limit] = _Lane(server, limit)
+                self._open[lane] = None
             client = lane.clients.get(target.client)
             if client is None:
                 client = _ClientLane(lane, target.client, self._turns)
@@ -222,4 +228,6 @@ class WaitingRequests:
                 lane.clients.pop(client.client, None)
                 if not lane.clients:
                     self._lanes.pop((lane.server, lane.limit), None)
+                    self._open.pop(lane, None)
+                    self._full.get(lane.server, set()).discard(lane)
         queue.lanes.clear()

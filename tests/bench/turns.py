@@ -18,6 +18,7 @@ from runtime.gateway.admission import Admission
 from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
+from runtime.gateway.process import tune
 from runtime.gateway.routing import RouteTarget
 from runtime.gateway.turns import Ticket
 
@@ -61,6 +62,7 @@ class Queue:
 def measure(aliases: int, places: Sequence[tuple[str, ...]]) -> float:
     """Return the CPU time of a completion, in microseconds."""
     queue = Queue(aliases, places)
+    tune()
     began = time.process_time()
     for _ in range(_COMPLETIONS):
         queue.complete()
