@@ -4,7 +4,7 @@ One call writes a row and counts it, so that log and counters cannot differ.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,7 +66,7 @@ class Series:
 
     latency: Histogram
     first_byte: Histogram
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -219,7 +219,7 @@ class ObservedSplit:
         # A copy: the event loop may count meanwhile.
         for (_, alias, version), series in [*self._counters.series.items()]:
             if alias in counts:
-                counts[alias][version] += series.statuses.total()
+                counts[alias][version] += sum(series.statuses.values())
         return counts
 
 

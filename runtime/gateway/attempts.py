@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+
+import msgspec
 
 from runtime.gateway import errors
 from runtime.gateway.balancer import MAX_ATTEMPTS
@@ -18,8 +19,7 @@ _NOT_BEGUN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_
 """Statuses of a server that has not begun to work on a request."""
 
 
-@dataclass(slots=True)
-class UpstreamAttempts:
+class UpstreamAttempts(msgspec.Struct, eq=False):
     """The servers that were tried for a request, and the server that has the request now.
 
     Another server is tried only where the last server was not reached, had not begun (429, 503) or

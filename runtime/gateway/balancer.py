@@ -158,11 +158,12 @@ class LoadBalancer:
 
         `limit` as of `ConcurrencyLimiter.allows`; `client` empty: any client.
         """
+        busy = self._in_flight.servers[server]
+        if limit is not None and 2 * busy < limit:  # so is the share of any client, of any weight
+            return True
         if not self._limiter.allows(server, limit):
             return False
-        return self._in_flight.servers[server] < UNSHARED or self.shares.allows(
-            server, client, limit
-        )
+        return busy < UNSHARED or self.shares.allows(server, client, limit)
 
     def marks(self) -> int:
         """Return a number that is another once `preferred` may return something else."""

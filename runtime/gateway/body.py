@@ -6,8 +6,9 @@ escaped, the server gets a single `model`, the gateway's. Values are passed on b
 
 import codecs
 import re
+from collections.abc import Iterable, Sized
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -222,14 +223,18 @@ def _truthy(raw: msgspec.Raw | None) -> bool:
 def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     """Return whether a body plainly has every name once, as most bodies do.
 
-    Put together again in one of the two usual ways to write JSON, its members are the whole body:
-    nothing else is in it.
+    Written without blanks, its members take all its bytes: a name that is given twice or escaped
+    would need more. With blanks, they are put together again as usual, and are the whole body.
     """
     names = tuple(fields)
     if not names or len(names) > _USUAL_NAMES or sum(map(len, names)) > _USUAL_LENGTH:
         return False
     start = len(names[0]) + 4
-    members = _frame(names, spaced=raw[start : start + 1] == b" ").copy()
+    if raw[start : start + 1] != b" ":
+        values = cast("Iterable[Sized]", fields.values())  # its stubs do not say so
+        written = len("".join(names).encode()) + 4 * len(names) + 1
+        return written + sum(map(len, values)) == len(raw)
+    members = _frame(names).copy()
     members[1::2] = fields.values()
     return b"".join(members) == raw
 
@@ -240,17 +245,16 @@ _USUAL_LENGTH: Final = 1024
 
 
 @lru_cache(maxsize=1024)
-def _frame(names: tuple[str, ...], *, spaced: bool) -> list[bytes | msgspec.Raw]:
+def _frame(names: tuple[str, ...]) -> list[bytes | msgspec.Raw]:
     """Return the bytes around the values of these members, with places for the values.
 
     Names that no usual body writes so get other bytes, which no body has.
     """
-    comma, colon = (b", ", b": ") if spaced else (b",", b":")
     frame: list[bytes | msgspec.Raw] = []
     for place, name in enumerate(names):
         is_usual = name.isascii() and '"' not in name and "\\" not in name
         written = b'"%b"' % name.encode() if is_usual else b"}"
-        frame += [b"%b%b%b" % (comma if place else b"{", written, colon), b""]
+        frame += [b"%b%b: " % (b", " if place else b"{", written), b""]
     return [*frame, b"}"]
 
 

@@ -7,8 +7,7 @@ memory and the lengths of the requests of this moment: so a busy server is probe
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,7 +54,7 @@ class _ServerLimit:
 class ConcurrencyLimiter:
     """The limits of all servers in a gateway process."""
 
-    _in_flight: Counter[str]
+    _in_flight: Mapping[str, int]
     """Requests of clients, by server."""
     _clock: Callable[[], float] = time.monotonic
     _limits: dict[str, _ServerLimit] = field(default_factory=dict)
@@ -103,7 +102,7 @@ class ConcurrencyLimiter:
         gateways give way in proportion. A server that runs more than at its last report is still
         taking in what waits, which is no reason for caution.
         """
-        now, ours = self._clock(), self._in_flight[server]
+        now, ours = self._clock(), self._in_flight.get(server, 0)
         limit = self._limits.setdefault(server, _ServerLimit())
         peak, limit.peak = max(ours, limit.peak), ours
         spare = max(_MIN_SPARE, running // _SPARE_PART)

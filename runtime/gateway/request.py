@@ -13,7 +13,6 @@ row is written, before the client has its last byte. Nothing here knows a socket
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -54,8 +53,7 @@ class RequestMeta(msgspec.Struct):
     request_id: str = ""
 
 
-@dataclass(slots=True)
-class ProxyRequest:
+class ProxyRequest(msgspec.Struct, eq=False):
     """The state of a request; a server gets `body` and `priority`, `target` answers."""
 
     _state: GatewayState

@@ -9,7 +9,7 @@ Source:
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -78,7 +78,7 @@ class ServerShares:
 
     _busy: Mapping[str, int]
     """Requests of clients, by server."""
-    clients: dict[str, Counter[str]]
+    clients: dict[str, defaultdict[str, int]]
     """By server and client; with clients of none that were there since the last report."""
     weights: ClientWeights = field(default_factory=ClientWeights)
     shared: Container[str] = frozenset()
@@ -133,7 +133,7 @@ class ServerShares:
                     known.pop(server, None)
 
     def _look_who_is_about(self, server: str, places: _Places, now: float) -> None:
-        clients = self.clients.get(server, Counter[str]())
+        clients = self.clients.get(server) or defaultdict[str, int](int)
         if len(clients) > 1:
             places.shared_until = now + _ABOUT_S
         for client in [client for client, count in clients.items() if not count]:

@@ -7,7 +7,7 @@ that opens thousands displaces its own.
 
 import asyncio
 import ipaddress
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -93,7 +93,7 @@ class ConnectionLimit:
     _count: int = 0
     _busy: int = 0
     """Connections with a request at work."""
-    _by_client: Counter[str] = field(default_factory=Counter)
+    _by_client: dict[str, int] = field(default_factory=dict)
     """Of these, by client; the operator has no name and no bound."""
     _sources: dict[str, _Source] = field(default_factory=dict)
     _ranks: dict[int, OrderedDict[_Source, None]] = field(default_factory=dict)

@@ -123,8 +123,7 @@ class RequestHead:
         )
 
 
-@dataclass(slots=True)
-class IncomingRequest:
+class IncomingRequest(msgspec.Struct, eq=False):
     """The received part of a request, and its error if the request is refused already."""
 
     head: RequestHead
@@ -138,7 +137,7 @@ class IncomingRequest:
     error: ApiError | None = None
     body: bytes = b""
     """The body, once the request is complete."""
-    _received_body: bytearray = field(default_factory=bytearray)
+    _received_body: bytearray = msgspec.field(default_factory=bytearray)
     """The body so far, joined: parts of a few bytes would take many times their size."""
     _length: int = 0
     _size: int = 0

@@ -1,9 +1,10 @@
 """A request between a client's connection and a server's."""
 
 import asyncio
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
+
+import msgspec
 
 from runtime.gateway import errors
 from runtime.gateway.app import error_response
@@ -23,8 +24,7 @@ _NOT_FOR_CLIENTS: Final = frozenset({*range(300, 400), 401, 403, 407})
 of its addresses and keys."""
 
 
-@dataclass(slots=True, eq=False)
-class Proxy:
+class Proxy(msgspec.Struct, eq=False):
     """Sends a routed request to servers until a server responds, and passes the response on."""
 
     _client: ResponseSink
@@ -45,7 +45,7 @@ class Proxy:
     _content_type: str = ""
     _spellings: tuple[tuple[bytes, bytes], ...] = ()
     """As `asked_name.spellings`, of a stream."""
-    _parts: list[bytes] = field(default_factory=list)
+    _parts: list[bytes] = []
     _size: int = 0
     """Bytes of `_parts`."""
 

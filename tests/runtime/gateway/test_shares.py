@@ -72,7 +72,7 @@ class Server:
 
     @property
     def held(self) -> Counter[str]:
-        return +self.in_flight.clients["s"]
+        return +Counter(self.in_flight.clients["s"])
 
 
 def test_a_client_leaves_an_eighth_of_what_a_server_runs_to_others() -> None:
