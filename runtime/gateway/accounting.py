@@ -39,7 +39,10 @@ FAMILIES: Final = {
     "fleetctl_target_percent": ("gauge", "Share that a version should have, while there are two."),
     "fleetctl_split_requests": ("gauge", "Requests of a version since the split last changed."),
     "fleetctl_server_up": ("gauge", "1 for a server that is asked like any other, 0 if it rests."),
-    "fleetctl_other_requests_total": ("counter", "Requests of no client, by purpose and status."),
+    "fleetctl_other_requests_total": (
+        "counter",
+        "Requests that no series has, by purpose and status.",
+    ),
 }
 
 
@@ -82,7 +85,7 @@ class UsageCounters:
     _left: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """When the versions of series were found to be served no longer."""
     others: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """Requests that no client made, by purpose and status; no series counts them."""
+    """Requests that are not live, by purpose and status; no series counts them."""
     _bounds_s: tuple[float, ...] = LATENCY_BOUNDS_S
 
     def use_bounds(self, bounds_s: tuple[float, ...]) -> None:

@@ -145,11 +145,13 @@ class Admission:
         self._waiting.add(ticket)
         return False
 
-    def release(self, ticket: Ticket, tokens: int = 0, left: bytes = b"") -> None:
+    def release(
+        self, ticket: Ticket, tokens: int = 0, left: bytes = b"", *, is_billed: bool = True
+    ) -> None:
         """Give a turn back, or leave the queue; `tokens` are those of prompt and answer.
 
         `left`: the body of a request that its client has left. Without tokens known, the prompt is
-        charged, for a server has worked on the prompt.
+        charged, for a server has worked on the prompt. `is_billed`: the month's budget counts it.
         """
         if ticket.is_granted:
             ticket.is_granted = False
@@ -158,7 +160,8 @@ class Admission:
                 limiter.running -= 1
                 limiter.charge(tokens or least_tokens(left))
             self._waiting.give_back(target)
-            self.month.count(target, tokens)
+            if is_billed:
+                self.month.count(target, tokens)
         else:  # left the queue, or was routed again and needed no turn
             self._waiting.remove(ticket)
         self.serve_waiting()

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import msgspec
 
 from runtime.gateway import errors
-from runtime.gateway.endpoints import MESSAGES, PATHS
+from runtime.gateway.endpoints import ANTHROPIC, PATHS
 from runtime.gateway.errors import ApiError
 from runtime.gateway.routing import Credentials
 from runtime.gateway.state import GatewayState
@@ -29,7 +29,7 @@ class LocalResponse(NamedTuple):
 
 def error_response(error: ApiError, path: str, request_id: str = "") -> LocalResponse:
     """Return an error's response in the shape of `path`'s API; `request_id` empty: no row."""
-    body = error.anthropic_body if path == MESSAGES else error.body
+    body = error.anthropic_body if path in ANTHROPIC else error.body
     numbered = {"x-request-id": request_id} if request_id else {}
     return LocalResponse(error.status, error.headers | numbered, body)
 

@@ -38,6 +38,8 @@ class UpstreamAttempts(msgspec.Struct, eq=False):
     _is_shadow: bool = False
     _is_retry: bool = False
     """Whether the request counts towards the retry budget."""
+    is_judged: bool = True
+    """Whether answers and silence of a server tell how its engine is."""
     has_resent: bool = False
     _silent_s: float = 0.0
     """Silence of the server that has counted as an error, in seconds."""
@@ -129,7 +131,7 @@ class UpstreamAttempts(msgspec.Struct, eq=False):
         longest_s = self._silent_s + AGAIN_S if self._silent_s else SILENT_S
         if has_left:
             longest_s = LEFT_S
-        if not server or silent_s <= 0:
+        if not server or silent_s <= 0 or not self.is_judged:
             return
         state.limiter.probe(server)
         balancer, now = state.balancer, time.monotonic()
@@ -146,6 +148,8 @@ class UpstreamAttempts(msgspec.Struct, eq=False):
         if self.server:
             server, self.server, self.url = self.server, "", ""
             state, adapter, client = self._state, self._target.adapter, self._target.client
+            if not self.is_judged:
+                status = None
             if status is not None and status >= _SERVER_ERROR:
                 state.balancer.record_error(server, time.monotonic(), client)
             elif status is not None:

@@ -9,15 +9,17 @@ import msgspec
 
 from runtime.gateway.errors import invalid
 from runtime.gateway.fields import check_bounds
-from runtime.usage.row import trace_id_of
+from runtime.usage.row import COUNT_TOKENS, trace_id_of
 
 CHAT: Final = "/v1/chat/completions"
 TEXT: Final = "/v1/completions"
 RESPONSES: Final = "/v1/responses"
 MESSAGES: Final = "/v1/messages"
 EMBEDDINGS: Final = "/v1/embeddings"
-PATHS: Final = frozenset({CHAT, TEXT, RESPONSES, MESSAGES, EMBEDDINGS})
+PATHS: Final = frozenset({CHAT, TEXT, RESPONSES, MESSAGES, COUNT_TOKENS, EMBEDDINGS})
 """Which of them a server serves depends on its base: a base that generates has no embeddings."""
+ANTHROPIC: Final = frozenset({MESSAGES, COUNT_TOKENS})
+"""Paths of Anthropic's API, whose errors have another shape."""
 COUNTED: Final = frozenset({CHAT, TEXT})
 """Paths whose streams are asked for the token counts so far."""
 TYPED: Final = frozenset({RESPONSES, MESSAGES})

@@ -26,11 +26,11 @@ from runtime.gateway.capture import RequestCapture, begin_capture
 from runtime.gateway.endpoints import check_fields, is_event_stream, trace_of
 from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget
 from runtime.gateway.responses import ResponseFacts, inspect_response
-from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
+from runtime.gateway.routing import Credentials, Principal, RouteTarget, operator_purpose, unit
 from runtime.gateway.sse import CompletionsStream, EventStream, event_stream
 from runtime.gateway.state import GatewayState
 from runtime.gateway.turns import Ticket
-from runtime.usage.row import CLIENT_LEFT, UsageRecorder
+from runtime.usage.row import CLIENT_LEFT, COUNT_TOKENS, COUNTING, UsageRecorder
 
 _UNKNOWN: Final = Principal("", b"")
 _NO_TARGET: Final = RouteTarget("", "", "", ())
@@ -117,9 +117,9 @@ class ProxyRequest(msgspec.Struct, eq=False):
         body, routes = parse_body(raw, meta.content_type, meta.encoding), self._state.active.routes
         state, principal, row = self._state, self._principal, self.record.row
         row.revision, row.stream = routes.revision, body.stream
-        if principal.is_operator:
-            is_known = meta.purpose in OPERATOR_PURPOSES
-            row.purpose = meta.purpose if is_known else OPERATOR_PURPOSES[0]
+        is_counting = self.path == COUNT_TOKENS
+        if is_counting or principal.is_operator:
+            row.purpose = COUNTING if is_counting else operator_purpose(meta.purpose)
         route, target, user = routes.decide(principal, body, meta.session, meta.version)
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
         row.digest = target.digest
@@ -134,8 +134,9 @@ class ProxyRequest(msgspec.Struct, eq=False):
         if capture := target.policy.capture:
             self._capture = begin_capture(state, capture, row, body, meta.session, self._stream)
         attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now, user)
+        attempts.is_judged = not is_counting
         if not principal.is_operator:
-            if route.shadow is not None:
+            if route.shadow is not None and not is_counting:
                 self.shadow = sample_shadow(state.shadow_memory, route.shadow, body, len(raw))
             if target.is_limited or state.admission.queues or not attempts.acquire_free():
                 ticket = self._ticket = self._ticket or Ticket(target)
@@ -282,8 +283,9 @@ class ProxyRequest(msgspec.Struct, eq=False):
             self.shadow = None
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
-            left = self.body if status == CLIENT_LEFT else b""
-            state.admission.release(ticket, record.tokens.total, left)
+            billed = record.row.purpose != COUNTING
+            left = self.body if status == CLIENT_LEFT and billed else b""
+            state.admission.release(ticket, record.tokens.total, left, is_billed=billed)
         else:
             if self._is_shadow:
                 self._is_shadow = False

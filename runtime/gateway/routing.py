@@ -19,8 +19,13 @@ DEFAULT_POLICY: Final = TrafficPolicy()
 _SESSION, _USER, _KEY = Sticky.SESSION, Sticky.USER, Sticky.KEY
 _RECENT: Final = 2048
 """Users whose hashes are kept: users come again, and a name has at most 4 KiB."""
-OPERATOR_PURPOSES: Final = ("eval", "smoke", "shadow")
+_OPERATOR_PURPOSES: Final = ("eval", "smoke", "shadow")
 """Purposes that the operator may name; the first is the default."""
+
+
+def operator_purpose(named: str) -> str:
+    """Return the purpose of a request of the operator, as named or the usual."""
+    return named if named in _OPERATOR_PURPOSES else _OPERATOR_PURPOSES[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ import msgspec
 from fleet.encoding import decode_json
 
 LIVE: Final = "live"
+COUNTING: Final = "count_tokens"
+"""Purpose of requests on `COUNT_TOKENS`."""
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+"""Path on which servers count the tokens of a prompt, and their engines do nothing."""
 """Purpose of a client's request."""
 CLIENT_LEFT: Final = 499
 """Status of a request whose client left."""
@@ -66,7 +70,8 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     format_ok: bool | None = None
     """Whether the text has the declared format; None: no format is declared, or not judged."""
     purpose: str = LIVE
-    """`live`; `smoke` and `shadow` are never billed, `eval` where the client's policy says so."""
+    """`live`; `eval` is billed where the client's policy says so, `smoke`, `shadow` and
+    `count_tokens` never."""
     retries: int = 0
     """Number of retries: servers tried in vain before the last, plus repeats on a new connection
     to the same server because the kept one had closed."""
@@ -227,7 +232,7 @@ def to_usage_row(row: dict[str, Any]) -> dict[str, Any]:
         "first_byte_s": None if first_byte_us is None else first_byte_us / 1e6,
         "status": _status(row),
         "stream": row.get("stream") == "true",
-        "purpose": LIVE,
+        "purpose": COUNTING if row.get("path") == COUNT_TOKENS else LIVE,
         "trace_id": trace_id_of(str(row.get("traceparent") or "")),
         "digest": None if row.get("digest") in _UNSET else row["digest"],
     }

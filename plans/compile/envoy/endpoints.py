@@ -145,7 +145,7 @@ ENDPOINTS: Final = (
         {TOOLS: "tools", **{header: name for name, header in STORED.items()}},
         written=_USUAL | {"store": False, "request_id": "resp_%REQ(x-request-id)%"},
     ),
-    Endpoint("messages", "/v1/messages"),
+    Endpoint("messages", "/v1/messages(/count_tokens)?"),
     Endpoint("embeddings", "/v1/embeddings"),
 )
 SERVED: Final = "|".join(endpoint.path for endpoint in ENDPOINTS)

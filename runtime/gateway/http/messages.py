@@ -39,6 +39,9 @@ class Origin:
 
 
 origin: Final = lru_cache(maxsize=4096)(Origin)
+aside: Final = lru_cache(maxsize=4096)(Origin)
+"""Another object for the server at a URL, with connections of its own: answers on these say nothing
+of the engine."""
 
 
 @lru_cache(maxsize=4096)

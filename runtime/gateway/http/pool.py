@@ -118,11 +118,13 @@ class ConnectionPool:
 
     def take_listing(self, url: str, listing: ServerListing) -> None:
         """Take the listing of a server; of another launch: ask again before the next request."""
-        origin = self._origins.get(messages.origin(url))
-        if not self._on_listing(url, listing) and origin is not None:
-            origin.is_verified = False
-            for connection in [*origin.idle]:
-                connection.abandon()
+        if self._on_listing(url, listing):
+            return
+        for server in (messages.origin(url), messages.aside(url)):
+            if (origin := self._origins.get(server)) is not None:
+                origin.is_verified = False
+                for connection in [*origin.idle]:
+                    connection.abandon()
 
     async def _open(self, server: Origin, origin: OriginPool) -> UpstreamConnection:
         to_server = self._tls_of(server.url) if server.is_tls else None

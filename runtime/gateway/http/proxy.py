@@ -69,7 +69,9 @@ class Proxy(msgspec.Struct, eq=False):
         """Send the request to the next server; without one, the client gets an error."""
         try:
             attempts, request = self._attempts, self._request
-            server = self._server = messages.origin(attempts.url or attempts.next_url())
+            url = attempts.url or attempts.next_url()
+            origin = messages.origin if attempts.is_judged else messages.aside
+            server = self._server = origin(url)
             start = messages.request_start(server, request.path, request.priority)
             number = request.record.row.request_id.encode("ascii")
             self._head = messages.REQUEST_HEAD % (start, len(request.body), number, request.trace)

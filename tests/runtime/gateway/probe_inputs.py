@@ -105,7 +105,7 @@ PATHS = [
     "/-/config",
     "/-/table",
     "/v1/responses/resp_1",
-    "/v1/messages/count_tokens",
+    "/v1/messages/batches",
     "/v1//chat/completions",
     "/v1/chat/completions/../../load_lora_adapter",
     "/v1/chat/completions/..%2f..%2fload_lora_adapter",

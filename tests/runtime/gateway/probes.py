@@ -18,7 +18,7 @@ from tests.runtime.gateway.probe_inputs import (
     body,
 )
 from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, OTHERS, TEXT
-from tests.runtime.gateway.typed_server import EMBEDDINGS, MESSAGES, RESPONSES
+from tests.runtime.gateway.typed_server import COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES
 
 Headers = tuple[tuple[str, str], ...]
 KEY: Final[Headers] = (("Authorization", f"Bearer {ACME}"),)
@@ -88,7 +88,7 @@ _CHUNKS: Final[Headers] = (("Transfer-Encoding", "chunked"),)
 _LENGTH: Final = str(len(OWN))
 
 _NAMES = [Probe(name, Outcome.UNKNOWN, raw) for name, raw in FOREIGN.items()]
-_OTHER_PATHS = (TEXT, RESPONSES, MESSAGES, EMBEDDINGS)
+_OTHER_PATHS = (TEXT, RESPONSES, MESSAGES, COUNT_TOKENS, EMBEDDINGS)
 _ELSEWHERE = [
     Probe(f"{name} on {path}", Outcome.UNKNOWN, raw, path=path)
     for name, raw in FOREIGN.items()

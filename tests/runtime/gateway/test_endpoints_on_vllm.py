@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from runtime.gateway.endpoints import MESSAGES
+from runtime.usage.row import COUNT_TOKENS, COUNTING, LIVE
 from tests.runtime.gateway.live import NAME, TEXTS, Served, in_front, routes
 from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat
 
@@ -85,6 +87,23 @@ def test_responses_and_messages_equal_direct_ones_and_are_counted(
         assert stored.status == 400
         foreign = await ours.send(asks | {"model": "corvid-dates"}, path=path)
         assert (foreign.status, foreign.json["error"]["code"]) == (404, "model_not_found")
+
+    in_front(vllm, tmp_path / ".fleetctl", scenario)
+
+
+def test_counted_tokens_are_those_of_the_prompt(vllm: Served, tmp_path: Path) -> None:
+    asks = TYPED[MESSAGES] | {"model": "acme-support", "system": "Be brief."}
+    counted = {name: value for name, value in asks.items() if name != "max_tokens"}
+
+    async def scenario(ours: Stage) -> None:
+        reply = await ours.send(counted, path=COUNT_TOKENS)
+        answer = await ours.send(asks, path=MESSAGES)
+        assert (reply.status, reply.version) == (200, OLD)
+        assert reply.json["input_tokens"] == answer.json["usage"]["input_tokens"] > 0
+        foreign = await ours.send(counted | {"model": "corvid-dates"}, path=COUNT_TOKENS)
+        assert foreign.status == 404
+        assert (await ours.send(counted | {"messages": 7}, path=COUNT_TOKENS)).status == 400
+        assert [row["purpose"] for row in ours.rows()] == [COUNTING, LIVE, COUNTING, COUNTING]
 
     in_front(vllm, tmp_path / ".fleetctl", scenario)
 

@@ -16,6 +16,7 @@ from runtime.fake_vllm.state import FakeModelServer
 
 RESPONSES: Final = "/v1/responses"
 MESSAGES: Final = "/v1/messages"
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 EMBEDDINGS: Final = "/v1/embeddings"
 READ, MADE = 7, 4
 """Tokens of a prompt and of an answer; embeddings make none."""
@@ -66,6 +67,7 @@ _WHOLE: Final[dict[str, Callable[[str], dict[str, Any]]]] = {
     RESPONSES: lambda name: _response(name) | {"usage": _COUNTS},
     MESSAGES: lambda name: _message(name) | {"usage": _COUNTS},
     EMBEDDINGS: _embeddings,
+    COUNT_TOKENS: lambda _: {"input_tokens": READ},
 }
 _STREAMED: Final[dict[str, Callable[[str], list[dict[str, Any]]]]] = {
     RESPONSES: _response_events,
