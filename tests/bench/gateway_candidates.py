@@ -21,8 +21,8 @@ from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-CLIENTS, ALIASES = 50, 4
-KEYS: Final = ("sk-bench-secret-of-client-c0",)
+CLIENTS, ALIASES = 100, 10
+KEYS: Final = tuple(f"sk-bench-secret-of-client-c{client}" for client in range(CLIENTS))
 START_S: Final = 60.0
 PLACES: Final = 4096
 """Declared places of the server, which reports no load: else a client of many had 28 of 32."""
@@ -39,6 +39,10 @@ class Candidate:
     pid: int
     adapt: Callable[[dict[str, Any]], dict[str, Any]]
     """Turns a request for ours into one for it."""
+    has_keys: bool = True
+    """Whether it takes the keys of all clients."""
+    seconds: float = 0.0
+    """Shortest window in which it answers at all; it takes part in every fourth round then."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -99,16 +103,17 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
 
 
 @contextmanager
-def stub(port: int | None = None) -> Iterator[Candidate]:
-    """Run a server in Python, on a free port unless one is given."""
+def stub(port: int | None = None, delay_ms: int = 0) -> Iterator[Candidate]:
+    """Run a server in Python, on a free port unless one is given; whole answers take `delay_ms`."""
     port = free_port() if port is None else port
     command = [sys.executable, "-m", "tests.bench.gateway_stub", str(port)]
+    command += ["--delay-ms", str(delay_ms)]
     with process(command, port, Path(os.devnull), AROUND) as pid:
         yield Candidate("stub", port, pid, lambda each: each)
 
 
 def routes(upstream: int) -> RoutingTable:
-    """Return the table of 200 aliases."""
+    """Return the table of 1,000 aliases, with a key for each client."""
     aliases = {
         f"c{client}-a{number}": AliasEntry(
             client=f"c{client}",
@@ -122,15 +127,22 @@ def routes(upstream: int) -> RoutingTable:
         for client in range(CLIENTS)
         for number in range(ALIASES)
     }
-    sha = hashlib.sha256(KEYS[0].encode()).hexdigest()
-    key = KeyEntry(client="c0", name="prod", reference="env:C0", sha256=sha)
+    keys = {
+        f"c{client}/prod": KeyEntry(
+            client=f"c{client}",
+            name="prod",
+            reference=f"env:C{client}",
+            sha256=hashlib.sha256(secret.encode()).hexdigest(),
+        )
+        for client, secret in enumerate(KEYS)
+    }
     servers = {"s1": f"http://127.0.0.1:{upstream}"}
-    return RoutingTable(revision=1, servers=servers, aliases=aliases, keys={"c0/prod": key})
+    return RoutingTable(revision=1, servers=servers, aliases=aliases, keys=keys)
 
 
 @contextmanager
 def ours(folder: Path, upstream: int) -> Iterator[Candidate]:
-    """Run our gateway with 200 aliases of 50 clients, two versions each."""
+    """Run our gateway with 1,000 aliases of 100 clients, two versions each."""
     port, state = free_port(), folder / "ours"
     write_table(state, routes(upstream))
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state)]
@@ -217,7 +229,9 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     program = str(installed("litellm[proxy]", "litellm") / "litellm")
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
-        yield Candidate("litellm", port, pid, lambda each: each)
+        yield Candidate(
+            "litellm", port, pid, lambda each: each | {"model": "c0-a0"}, has_keys=False
+        )
 
 
 def _version(client: int, number: int, minor: int) -> str:

@@ -54,7 +54,7 @@ def envoy_native(folder: Path, upstream: int) -> Iterator[Candidate]:
         )
         for alias in (f"c{client}-a{n}" for client in range(CLIENTS) for n in range(ALIASES))
     }
-    keys = tuple(Credential("c0", secret) for secret in KEYS)
+    keys = tuple(Credential(f"c{client}", secret) for client, secret in enumerate(KEYS))
     servers = {"s1": f"http://127.0.0.1:{upstream}"}
     routing = Routing(1, "0" * 64, servers, routes, keys)
     where = RoutePlace("main", f"127.0.0.1:{port}", str(place), str(place / "admin.sock"))

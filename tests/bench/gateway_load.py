@@ -1,7 +1,9 @@
 """The clients of `tests.bench.gateway`: reads one JSON line of orders each, prints one of results.
 
-Orders: port, seconds, connections, requests (each with its body and key, taken in turn).
-Results: requests completed and failed, seconds, median latency in µs, events of streams.
+Orders: port, seconds, connections, requests (with body and key each; a connection takes those of
+one key in turn), requests a second (0: a connection sends the next once the last is answered).
+Results: requests completed and failed, seconds, events of streams; in µs the median and 99th
+percentile of latencies, and the medians until the first event and between two events.
 """
 
 import asyncio
@@ -29,14 +31,25 @@ class Results:
     parts: int = 0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+    """Times until the first event of a stream."""
+    gaps: list[float] = field(default_factory=list)
+    """Times between two events of a stream."""
 
 
 class Client(asyncio.Protocol):
-    """One connection; sends its next request when the last one is answered."""
+    """One connection; sends its next request when the last one is answered.
 
-    def __init__(self, requests: Iterator[bytes], results: Results) -> None:
+    Where there are `free` connections, it is one of them instead until it is told to send.
+    """
+
+    def __init__(
+        self, requests: Iterator[bytes], results: Results, free: "list[Client] | None" = None
+    ) -> None:
         self.requests = requests
         self.results = results
+        self.free = free
+        self.event_at = 0.0
         self.parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.Transport | None = None
         self.began = 0.0
@@ -44,22 +57,36 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.next()
+        self.go_on()
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.stopped:
             self.results.failed += 1
 
+    def go_on(self) -> None:
+        if self.free is None:
+            self.next()
+        else:
+            self.free.append(self)
+
     def next(self) -> None:
         assert self.transport is not None
         self.began = time.perf_counter()
+        self.event_at = 0.0
         self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
-        self.results.parts += body.count(b"data: ")
+        events = body.count(b"data: ")
+        if not events:
+            return
+        now, last = time.perf_counter(), self.event_at
+        self.results.parts += events
+        self.event_at = now
+        found = self.results.gaps if last else self.results.firsts
+        found.append((now - (last or self.began)) * 1e6)
 
     def on_message_complete(self) -> None:
         if self.stopped:
@@ -69,7 +96,7 @@ class Client(asyncio.Protocol):
             self.results.latencies.append((time.perf_counter() - self.began) * 1e6)
         else:
             self.results.failed += 1
-        self.next()
+        self.go_on()
 
 
 def request(port: int, body: str, key: str, more: str = "") -> bytes:
@@ -99,19 +126,36 @@ def sdk_head(number: int) -> str:
 
 async def window(orders: dict[str, Any]) -> Results:
     results, loop = Results(), asyncio.get_running_loop()
-    made = [request(orders["port"], *given) for given in orders["requests"]]
-    turns = itertools.cycle(made)
-    clients = [Client(turns, results) for _ in range(orders["connections"])]
+    by_key: dict[str, list[bytes]] = {}
+    for body, key, more in orders["requests"]:
+        by_key.setdefault(key, []).append(request(orders["port"], body, key, more))
+    turns = [itertools.cycle(made) for made in by_key.values()]
+    free: list[Client] | None = [] if orders["rate"] else None
+    clients = [Client(turns[n % len(turns)], results, free) for n in range(orders["connections"])]
     began = time.perf_counter()
     for each in clients:
         await loop.create_connection(lambda each=each: each, "127.0.0.1", orders["port"])  # type: ignore[misc]
-    await asyncio.sleep(orders["seconds"])
+    if free is None:
+        await asyncio.sleep(orders["seconds"])
+    else:
+        await paced(free, results, orders["rate"], orders["seconds"])
     results.seconds = time.perf_counter() - began
     for each in clients:
         each.stopped = True
         if each.transport is not None:
             each.transport.abort()
     return results
+
+
+async def paced(free: list[Client], results: Results, rate: int, seconds: float) -> None:
+    """Send so many requests a second, whatever becomes of those before."""
+    began = time.perf_counter()
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        if free:
+            free.pop().next()
+        else:
+            results.failed += 1
 
 
 @dataclass
@@ -128,6 +172,7 @@ class Load:
         connections: int,
         seconds: float,
         *,
+        rate: int = 0,
         lifelike: bool = False,
     ) -> dict[str, Any]:
         """Load a port and return what came of it; `lifelike`: with the heads of a library."""
@@ -135,7 +180,7 @@ class Load:
             (_compact(body), keys[n % len(keys)], sdk_head(n) if lifelike else "")
             for n, body in enumerate(bodies)
         ]
-        orders = {"port": port, "seconds": seconds, "connections": connections}
+        orders = {"port": port, "seconds": seconds, "connections": connections, "rate": rate}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(orders | {"requests": requests}) + "\n")
@@ -167,12 +212,23 @@ def _compact(body: dict[str, Any]) -> str:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
+def percentile(values: list[float], part: float) -> float:
+    made = sorted(values)
+    return made[min(len(made) - 1, int(len(made) * part))] if made else math.nan
+
+
 def main() -> None:
     for line in sys.stdin:
         results = uvloop.run(window(json.loads(line)))
-        made = sorted(results.latencies)
-        middle = made[len(made) // 2] if made else math.nan
-        print(json.dumps(vars(results) | {"latencies": [], "p50": middle}), flush=True)
+        told: dict[str, float] = {"completed": results.completed, "failed": results.failed}
+        told |= {
+            "parts": results.parts,
+            "seconds": results.seconds,
+            "p50": percentile(results.latencies, 0.5),
+        }
+        told |= {"p99": percentile(results.latencies, 0.99)}
+        told |= {"first": percentile(results.firsts, 0.5), "gap": percentile(results.gaps, 0.5)}
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.bench import gateway_stall
 from tests.bench.gateway_candidates import installed, stub
 from tests.bench.gateway_envoy import envoy_kills, envoy_reloads
+from tests.bench.gateway_load import percentile
 from tests.bench.gateway_trials import aborts, kills, split, swaps
 
 SWAPS, KILLS, USERS, ABORTS = 1000, 20, 10_000, 20
@@ -16,10 +17,6 @@ SWAPS, KILLS, USERS, ABORTS = 1000, 20, 10_000, 20
 
 def line(what: str, found: str, target: str, *, met: bool) -> str:
     return f"{what:60}{found:>24}   {target:28}{'met' if met else 'MISSED'}"
-
-
-def percentile(values: list[float], part: float) -> float:
-    return values[min(len(values) - 1, int(len(values) * part))]
 
 
 def lines() -> Iterator[str]:

@@ -1,14 +1,14 @@
 """A server for `tests.bench.gateway` that answers at once; listens on the port that it is given.
 
-A second argument is a file with the models that it lists.
+A second argument is a file with the models that it lists; with `--delay-ms` answers take so long.
 
 JSON of 0.6 KB, or where the request asks for a stream 64 events, one every 10 ms, with the token
 counts that the request asks for. A look at its metrics says that nobody waits in it.
 """
 
+import argparse
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -47,6 +47,8 @@ class Stub(asyncio.Protocol):
 
     models = b"{}"
     """The models that the server lists."""
+    delay_s = 0.0
+    """Time that a whole answer takes."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
@@ -81,6 +83,9 @@ class Stub(asyncio.Protocol):
             self.send(_STREAM)
             counted = b"continuous_usage_stats" in start
             asyncio.get_running_loop().call_later(EVERY_S, self.event, 0, counted)
+        elif self.delay_s:
+            whole = _JSON % (len(WHOLE), WHOLE)
+            asyncio.get_running_loop().call_later(self.delay_s, self.send, whole)
         else:
             self.send(_JSON % (len(WHOLE), WHOLE))
 
@@ -106,12 +111,18 @@ class Stub(asyncio.Protocol):
             self.transport.write(data)
 
 
-async def main() -> None:
-    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", int(sys.argv[1]))
+async def main(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    for path in sys.argv[2:]:
-        Stub.models = Path(path).read_bytes()
-    uvloop.run(main())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("models", nargs="?", type=Path)
+    parser.add_argument("--delay-ms", type=int, default=0)
+    given = parser.parse_args()
+    Stub.delay_s = given.delay_ms / 1000
+    if given.models:
+        Stub.models = given.models.read_bytes()
+    uvloop.run(main(given.port))

@@ -54,14 +54,19 @@ class Upstream:
             stack.callback(made._running.close)
             yield made
 
-    def play(self, *, streams: bool) -> bool:
-        """Have streams or whole answers answered; return whether another one does so now."""
-        program = None if streams else nginx()
-        wanted = "Python" if program is None else version(program)
+    def play(self, *, streams: bool, delay_ms: int = 0) -> bool:
+        """Have streams or whole answers answered; return whether another one does so now.
+
+        Whole answers that take a while come from Python too.
+        """
+        program = None if streams or delay_ms else nginx()
+        slow = f", after {delay_ms} ms" if delay_ms else ""
+        wanted = f"Python{slow}" if program is None else version(program)
         if wanted == self.playing:
             return False
         self._running.close()
-        self._running.enter_context(stub(self.port) if program is None else self._nginx(program))
+        playing = stub(self.port, delay_ms) if program is None else self._nginx(program)
+        self._running.enter_context(playing)
         self.playing = wanted
         return True
 
