@@ -77,8 +77,9 @@ class Prospect:
     """Servers that answer for the alias and are to restart, or to be replaced by an upgrade."""
 
 
-BoundBasis = Literal["resources", "configurations"]
-"""How a lower bound of the price is found: by sums of resources, or by all shapes of servers."""
+BoundBasis = Literal["resources", "configurations", "whole servers"]
+"""How a lower bound of the price is found: by sums of resources, by all shapes of servers, or also
+by whole numbers of servers on the declared devices."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,3 +11,4 @@ from fleet.packing.problem import PRICE_UNIT, Effort, Instance, Reals, Stock
 from fleet.packing.servers import pack, pack_servers
 from fleet.packing.setups import pack_setups
 from fleet.packing.vectors import pack_vectors
+from fleet.packing.whole_servers import PricedBase, whole_servers_bound

@@ -14,6 +14,7 @@ than the least shares of all items over the configurations. The weights are foun
 on a sample of the items; any weights give a bound.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,11 +50,11 @@ def configuration_bound(instance: Instance, divisible: Mask) -> int:
     A `divisible` item may be several items that share its load.
     """
     assert instance.busy is not None
-    kinds = list(_configurations(instance))
+    kinds = configurations(instance)
     number = len(instance.rank)
     if not kinds or not number:
         return 0
-    slopes = _slopes(instance, kinds)
+    slopes = slopes_of(instance, kinds)
     price = instance.price[[kind.gpu for kind in kinds]].astype(np.float64)
     order = np.lexsort((instance.loads.sum(axis=1), instance.rank))
     sample = order[:: -(-number // SAMPLE)]
@@ -66,7 +67,8 @@ def configuration_bound(instance: Instance, divisible: Mask) -> int:
     return rounded(instance, total)
 
 
-def _configurations(instance: Instance) -> list[Configuration]:
+def configurations(instance: Instance) -> list[Configuration]:
+    """Return the configurations of an instance."""
     types, ranks, _ = instance.capacity.shape
     found = []
     for gpu, rank in np.ndindex(types, ranks):
@@ -80,7 +82,7 @@ def _configurations(instance: Instance) -> list[Configuration]:
     return found
 
 
-def _slopes(instance: Instance, kinds: list[Configuration]) -> Reals:
+def slopes_of(instance: Instance, kinds: list[Configuration]) -> Reals:
     """Return the slopes of the chords, by configuration and hour."""
     assert instance.busy is not None
     busiest = np.sort(instance.busy, axis=0)[::-1].cumsum(axis=0)
@@ -103,16 +105,20 @@ def _rows(
     slope = slopes[:, None, :]
     part = loads[None] / limit
     rows = [(loads + slope * busy) / (limit + slope)]
-    for times in PARTS:
-        scaled = (times + 1) * part
-        exact = scaled == np.floor(scaled)
-        dual = np.where(exact, part, np.floor(scaled) / times)
-        rows.append(np.where(apart[None, :, None], 0.0, dual))
+    rows += [np.where(apart[None, :, None], 0.0, dual) for dual in dual_feasible(part)]
     counted = np.array([1 / kind.most for kind in kinds])[:, None, None]
     rows.append(np.broadcast_to(counted, (len(kinds), len(items), 1)))
     fits = apart[None] | (peak[None] <= limit[:, :, 0])
     ranked = instance.covers(np.array([kind.rank for kind in kinds])[:, None], rank[None])
     return np.concatenate(rows, axis=2), fits & ranked
+
+
+def dual_feasible(part: Reals) -> Iterator[Reals]:
+    """Yield values of items that sum to 1 at most where their parts of a limit do."""
+    for times in PARTS:
+        scaled = (times + 1) * part
+        exact = scaled == np.floor(scaled)
+        yield np.where(exact, part, np.floor(scaled) / times)
 
 
 def _shares(rows: Reals, open_to: Mask, weights: Reals, price: Reals) -> Reals:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet.packing.problem import Mask, Reals
+from fleet.packing.problem import Ints, Mask, Reals
 
 INFINITE = float("inf")
 HALF = 0.5
@@ -163,3 +163,46 @@ class MasterProblem:
         solution = self._solver.getSolution()
         optimum = float(self._solver.getInfo().objective_function_value)
         return np.array(solution.col_value), np.array(solution.row_dual), optimum
+
+
+class GrowingProgram:
+    """A program whose rows are added as solutions break them; variables are from 0 up."""
+
+    def __init__(self, variables: int) -> None:
+        """Start without rows; all variables are real."""
+        highspy = _highspy()
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = variables, 0
+        model.col_cost_, model.col_lower_ = np.zeros((2, variables))
+        model.col_upper_ = np.full(variables, INFINITE)
+        self._solver = _solver(mip_rel_gap=0.0, mip_abs_gap=0.0, mip_heuristic_effort=0.0)
+        self._solver.passModel(model)
+        self._kinds = highspy.HighsVarType
+        self._cost = np.zeros(variables)
+
+    def row(self, columns: Ints, values: Reals, low: float, high: float = INFINITE) -> None:
+        """Add a row: `low <= sum(value * variable) <= high`."""
+        self._solver.addRow(low, high, len(columns), columns.astype(np.int32), values)
+
+    def price(self, cost: Reals) -> None:
+        """Set the costs of the first variables; others cost nothing."""
+        for column, value in enumerate(cost.tolist()):
+            self._solver.changeColCost(column, value)
+
+    def relaxed(self) -> Reals:
+        """Return a cheapest solution in real numbers."""
+        self._solver.run()
+        return np.array(self._solver.getSolution().col_value)
+
+    def bound(self, whole: Ints, nodes: int) -> float:
+        """Return a lower bound where some variables are whole, within as many nodes."""
+        for column in whole.tolist():
+            self._solver.changeColIntegrality(column, self._kinds.kInteger)
+        # With the last solution as a start, HiGHS 1.16 loses a constant of its presolve.
+        self._solver.clearSolver()
+        self._solver.setOptionValue("mip_max_nodes", nodes)
+        self._solver.run()
+        found = float(self._solver.getInfo().mip_dual_bound)
+        for column in whole.tolist():
+            self._solver.changeColIntegrality(column, self._kinds.kContinuous)
+        return found

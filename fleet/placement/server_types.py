@@ -39,6 +39,15 @@ ServerTypeKey = tuple[float, str, int, str, int, int]
 """Price, kind, memory and vLLM of the device; devices of a server; servers of a device."""
 
 
+DevicePool = tuple[str, int, str, float]
+"""Kind, memory, vLLM and price of devices that are alike."""
+
+
+def pool_of(device: DeviceSpec) -> DevicePool:
+    """Return the pool of a device."""
+    return device.kind, device.memory_bytes, device.vllm, device.price_per_hour
+
+
 @dataclass(slots=True)
 class ServerType:
     """Equal places for servers of a base."""
@@ -89,10 +98,9 @@ def server_types_on(
 
     More devices for a server than it needs only cost more.
     """
-    groups: dict[tuple[str, int, str, float], list[DeviceSpec]] = defaultdict(list)
+    groups: dict[DevicePool, list[DeviceSpec]] = defaultdict(list)
     for device in usable:
-        alike = device.kind, device.memory_bytes, device.vllm, device.price_per_hour
-        groups[alike].append(device)
+        groups[pool_of(device)].append(device)
     heads = base.shape.num_attention_heads if base.shape else 0
     shareable = fleet.policy.share_devices and base.kv_cache_bytes is None
     for number in (base.tensor_parallel,) if base.tensor_parallel else TENSOR_PARALLEL_SIZES:
@@ -259,11 +267,10 @@ def stock_of(server_types: Sequence[ServerType]) -> Stock:
 
     A device counts a unit for every server that it could be divided among.
     """
-    pools: dict[tuple[str, int, str, float], set[tuple[str, str]]] = defaultdict(set)
+    pools: dict[DevicePool, set[tuple[str, str]]] = defaultdict(set)
     keys = []
     for server_type in server_types:
-        device = server_type.device
-        keys.append((device.kind, device.memory_bytes, device.vllm, device.price_per_hour))
+        keys.append(pool_of(server_type.device))
         pools[keys[-1]].update(
             (host.name, device.name) for host, devices in server_type.places for device in devices
         )

@@ -36,6 +36,8 @@ GPUS = 0.075
 """GPUs per adapter of the fleets."""
 MOST = 128
 """Most adapters on a server."""
+SMALL, BARS = 300, (1.12, 1.15)
+"""Most adapters of a small fleet; highest ratio of its plan's price to the bound, and of others."""
 
 
 @dataclass(slots=True, eq=False)
@@ -209,7 +211,12 @@ class Case:
         if self.seconds:
             best = searches[firsts.index(first)].ruin_and_recreate(self.seconds)
             yield "ruin and recreate", f"{best:.2f}", placement.price / best, 1.01
-        yield "its bound", f"{placement.bound:.2f}", placement.price / placement.bound, 1.15
+        yield (
+            "its bound",
+            f"{placement.bound:.2f}",
+            placement.price / placement.bound,
+            BARS[self.adapters > SMALL],
+        )
 
 
 def main() -> None:

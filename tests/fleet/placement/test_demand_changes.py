@@ -87,7 +87,7 @@ def test_servers_are_emptied_only_where_that_is_asked(
 
 
 @pytest.mark.parametrize(
-    ("effort", "basis"), [("fast", "resources"), ("balanced", "configurations")]
+    ("effort", "basis"), [("fast", "resources"), ("balanced", "whole servers")]
 )
 def test_a_plan_says_how_the_bound_of_its_price_was_found(effort: Effort, basis: str) -> None:
     fleet_ = declared(many(4, 600))
