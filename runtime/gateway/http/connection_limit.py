@@ -44,7 +44,8 @@ class Slot:
 
     def mark_idle(self) -> None:
         """Note that no request is at work from now on."""
-        self.end()
+        if self.client is not None:
+            self.end()
         source, idle = self._source, self._source.idle
         idle.pop(self, None)
         idle[self] = None
