@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman sources litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-sessions bench-turns
 .PHONY: proof-failover proof-gates proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -72,6 +72,12 @@ haproxy: setup ## Look for HAProxy, for the test of several gateways (5 MB; SYST
 	@command -v haproxy >/dev/null || { $(call stopped,haproxy); } || { \
 		echo 'The test of gateways behind a balancer needs HAProxy. As root, on Debian:'; \
 		echo '    make haproxy SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
+
+sources: setup ## Look for a registry and an object store, for tests of sources (70 MB; SYSTEM_PACKAGES=1 installs them)
+	@command -v docker-registry >/dev/null && command -v radosgw >/dev/null || { $(call stopped,docker-registry radosgw); } || { \
+		echo 'Tests of sources of versions need docker-registry and radosgw. As root, on Debian:'; \
+		echo '    make sources SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
 
 DATABASE := { command -v pgbouncer || ls /usr/sbin/pgbouncer; } && ls /usr/lib/postgresql/*/bin/initdb
@@ -146,6 +152,7 @@ real: setup
 	@$(MAKE) --no-print-directory haproxy || echo 'Going on without HAProxy.'
 	@$(MAKE) --no-print-directory postgresql || echo 'Going on without PostgreSQL.'
 	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
+	@$(MAKE) --no-print-directory sources || echo 'Going on without a registry and an object store.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory javascript || echo 'Going on without the SDKs of JavaScript.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'

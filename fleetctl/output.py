@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,8 @@ Form = Literal["text", "json"]
 
 PREFIXES = {"info": "", "warning": "Warning: ", "error": "Error: "}
 """Beginning of a message's line, by severity."""
+_BYTES_S = 2.0
+"""Seconds between two lines about bytes on their way."""
 
 
 def print_result(
@@ -112,3 +115,17 @@ def waiting(message: str, after_s: float = 1.0) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+class ByteProgress:
+    """Prints how much of a version has gone over the network, every two seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._next = name, time.monotonic() + _BYTES_S
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take the bytes so far, of all."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _BYTES_S
+            part = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+            click.echo(f"{self._name}: {part}", err=True)

@@ -1,4 +1,4 @@
-"""JSON over HTTP for the control plane; the only home of httpx.
+"""JSON over HTTP for the control plane; sources of versions alone use httpx beside it.
 
 Every failure is an `EngineError` with a diagnostic, never the HTTP library's own error. Requests of
 clients never pass here. A network host beyond this machine is contacted only where the operator

@@ -64,14 +64,18 @@ _TOGETHER = {
 _BROWSER = pytest.StashKey[str | None]()
 _PROMETHEUS = pytest.StashKey[str | None]()
 _HAPROXY = pytest.StashKey[str | None]()
+_SOURCES = pytest.StashKey[str | None]()
 PROMETHEUS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 """Programs that tests marked `prometheus` run."""
+SOURCES = ("docker-registry", "radosgw", "radosgw-admin")
+"""Programs that tests marked `sources` run."""
 _REMEDIES = {
     "LiteLLM": "make litellm",
     "JAVASCRIPT": "make javascript",
     "CHROMIUM": "make browser",
     "PROMETHEUS": "make prometheus",
     "HAPROXY": "make haproxy",
+    "SOURCES": "make sources",
     "POSTGRESQL": "make postgresql",
     "BOXES": "make proof-boxes",
     "SYSTEMD": "apt-get install systemd",
@@ -191,6 +195,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         None if postgres.programs() else "not installed: PostgreSQL or PgBouncer"
     )
     config.stash[_BOXES] = boxes.missing()
+    absent_sources = [name for name in SOURCES if not shutil.which(name)]
+    config.stash[_SOURCES] = f"not installed: {absent_sources}" if absent_sources else None
     config.stash[_HAPROXY] = None if shutil.which("haproxy") else "HAProxy is not installed"
     config.stash[_PROMETHEUS] = f"not installed: {absent}" if absent else None
 
@@ -207,6 +213,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("browser", _BROWSER, "CHROMIUM", "browser"),
         ("prometheus", _PROMETHEUS, "PROMETHEUS", "prometheus"),
         ("haproxy", _HAPROXY, "HAPROXY", "haproxy"),
+        ("sources", _SOURCES, "SOURCES", "sources"),
         ("postgresql", _POSTGRESQL, "POSTGRESQL", "postgresql"),
         ("boxes", _BOXES, "BOXES", "proof-boxes"),
     ):

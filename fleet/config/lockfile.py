@@ -1,6 +1,7 @@
 """Reads and writes the lock: the facts of every adapter version and base, pinned by digest.
 
 Format 2 has the fields of mixtures of experts and MLA, and is written where a base has such.
+Format 3 has the sources of versions, and is written where a version came from one.
 
 A lock without `format` is of format 1; format 1 is written as `1`. A reader refuses unknown fields,
 so a further field needs the next format. A lock of a later format is refused.
@@ -20,7 +21,7 @@ from fleet.names import AdapterName
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"
-FORMAT = 2
+FORMAT = 3
 """Newest format of a lock that this release reads and writes."""
 
 
@@ -43,6 +44,8 @@ class LockedAdapter(_Document):
     """Adapted modules, such as `q_proj`, sorted."""
     base: str
     """The base that the adapter was trained on."""
+    source: str = ""
+    """Where the bytes can be had again, such as `oci://…@sha256:…`; empty: not known."""
 
     @property
     def facts(self) -> AdapterFacts:
@@ -78,7 +81,7 @@ class LockedBase(_Document):
 class Lock(_Document):
     """The file `fleet.lock`: written by `fleetctl adapter add`, kept in version control."""
 
-    format: Literal[1, 2] = 1
+    format: Literal[1, 2, 3] = 1
     bases: dict[str, LockedBase] = {}
     """By base."""
     adapters: dict[_FullName, LockedAdapter] = {}
@@ -86,7 +89,10 @@ class Lock(_Document):
 
     def with_adapter(self, name: AdapterName, entry: LockedAdapter) -> Self:
         """Return this lock with an adapter added or replaced."""
-        return self.model_copy(update={"adapters": {**self.adapters, str(name): entry}})
+        adapters = {**self.adapters, str(name): entry}
+        return self.model_copy(
+            update={"adapters": adapters, "format": 3 if entry.source else self.format}
+        )
 
     def without_adapter(self, name: AdapterName) -> Self:
         """Return this lock without an adapter."""
@@ -96,13 +102,19 @@ class Lock(_Document):
     def with_base(self, name: str, shape: BaseShape) -> Self:
         """Return this lock with a base added or replaced."""
         entry = LockedBase.model_validate(asdict(shape))
-        later = any(getattr(entry, field) for field in _LATER)
+        later = any(getattr(entry, field, None) for field in _LATER)
         bases = {**self.bases, name: entry}
-        return self.model_copy(update={"bases": bases, "format": 2 if later else self.format})
+        least = 2 if later else 1
+        return self.model_copy(update={"bases": bases, "format": max(least, self.format)})
 
 
-_LATER = frozenset(name for name, its in LockedBase.model_fields.items() if not its.is_required())
-"""Fields of bases since format 2."""
+_LATER = frozenset(
+    name
+    for entry in (LockedBase, LockedAdapter)
+    for name, its in entry.model_fields.items()
+    if not its.is_required()
+)
+"""Fields since format 2."""
 
 
 def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
@@ -135,7 +147,7 @@ def _line_of(text: str, path: tuple[int | str, ...]) -> int:
 
 
 def _told(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an entry, without those of format 2 that say nothing."""
+    """Return the fields of an entry, without those since format 2 that say nothing."""
     return {name: value for name, value in entry.items() if value or name not in _LATER}
 
 

@@ -1,4 +1,4 @@
-"""`fleetctl adapter`: add, list, show and verify adapter versions."""
+"""`fleetctl adapter`: add, pull, push, list, show and verify adapter versions."""
 
 import json
 import sys
@@ -11,28 +11,34 @@ from fleet.errors import LibraryError, did_you_mean
 from fleet.names import AdapterName
 from fleetctl import completion
 from fleetctl.options import Group, Workspace, with_format
-from fleetctl.output import print_diagnostics, print_result
+from fleetctl.output import ByteProgress, print_diagnostics, print_result
+
+_offline = click.option(
+    "--offline", is_flag=True, help="Fetch nothing: fail if a version is not here."
+)
 
 if TYPE_CHECKING:
+    from runtime.library.add import AddedVersion
     from runtime.library.catalog import CatalogVersion
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Add, list, show and verify adapter versions.
+    """Add, pull, push, list, show and verify adapter versions.
 
     A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.lock`
-    pins its bytes, which never change.
+    pins its bytes, which never change, and names the source that they came from.
 
     Examples:
       fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
+      fleetctl adapter pull
       fleetctl adapter list acme
       fleetctl adapter verify
     """
 
 
 @command.command("add")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PATH|SOURCE")
 @click.option(
     "--as",
     "name",
@@ -40,26 +46,90 @@ def command() -> None:
     metavar="NAME",
     help="Name of the version: CLIENT-TASK-BASE-vX.Y.Z",
 )
+@_offline
 @with_format
-def add_version(workspace: Workspace, path: Path, name: str, form: str) -> None:
+def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, form: str) -> None:
     """Check an adapter, copy its files into the library and pin their bytes in fleet.lock.
 
-    PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
-    a server would refuse, ignore or serve wrongly is refused, with the reason.
+    PATH is a folder that PEFT saved, or the version's own place in the library. SOURCE is in a
+    registry, a bucket, on the Hub or a web server; tags and branches are resolved now. What a
+    server would refuse, ignore or serve wrongly is refused, with the reason.
 
     Examples:
       fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
       fleetctl adapter add models/adapters/acme/support-v2.1.0 --as acme-support-tiny-v2.1.0
+      fleetctl adapter add oci://registry.example/acme/support:2.1.0 --as acme-support-tiny-v2.1.0
+      fleetctl adapter add s3://models/acme/support/2.1.0 --as acme-support-tiny-v2.1.0
+      fleetctl adapter add hf://acme/support@main --as acme-support-tiny-v2.1.0
+      fleetctl adapter add https://models.example/support/2.1.0/ --as acme-support-tiny-v2.1.0
     """
-    from runtime.library.add import add
-    from runtime.library.inspect import require_folder
-    from runtime.project.known_base import known_base
-    from runtime.project.load import library_folder
+    from runtime.operations.sources import add_from, add_path, refuse_offline
+    from runtime.sources.reference import SourceReference
 
     parsed = _parsed(name)
-    require_folder(path)
-    base = known_base(workspace.root, workspace.environment, workspace.variables, parsed.base)
-    added = add(path, parsed, base, library_folder(workspace.root), workspace.root)
+    reference = SourceReference.parse(source)
+    if reference is None:
+        added = add_path(workspace, Path(source), parsed)
+    elif offline:
+        refuse_offline([str(reference)])
+    else:
+        added = add_from(workspace, reference, parsed, ByteProgress(name))
+    _print_added(name, added, form)
+
+
+@command.command("pull")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
+@_offline
+@click.pass_obj
+def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool) -> None:
+    """Bring versions that the library lacks back from the sources that fleet.lock names.
+
+    Bytes that differ from the lock are refused. What has arrived before an interruption is kept.
+
+    Examples:
+      fleetctl adapter pull
+      fleetctl adapter pull acme-support-tiny-v2.1.0
+      fleetctl adapter pull --offline
+    """
+    from runtime.operations.sources import missing_versions, pull, refuse_offline
+    from runtime.project.facts import read_lock
+
+    for name in names:
+        _require_known(name, list(read_lock(workspace.root).adapters))
+    missing = missing_versions(workspace, names)
+    if offline:
+        refuse_offline([*missing])
+    for name in missing:
+        facts = pull(workspace, name, ByteProgress(name)).facts
+        click.echo(f"Brought {name}: {facts.bytes:,} bytes, digest {facts.digest[:12]}.", err=True)
+    if not missing:
+        click.echo("All versions are in the library. Nothing to do.", err=True)
+
+
+@command.command("push")
+@click.argument("name", shell_complete=completion.versions)
+@click.argument("target", metavar="oci://REGISTRY/REPOSITORY[:TAG]")
+@click.pass_obj
+def push_a_version(workspace: Workspace, name: str, target: str) -> None:
+    """Push a version to an OCI registry; print its reference by digest.
+
+    Layout: ModelPack, a layer for each file. What the registry has is not sent again.
+
+    Example:
+      fleetctl adapter push acme-support-tiny-v2.1.0 oci://registry.example/acme/support:2.1.0
+    """
+    from runtime.operations.sources import push_version
+    from runtime.project.facts import read_lock
+    from runtime.sources.reference import SourceReference
+
+    _require_known(name, list(read_lock(workspace.root).adapters))
+    reference = SourceReference.parse(target)
+    if reference is None or reference.kind != "oci" or reference.digest:
+        raise click.UsageError("Push to oci://REGISTRY/REPOSITORY:TAG.")
+    click.echo(push_version(workspace, _parsed(name), reference, ByteProgress(name)))
+
+
+def _print_added(name: str, added: "AddedVersion", form: str) -> None:
     facts = added.facts
     if added.warnings:
         print_diagnostics(added.warnings)

@@ -226,17 +226,15 @@ def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     Written without blanks, its members take all its bytes: a name that is given twice or escaped
     would need more. With blanks, they are put together again as usual, and are the whole body.
     """
-    if len(fields) > _USUAL_NAMES:
+    names = tuple(fields)
+    if not names or len(names) > _USUAL_NAMES or sum(map(len, names)) > _USUAL_LENGTH:
         return False
-    names = "".join(fields)
-    if not names or len(names) > _USUAL_LENGTH:
-        return False
-    values = cast("Iterable[Sized]", fields.values())  # its stubs do not say so
-    size = len(names) if names.isascii() else len(names.encode())
-    blanks = len(raw) - sum(map(len, values), size + 4 * len(fields) + 1)
-    if blanks != 2 * len(fields) - 1:
-        return not blanks
-    members = _frame(tuple(fields)).copy()
+    start = len(names[0]) + 4
+    if raw[start : start + 1] != b" ":
+        values = cast("Iterable[Sized]", fields.values())  # its stubs do not say so
+        written = len("".join(names).encode()) + 4 * len(names) + 1
+        return written + sum(map(len, values)) == len(raw)
+    members = _frame(names).copy()
     members[1::2] = fields.values()
     return b"".join(members) == raw
 

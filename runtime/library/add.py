@@ -57,13 +57,14 @@ class KnownBase:
 
 
 def add(
-    source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path
+    source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path, origin: str = ""
 ) -> AddedVersion:
     """Check an adapter, copy its files into the library and pin their bytes in the lock.
 
     A version is immutable: adding the same bytes again changes nothing, and other bytes under
     its name are refused. Safe to repeat after a crash, and beside other runs. A `source` that is
-    the version's place in the library is only pinned. The project `root` holds the lock.
+    the version's place in the library is only pinned. The project `root` holds the lock. `origin`:
+    reference by which the bytes came; empty: from a folder, and a known reference stays.
 
     Raises:
         LibraryError: the adapter must not be served, or the version exists with other bytes.
@@ -85,7 +86,9 @@ def add(
             raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
         if str(name) not in lock.adapters or copied:
             outcome = "added" if copied else "locked"
-        entry = LockedAdapter(**asdict(facts), base=base.name)
+        known = lock.adapters.get(str(name))
+        came = origin or (known.source if known else "")
+        entry = LockedAdapter(**asdict(facts), base=base.name, source=came)
         after = lock.with_adapter(name, entry).with_base(base.name, base.shape)
         equal = equal_bytes(after, name)
         return after

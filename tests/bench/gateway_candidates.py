@@ -230,12 +230,7 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
         yield Candidate(
-            "litellm",
-            port,
-            pid,
-            lambda each: each | {"model": "c0-a0"},
-            has_keys=False,
-            seconds=4.0,
+            "litellm", port, pid, lambda each: each | {"model": "c0-a0"}, has_keys=False
         )
 
 

@@ -44,8 +44,7 @@ class Slot:
 
     def mark_idle(self) -> None:
         """Note that no request is at work from now on."""
-        if self.client is not None:
-            self.end()
+        self.end()
         source, idle = self._source, self._source.idle
         idle.pop(self, None)
         idle[self] = None

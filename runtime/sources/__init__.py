@@ -1,0 +1,1 @@
+"""Brings versions from registries, object stores, the Hub and web servers."""
