@@ -111,9 +111,11 @@ class UsageCounters:
         if row.first_byte_s is not None:
             series.first_byte.add(row.first_byte_s)
         series.input_tokens += row.input_tokens or 0
-        series.cached_tokens += row.cached_tokens or 0
         series.output_tokens += row.output_tokens or 0
-        series.waited_s += row.waited_s or 0.0
+        if row.cached_tokens:
+            series.cached_tokens += row.cached_tokens
+        if row.waited_s:
+            series.waited_s += row.waited_s
 
     def expire(self, table: RouteTable, now: float) -> None:
         """Drop series of versions that left the table `KEPT_S` ago; `now` in seconds."""

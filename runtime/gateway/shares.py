@@ -90,16 +90,17 @@ class ServerShares:
         """Return whether a client may have another place; `limit`: the declared number."""
         if server not in self.shared:
             return True
-        held = self.clients[server][client] if server in self.clients else 0
-        if not held:
-            return True
-        places = self._places.get(server)
         count = limit
         if count is None:
-            count = places.count - places.others if places is not None else FIRST_LIMIT
-        if count <= UNSHARED:
+            places = self._places.get(server)
+            count = FIRST_LIMIT if places is None else places.count - places.others
+        busy = self._busy[server]
+        if (
+            count <= UNSHARED or 2 * busy < count
+        ):  # half is free: the share of any client, of any weight
             return True
-        return self.weights.allows(client, held + 1, count - self._busy[server] - 1, PLACES)
+        held = self.clients[server][client] if server in self.clients else 0
+        return not held or self.weights.allows(client, held + 1, count - busy - 1, PLACES)
 
     def record_load(self, server: str, running: int, waiting: int) -> None:
         """Take a load report, which counts the requests of all clients and gateways."""
