@@ -102,8 +102,9 @@ class LoadBalancer:
         """Return the best server that was not tried, empty where there is none.
 
         Order of preference: healthy and holding the version; below its limit (`limit` as of
-        `ConcurrencyLimiter.allows`); the session's, if not too busy; least busy; by turns. A server
-        that seems down is still chosen where no other is left, since what seems so may be wrong.
+        `ConcurrencyLimiter.allows`); the session's, if not too busy; least busy; where the version
+        runs, and so has a slot; by turns. A server that seems down is still chosen where no other
+        is left, since what seems so may be wrong.
         """
         if tried:
             if len(tried) >= MAX_ATTEMPTS:
@@ -122,13 +123,14 @@ class LoadBalancer:
         busy = self._in_flight.servers
         allows = self.allows
         if not self._has_marks:
-            server = min(turned, key=busy.__getitem__)
+            server = self._in_flight.running(adapter, min(turned, key=busy.__getitem__), turned)
             if allows(server, limit, client):
                 return server
 
-        def preference(server: str) -> tuple[bool, bool, int]:
+        def preference(server: str) -> tuple[bool, bool, int, bool]:
             is_bad = self._is_bad(server, adapter, client, now)
-            return is_bad, not allows(server, limit, client), busy[server]
+            runs = (server, adapter) in self._in_flight.versions
+            return is_bad, not allows(server, limit, client), busy[server], not runs
 
         return min(turned, key=preference)
 

@@ -1,7 +1,7 @@
 """Requests in flight, by server and version."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -55,6 +55,17 @@ class InFlight:
             self.versions[version] = left
         else:  # versions come and go for years
             del self.versions[version]
+
+    def running(self, adapter: str, server: str, servers: Sequence[str]) -> str:
+        """Return a server as busy as `server` that runs the version; none runs it: `server`."""
+        busy, versions = self.servers, self.versions
+        least = busy[server]
+        if not least or (server, adapter) in versions:
+            return server
+        for equal in servers:
+            if busy[equal] == least and (equal, adapter) in versions:
+                return equal
+        return server
 
     def on(self, server: str) -> int:
         """Return the requests on a server, shadow requests included."""

@@ -15,8 +15,8 @@ from runtime.gateway.outliers import MAX_CONSECUTIVE_ERRORS, MAX_EJECTION_S
 THREE = ("a", "b", "c")
 
 
-def made(**busy: int) -> LoadBalancer:
-    in_flight = InFlight()
+def made(in_flight: InFlight | None = None, **busy: int) -> LoadBalancer:
+    in_flight = in_flight or InFlight()
     for server, number in busy.items():
         for _ in range(number):
             in_flight.add(server, "v1")
@@ -31,6 +31,21 @@ def test_the_least_busy_is_asked_and_equals_take_turns() -> None:
     assert picks(made(a=1, b=2, c=3)) == {"a"}
     assert picks(made(a=1)) == {"b", "c"}
     assert picks(made()) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_of_equals_those_are_asked_that_run_the_version(*, is_marked: bool) -> None:
+    in_flight = InFlight()
+    balancer = made(in_flight, a=1)
+    in_flight.add("b", "v2")
+    in_flight.add("c", "v2")
+    if is_marked:
+        balancer.record_missing("d", "v1", 0)
+    assert picks(balancer) == {"a"}
+    assert picks(balancer, adapter="v2") == {"b", "c"}
+    assert picks(balancer, adapter="v3") == {"a", "b", "c"}
+    in_flight.add("a", "v1")
+    assert picks(balancer) == {"b", "c"}
 
 
 def test_the_next_is_one_that_was_not_tried_and_there_is_an_end() -> None:
