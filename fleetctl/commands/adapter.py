@@ -287,6 +287,7 @@ def _row(version: "CatalogVersion") -> dict[str, Any]:
         "rank": locked.rank if locked else None,
         "bytes": locked.bytes if locked else None,
         "digest": locked.digest if locked else None,
+        "source": (locked.source or None) if locked else None,
         "accuracy": version.accuracy,
         "in_lock": locked is not None,
         "in_library": version.in_library,

@@ -47,17 +47,7 @@ BESIDE = (
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = (
-    "translations",
-    "prospects",
-    "client_costs",
-    "frozen",
-    "rules",
-    "saving",
-    "late",
-    "loss",
-    "bound_by",
-)
+SPARSE = BESIDE[BESIDE.index("translations") :]
 """Observations that are left out where they are empty."""
 
 

@@ -57,6 +57,7 @@ def render_version(document: Mapping[str, Any]) -> str:
             f"  rank     {document['rank']}",
             f"  size     {file_size(document['bytes'])}",
             f"  modules  {', '.join(document['modules'])}",
+            f"  source   {document['source'] or 'a folder'}",
         ]
     else:
         lines.append(f"  not in the lock; pin it: fleetctl adapter add {document['folder']} --as …")

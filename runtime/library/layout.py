@@ -70,6 +70,8 @@ def folder_digest(folder: Path) -> str:
     except OSError as error:
         detail = f"`{error.filename or folder}`: {error.strerror or error}."
         hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
+        if not folder.exists():
+            hint = "If fleet.lock names its source, `fleetctl adapter pull` brings it back."
         raise LibraryError.of("FC3001", "Adapter file missing", detail, hint=hint) from error
 
 

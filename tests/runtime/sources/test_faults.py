@@ -180,6 +180,7 @@ def test_a_disk_without_room_is_told_and_what_has_arrived_stays(held: Path, tmp_
         assert stand_in.sent[WEIGHTS] - before == 2 * MIB
 
 
+@pytest.mark.long
 def test_a_kill_at_ten_points_asks_again_for_no_byte_that_had_arrived(
     held: Path, tmp_path: Path
 ) -> None:
