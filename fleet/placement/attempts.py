@@ -100,6 +100,14 @@ def _cheapest(state: PlacementState, search: SearchLimits) -> PlacementState:
         other, lacking = _once(fleet, targets, live, dearer, {})
         if not lacking and cost(other) < cost(state):
             state, best = other, dearer
+    halves = {
+        item.alias: item.others
+        for item in state.items.values()
+        if item.alias in several and item.replicas > max(fleet.adapters[item.alias].replicas, 1)
+    }
+    if halves and search.effort != "fast":
+        ways.insert(0, (0, halves))
+        tries += 1
     for first_group, numbers in ways[: tries - 1]:
         other, lacking = _once(fleet, targets, live, best, numbers, (), first_group)
         if not lacking and cost(other) < cost(state):

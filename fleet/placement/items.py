@@ -66,7 +66,8 @@ def replicas_for(
     Every part of a load takes a slot, and the parts add up to the same load: so the fewest are
     best, unless weaker servers carry more for their price. The present number stays while it
     carries the load and is no waste, so that a small change of demand moves nothing. The further
-    numbers are for a search that finds no place, or a cheaper place.
+    numbers are for a search that finds no place, or a cheaper place: of a load that has to be
+    divided, the last is that of parts of which two fit on the strongest server.
 
     The `load` is that of all replicas together, `now` the number of replicas with traffic, `slack`
     the load that running servers may have, as a multiple of that of new servers.
@@ -87,7 +88,11 @@ def replicas_for(
     bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
     if keeps or bears or now == fewest:
         counts.insert(0, now)
-    return list(dict.fromkeys(counts))
+    found = list(dict.fromkeys(counts))
+    halves = min(ceil(2 * peak / limits[0]), most) if fewest > least else found[0]
+    if halves != found[0]:
+        found = [*(count for count in found if count != halves), halves]
+    return found
 
 
 Ints = NDArray[np.int64]

@@ -1,6 +1,6 @@
 """First fit and a naive search under the laws of the plan: what a reader would write in an hour.
 
-    .venv/bin/python -m tests.bench.plain_search ADAPTERS:SEED ... [--effort fast|balanced]
+    .venv/bin/python -m tests.bench.plain_search ADAPTERS:SEED ... [--effort balanced] [--table]
 
 For each synthetic fleet, the price of `place` beside those of first-fit decreasing (by rank, then
 peak; the strongest or the cheapest server is opened first, the better of both counts; servers are
@@ -208,7 +208,7 @@ class Case:
         ]
         first, spent = min(firsts), time.process_time() - began
         yield "first fit", f"{ours}; {first:.2f} in {spent:.1f} s", placement.price / first, 1.0
-        if self.seconds:
+        if self.seconds and np.isfinite(first):
             best = searches[firsts.index(first)].ruin_and_recreate(self.seconds)
             yield "ruin and recreate", f"{best:.2f}", placement.price / best, 1.01
         yield (
@@ -218,6 +218,17 @@ class Case:
             BARS[self.adapters > SMALL],
         )
 
+    def row(self) -> str:
+        """Return a row of a table: prices of plan, first fit, search and bound."""
+        prices = {}
+        for other, figure, ratio, _ in self.rows():
+            if other == "first fit":
+                prices["plan"] = figure.split()[0]
+            prices[other] = f"{float(prices['plan']) / ratio:.2f}" if ratio else "none"
+        order = "plan", "first fit", "ruin and recreate", "its bound"
+        cells = (prices.get(name, "none") for name in order)
+        return f"| {self.adapters:,} | {self.seed} | {' | '.join(cells)} |"
+
 
 def main() -> None:
     """Print lines for each fleet."""
@@ -225,8 +236,12 @@ def main() -> None:
     parser.add_argument("fleets", nargs="+", help="ADAPTERS:SEED")
     parser.add_argument("--effort", choices=["fast", "balanced", "proof"], default="fast")
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--table", action="store_true", help="Print a row for each fleet.")
     options = parser.parse_args()
-    for fleet in options.fleets:
+    for fleet in options.fleets if options.table else ():
+        adapters, seed = map(int, fleet.split(":"))
+        print(Case(adapters, seed, options.effort, options.seconds).row(), flush=True)
+    for fleet in () if options.table else options.fleets:
         adapters, seed = map(int, fleet.split(":"))
         for other, figure, ratio, bar in Case(
             adapters, seed, options.effort, options.seconds

@@ -6,9 +6,13 @@ import pytest
 
 from fleet.capacity.demand import HOURS, Load
 from fleet.placement.items import ReplicaSlot, ReplicaSteps, replicas_for
+from fleet.placement.search import place
+from fleet.placement.state import SearchLimits
+from fleet.resources import State
+from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import FleetSpec
 from tests.fleet.placement.test_choices import applied, asked, declared, gpu, many, rack
-from tests.fleet.planning.builders import NOON, adapter
+from tests.fleet.planning.builders import NOON, adapter, history
 from tests.fleet.planning.simulator import World
 
 SEVEN = [100.0] * 4 + [30.0] * 3
@@ -21,14 +25,14 @@ SEVEN = [100.0] * 4 + [30.0] * 3
         (0, SEVEN, 2, 0, [2]),  # idle: as declared
         (90, [], 1, 0, [1]),  # nothing is known of what a server carries
         (100, SEVEN, 1, 0, [1, 4]),  # one carries it; else four weak ones
-        (101, SEVEN, 1, 0, [2, 4]),
+        (101, SEVEN, 1, 0, [2, 4, 3]),  # parts of which two fit on a strong one come last
         (101, SEVEN, 3, 0, [3, 4]),  # more are declared than are needed
         (301, SEVEN, 1, 0, [4, 7]),
         (999, SEVEN, 1, 0, [7]),  # too few all the same
         (90, [100.0], 1, 3, [1]),  # more than there are places now
         # What runs stays while it carries the load, half-way to everything included ...
-        (110, SEVEN, 1, 1, [1, 2, 4]),
-        (121, SEVEN, 1, 1, [2, 5]),
+        (110, SEVEN, 1, 1, [1, 2, 4, 3]),
+        (121, SEVEN, 1, 1, [2, 5, 3]),
         # ... and while no replica carries less than half of the weakest server.
         (90, SEVEN, 1, 2, [2, 1, 3]),
         (31, SEVEN, 1, 3, [3, 1, 2]),
@@ -83,3 +87,14 @@ def test_where_strong_servers_are_taken_a_load_is_divided_among_weak_ones() -> N
     )
     found = [len(each.shares[0].servers) for each in applied(both).routes().values()]
     assert sorted(found) == [1, 5]
+
+
+def test_loads_are_divided_into_halves_of_a_server_where_fewer_servers_hold_those() -> None:
+    """Of the fewest parts no two fit on a server, nor does the third adapter beside a part."""
+    demands = {"c0-a-llama-v1.0.0": 3740, "c1-a-llama-v1.0.0": 2380, "c2-a-llama-v1.0.0": 850}
+    fleet = declared([asked(*own) for own in demands.items()], [rack("r", 8)])
+    wanted = decide_rollouts(fleet, State(), history(), NOON)
+    found = place(fleet, wanted, State(), SearchLimits(effort="balanced"))
+    assert sorted(map(len, found.bindings.values())) == [1, 3, 5]
+    assert len(found.servers) == 5
+    assert found.status == "optimal"
