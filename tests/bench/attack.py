@@ -1,6 +1,6 @@
 """What attacks by one valid key do to another client of the same gateway: `make bench-attack`.
 
-    .venv/bin/python -m tests.bench.attack [--engine stub|vllm] [--seconds 8] [--only NAME ...]
+    .venv/bin/python -m tests.bench.attack [--engine stub|vllm] [--seconds 14] [--only NAME ...]
 
 A victim asks small questions steadily while an attacker with a key of its own plays one attack
 after the other (`attacks.py`). Gateway, server, attacker and victim are processes of their own.
@@ -226,7 +226,7 @@ async def on_stub(state: Path, names: list[str], seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--engine", choices=("stub", "vllm"), default="stub")
-    parser.add_argument("--seconds", type=float, default=8.0, help="for each attack")
+    parser.add_argument("--seconds", type=float, default=14.0, help="for each attack")
     parser.add_argument("--only", nargs="*", default=[], help="names of attacks")
     given = parser.parse_args()
     names = [
