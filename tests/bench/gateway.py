@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,10 @@ def table(scenario: Scenario, rows: dict[str, list[Row]]) -> str:
 
 def _least(found: Sequence[Row]) -> Row:
     """Return the best times of all rounds: others beside take from each round."""
-    return {time: min(each[time] for each in found) for time in ("p50", "p99", "first", "gap")}
+    return {
+        time: min((each[time] for each in found if not isnan(each[time])), default=nan)
+        for time in ("p50", "p99", "first", "gap")
+    }
 
 
 def main() -> None:
