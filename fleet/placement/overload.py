@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from math import ceil
 
 from fleet.placement.fill import fill, open_for
 from fleet.placement.items import RATE_UNIT, Item
@@ -102,8 +103,13 @@ def remedies(state: PlacementState) -> Iterator[str]:
         rate = state.hardware.throughput(draft, draft.slots, draft.rank)
         part = heaviest.peak / RATE_UNIT / rate.limit if rate.limit > 0 else 0.0
         if part > 1:
-            number = heaviest.replicas + 1
-            yield f"{why}: `replicas: {number}` of `{heaviest.alias}` would relieve the server"
+            number = ceil(part * heaviest.replicas)
+            more = number - heaviest.replicas
+            servers = "a further server" if more == 1 else f"{more} further servers"
+            yield (
+                f"{why}, and no device is free for more replicas: {servers} on "
+                f"`{draft.device.kind}` would give `{heaviest.alias}` {number}"
+            )
         else:
             yield (
                 f"{why}, and no other server or free device takes a version: a further server on "

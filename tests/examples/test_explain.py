@@ -1,4 +1,4 @@
-"""The ten explains of docs/explains.md are what the product says of examples/explain.
+"""The eleven explains of docs/explains.md are what the product says of examples/explain.
 
 UPDATE_TRANSCRIPTS=1 writes the page and the live states anew.
 """

@@ -52,20 +52,25 @@ def test_lighter_versions_leave_an_overloaded_server_where_the_heaviest_finds_no
 
 
 @pytest.mark.parametrize(
-    ("adapters", "after", "helps"),
+    ("adapters", "after", "helps", "servers"),
     [
-        (many(4, 400), 700, "a further server on `h100_80g` would take `c0-a`, 29 %"),
-        (many(1, 1500), 2300, "`replicas: 2` of `c0-a` would relieve the server"),
+        (many(4, 400), 700, "a further server on `h100_80g` would take `c0-a`, 29 %", 2),
+        (many(1, 1500), 2300, "a further server on `h100_80g` would give `c0-a` 2", 2),
+        (many(1, 1500), 4000, "2 further servers on `h100_80g` would give `c0-a` 3", 3),
     ],
 )
 def test_an_overload_that_nothing_can_relieve_is_left_and_told(
-    adapters: list[AdapterSpec], after: float, helps: str
+    adapters: list[AdapterSpec], after: float, helps: str, servers: int
 ) -> None:
     fleet_ = declared(adapters, [rack("rack1", 1)])
     made = plan(grown(fleet_, after), applied(fleet_))
     assert made.changes == ()
     assert any("more load than the declared 70 %" in note.text for note in made.warnings)
     assert any(note.text.endswith(helps) for note in made.warnings)
+    roomy = declared(adapters, [rack("rack1", servers)])
+    helped = plan(grown(roomy, after), applied(fleet_))
+    assert helped.cost_after == 2.5 * servers
+    assert not any("more load than" in note.text for note in helped.warnings)
 
 
 @pytest.mark.parametrize(
