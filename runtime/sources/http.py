@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 from httpx import codes
@@ -16,14 +17,19 @@ _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _LARGEST: Final = 16 << 20
 """Upper bound of a document that is no file of a version. Bytes."""
 _CHUNK: Final = 1 << 18
-_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d+){3}|\[::1\]")
+_LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d+){3}|::1")
 
 
 def base_url(host: str) -> str:
     """Return the URL of a host: TLS, but on this machine."""
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    scheme = "http" if _LOOPBACK.fullmatch(name) else "https"
-    return f"{scheme}://{host}"
+    return f"http://{host}" if is_confidential(f"http://{host}") else f"https://{host}"
+
+
+def is_confidential(url: str) -> bool:
+    """Say whether a URL is asked by TLS, or on this machine: a login may go there."""
+    parts = urlsplit(url)
+    here = parts.scheme == "http" and _LOOPBACK.fullmatch(parts.hostname or "")
+    return parts.scheme == "https" or bool(here)
 
 
 def netrc_login() -> httpx.Auth | None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 
+from runtime.sources.http import is_confidential
+
 
 class RegistryAuth(httpx.Auth):
     """Answers a registry's challenge by a token, or by name and password."""
@@ -29,7 +31,7 @@ class RegistryAuth(httpx.Auth):
         if scheme.lower() == "bearer":
             asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
             realm = asked.pop("realm", "")
-            if not realm.startswith(("https://", "http://127.", "http://localhost")):
+            if not is_confidential(realm):
                 return
             asked["scope"] = self._scope or asked.get("scope", "")
             headers = {"Authorization": f"Basic {self._login}"} if self._login else {}

@@ -3,6 +3,7 @@
 import pytest
 
 from fleet.errors import LibraryError
+from runtime.sources.http import base_url
 from runtime.sources.reference import SourceReference
 from runtime.sources.registry import FILE_PATH, TITLE, layer_file
 
@@ -80,3 +81,13 @@ def test_a_layer_that_leads_elsewhere_or_is_packed_is_refused(
         with pytest.raises(LibraryError) as refused:
             layer_file(layer, "oci://registry.example/a:1")
         assert refused.value.diagnostics[0].code == "FC3054"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1.example", "localhost.example", "r.example:5000"])
+def test_another_machine_is_asked_by_tls(host: str) -> None:
+    assert base_url(host) == f"https://{host}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost", "[::1]:5000"])
+def test_this_machine_may_be_asked_in_clear(host: str) -> None:
+    assert base_url(host) == f"http://{host}"
