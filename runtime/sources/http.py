@@ -45,12 +45,22 @@ class HttpSource:
         """`place`: name of the source in errors. `hint`: how to give credentials."""
         self.place, self._hint = place, hint
         self.client = httpx.AsyncClient(
-            auth=auth, timeout=_TIMEOUT, follow_redirects=True, headers={"User-Agent": "fleetctl"}
+            auth=auth,
+            timeout=_TIMEOUT,
+            follow_redirects=True,
+            headers={"User-Agent": "fleetctl"},
+            event_hooks={"request": [self._require_confidential]},
         )
 
     async def close(self) -> None:
         """Close connections."""
         await self.client.aclose()
+
+    async def _require_confidential(self, request: httpx.Request) -> None:
+        """Refuse to ask another machine without TLS, also after a redirect."""
+        if not is_confidential(str(request.url)):
+            hint = "Name a source with TLS."
+            raise refused(self.place, f"{request.url} is asked without TLS", hint)
 
     async def asked(
         self,

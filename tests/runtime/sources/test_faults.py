@@ -225,3 +225,17 @@ def test_a_listing_that_is_no_json_is_refused(held: Path, tmp_path: Path) -> Non
         pytest.raises(LibraryError, match=match),
     ):
         brought(stand_in, tmp_path / "here")
+
+
+def test_a_redirect_to_another_machine_without_tls_is_not_followed(
+    held: Path, tmp_path: Path
+) -> None:
+    def fault(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": "http://mirror.example/weights"})
+
+    with (
+        serving(StandIn(held, fault=fault)) as stand_in,
+        pytest.raises(LibraryError, match="asked without TLS") as refused,
+    ):
+        brought(stand_in, tmp_path / "here")
+    assert code(refused) == "FC3052"
