@@ -155,3 +155,17 @@ def test_a_registry_with_a_login_is_asked_by_it(
     assert call(project, "adapter", "push", NAME, target).returncode == 0
     away(project, tmp_path)
     assert login not in json.dumps(added(project, target))
+
+
+def test_a_host_that_the_lock_alone_names_is_not_asked(project: Project, tmp_path: Path) -> None:
+    file = project.root / "fleet.lock"
+    document = json.loads(file.read_text("utf-8"))
+    document["format"] = 3
+    document["adapters"][NAME]["source"] = "https://models.test/support/"
+    file.write_text(json.dumps(document), encoding="utf-8")
+    shutil.move(project.root / FOLDER, tmp_path / "kept")
+    done = call(project, "adapter", "pull")
+    assert done.returncode == 1
+    assert "[FC1270]" in done.stderr
+    assert "fleetctl trust add https://models.test" in done.stderr
+    assert not (project.root / "models/.incoming").exists()
