@@ -30,7 +30,7 @@ NUMBERS = 6
 """Numbers of copies that are told apart, from the least that servers can carry."""
 NODES, LAST_NODES = 60, 5_000
 """Upper bounds of the branch-and-bound nodes of a cut, and of the last program."""
-CELLS = 16_000
+CELLS = 12_000
 """Upper bound of configurations times owners, in sum; more: no bound."""
 SURCHARGE = 0.3
 """Part of the price by which cuts raise the types of an overdrawn pool."""
