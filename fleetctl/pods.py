@@ -123,7 +123,7 @@ def _notes(pods: list[Pod], versions: int, bases: set[str]) -> tuple[str, ...]:
             f"servers answer only pods with the label {CALLER_LABEL}=true, where the cluster's "
             "network keeps policies: whoever reaches a server may load adapters onto it"
         ),
-        "no live engine: fleetctl neither sees these servers nor starts, stops or gates them",
+        "no live engine: these servers are not seen, started, stopped or gated by fleetctl",
     ]
     if shared := _sharing(servers):
         notes.append(

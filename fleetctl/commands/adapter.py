@@ -51,9 +51,8 @@ def command() -> None:
 def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, form: str) -> None:
     """Check an adapter, copy its files into the library and pin their bytes in fleet.lock.
 
-    PATH is a folder that PEFT saved, or the version's own place in the library. SOURCE is in a
-    registry, a bucket, on the Hub or a web server; tags and branches are resolved now. What a
-    server would refuse, ignore or serve wrongly is refused, with the reason.
+    PATH is a folder that PEFT saved, or the version's place in the library. SOURCE: a registry, a
+    bucket, the Hub, a web server. A version that a server would serve wrongly is refused.
 
     Examples:
       fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
@@ -84,7 +83,7 @@ def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, 
 def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool) -> None:
     """Bring versions that the library lacks back from the sources that fleet.lock names.
 
-    Bytes that differ from the lock are refused. What has arrived before an interruption is kept.
+    Bytes that differ from the lock are refused. An interrupted run is taken up again.
 
     Examples:
       fleetctl adapter pull
@@ -113,7 +112,7 @@ def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool
 def push_a_version(workspace: Workspace, name: str, target: str) -> None:
     """Push a version to an OCI registry; print its reference by digest.
 
-    Layout: ModelPack, a layer for each file. What the registry has is not sent again.
+    Layout: ModelPack, a layer for each file. Layers that the registry has are not sent again.
 
     Example:
       fleetctl adapter push acme-support-tiny-v2.1.0 oci://registry.example/acme/support:2.1.0

@@ -19,7 +19,7 @@ def _tls(name: str, files: str, code: str, column: int, says: str) -> Case:
     old = '{url: "http://10.0.0.5:8000",'
     new = f'{{tls: {{{files}}}, url: "https://10.0.0.5:8000",'
     new = new if "plain" not in name else new.replace("https", "http")
-    return Case(name, F, old, new, code, f"{F}:20:{column}", says)
+    return Case(name, F, old, new, code, f"{F}:22:{column}", says)
 
 
 CASES = [

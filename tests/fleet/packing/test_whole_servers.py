@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fleet.packing import Instance, PricedBase, configuration_bound, whole_servers_bound
 from fleet.packing.problem import Stock
+from tests.drawn import drawn, examples
 from tests.fleet.packing.test_slowdown import partitions, slowing
 
 pytest.importorskip("highspy", reason="the bound of whole servers needs the extra `proof`")
@@ -62,7 +63,8 @@ def least(stock: Stock, prices: np.ndarray, *bases: list[tuple[int, ...]]) -> fl
     return found
 
 
-@settings(deadline=None, max_examples=30)
+@drawn
+@settings(deadline=None, max_examples=examples(10, 30))
 @given(
     st.integers(0, 10_000),
     st.integers(1, 4),
