@@ -61,19 +61,19 @@ async def _bring(reference: SourceReference, folder: Path, report: Report) -> st
     source = open_source(reference)
     try:
         listing = await listed(source, str(reference))
-        _empty_if_moved(folder, listing.pinned)
+        _empty_if_changed(folder, repr(listing))
         await bring(source, listing, folder / _FILES, report)
     finally:
         await source.close()
     return listing.pinned
 
 
-def _empty_if_moved(folder: Path, pinned: str) -> None:
-    """Delete the files of another version: a tag or a branch has moved since they arrived."""
-    mark = folder / "pinned"
-    if mark.exists() and mark.read_text("utf-8") != pinned:
+def _empty_if_changed(folder: Path, listing: str) -> None:
+    """Delete the files of another listing: a tag has moved, or files have changed since."""
+    mark = folder / "listing"
+    if mark.exists() and mark.read_text("utf-8") != listing:
         shutil.rmtree(folder / _FILES, ignore_errors=True)
-    mark.write_text(pinned, "utf-8")
+    mark.write_text(listing, "utf-8")
 
 
 def add_from(

@@ -89,7 +89,7 @@ def serving_registry(tmp_path: Path, login: str = "") -> Iterator[str]:
 
 @pytest.fixture
 def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of Ceph's object store, with a user whom the AWS variables name."""
+    """The URL of Ceph's object store; the AWS variables name its user."""
     command, admin = "radosgw", "radosgw-admin"
     root, port = tmp_path / "rgw", free_port()
     root.mkdir()

@@ -115,10 +115,12 @@ def serving(stand_in: StandIn) -> Iterator[StandIn]:
     thread = threading.Thread(target=run)
     thread.start()
     ready.wait()
-    yield stand_in
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    try:
+        yield stand_in
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def refusing(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import obstore
 import pytest
+from aiohttp import web
 from jsonschema import Draft202012Validator
 from obstore.store import S3Store
 
@@ -135,6 +136,31 @@ def test_the_hub_and_a_web_server_give_the_same_version(
         assert after == {**before, "source": f"hf://acme/support@{COMMIT}"}
         away(project, tmp_path / "again")
         folder = f"https://127.0.0.1:{stand_in.port}/files/"
+        assert added(project, folder) == {**before, "source": folder}
+
+
+def test_files_that_change_while_a_version_arrives_are_brought_whole(
+    project: Project, tmp_path: Path
+) -> None:
+    before, kept = locked(project), away(project, tmp_path)
+    weights = kept / "adapter_model.safetensors"
+    sound, other = weights.read_bytes(), bytes(weights.stat().st_size)
+    weights.write_bytes(other)
+    with serving(StandIn(kept)) as stand_in:
+        stand_in.fault = lambda request: (
+            web.Response(status=403)
+            if request.method == "GET" and request.path.endswith("training.json")
+            else None
+        )
+        folder = f"https://127.0.0.1:{stand_in.port}/files/"
+        stopped = call(project, "adapter", "add", folder, "--as", NAME)
+        assert "[FC3052]" in stopped.stderr
+        parts = [*(project.root / "models/.incoming").rglob("adapter_model.safetensors*")]
+        assert len(parts) == 1  # in part, or whole
+        parts[0].with_name("adapter_model.safetensors").unlink(missing_ok=True)
+        parts[0].with_name("adapter_model.safetensors.part").write_bytes(other[:1000])
+        weights.write_bytes(sound)
+        stand_in.fault = lambda _: None
         assert added(project, folder) == {**before, "source": folder}
 
 
