@@ -51,7 +51,7 @@ class BaseSpec:
     shape: BaseShape | None
     """None when neither the library nor the lock holds its config.json."""
     tensor_parallel: int | None = None
-    """Devices per server; None: the fewest that hold the base."""
+    """Devices per server; None: the fewest that hold the base, or that keep a promise."""
     max_in_flight: int | None = None
     reserves: tuple[tuple[str, int, str, int], ...] = ()
     """Kind of device, devices per server, version of vLLM, and the measured reserve: bytes per

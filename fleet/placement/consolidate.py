@@ -14,6 +14,7 @@ from fleet.placement.servers import FULL, ServerDraft
 from fleet.placement.state import PlacementState, by_name, hardest_first
 from fleet.vllm import slots_bucket
 
+JOINS = "a server that stands on several devices for a promise has room"
 ROUNDING = 1e-9
 """Upper bound of the rounding error of a rough look at loads, as a part; an exact look follows."""
 
@@ -24,11 +25,7 @@ def consolidate(state: PlacementState, max_moves: int) -> int:
     The largest saving for a move comes first. A server is emptied whole or not at all, and
     only where the money saved is real: its device is then free, or its price is 0 for all.
     """
-    left = max_moves
-    groups: dict[str, list[ServerDraft]] = defaultdict(list)
-    for draft in by_name(state.drafts.values()):
-        groups[draft.base.name].append(draft)
-    pools = {name: _pool(state, drafts) for name, drafts in groups.items()}
+    left, pools = max_moves, _pools(state)
     while left > 0:
         for draft in _worth_most(state):
             moves = _emptied(state, draft, left, pools[draft.base.name])
@@ -38,6 +35,17 @@ def consolidate(state: PlacementState, max_moves: int) -> int:
         else:
             break
     return max_moves - left
+
+
+def join(state: PlacementState, base: str) -> None:
+    """Empty servers of a base that would be new, whose versions all fit on others."""
+    pool = _pools(state)[base]
+    while any(
+        _emptied(state, draft, 0, pool, JOINS)
+        for draft in _worth_most(state)
+        if draft.base.name == base and not draft.live
+    ):
+        pass
 
 
 def cost(state: PlacementState) -> float:
@@ -98,32 +106,42 @@ class ServerPool:
         return sorted(bearing, key=lambda draft: (len(draft.residents), draft.name), reverse=True)
 
 
+def _pools(state: PlacementState) -> dict[str, ServerPool]:
+    groups: dict[str, list[ServerDraft]] = defaultdict(list)
+    for draft in by_name(state.drafts.values()):
+        groups[draft.base.name].append(draft)
+    return {name: _pool(state, drafts) for name, drafts in groups.items()}
+
+
 def _pool(state: PlacementState, drafts: list[ServerDraft]) -> ServerPool:
     rates = [state.hardware.throughput(draft, draft.slots, draft.rank) for draft in drafts]
     limit = np.array([max(rate.limit, 0.0) for rate in rates]) * RATE_UNIT
     return ServerPool(drafts, limit, np.array([rate.spread for rate in rates]))
 
 
-def _emptied(state: PlacementState, draft: ServerDraft, most: int, pool: ServerPool) -> int:
+def _emptied(
+    state: PlacementState, draft: ServerDraft, most: int, pool: ServerPool, why: str = ""
+) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
     items = sorted(draft.residents.values(), key=hardest_first)
     kept = [item for item in items if item.prior]
     if len(kept) > most or (items[0].adapter, draft.name) in pool.stuck:
         return 0
     done: list[tuple[Item, ServerDraft]] = []
+    had = {item: state.why.get(adapter_address(item.adapter, draft.name), "") for item in items}
     price = sum(device.price_per_hour for device in draft.devices)
     for item in items:
         state.release(item, draft)
         target = _target(state, draft, item, pool)
         if target is None:
-            state.bind(item, draft, "")
+            state.bind(item, draft, had[item])
             for moved, other in reversed(done):
                 state.release(moved, other)
-                state.bind(moved, draft, "")
+                state.bind(moved, draft, had[moved])
             if not done:
                 pool.stuck.add((item.adapter, draft.name))
             return 0
-        state.bind(item, target, f"frees `{draft.name}`")
+        state.bind(item, target, why or f"frees `{draft.name}`")
         done.append((item, target))
     for item in kept:
         state.optional[item.adapter] = f"frees `{draft.name}`, which saves {price:g} an hour"
@@ -139,6 +157,7 @@ def _target(
     state: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
 ) -> ServerDraft | None:
     """Return the fullest open server that takes a version without a restart."""
+    kept = state.hardware.keeps(source, item)
     fitting = (
         draft
         for draft in pool.bearing(item)
@@ -147,6 +166,7 @@ def _target(
         and item.rank <= draft.rank
         and draft.has_slot_for(item)
         and takes(state, draft, item)
+        and (not kept or state.hardware.keeps(draft, item))
         and state.hardware.carries(draft, item, (draft.slots, draft.rank))
     )
     return next(fitting, None)

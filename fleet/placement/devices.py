@@ -146,10 +146,14 @@ class Devices:
 
     def breaks(self, draft: ServerDraft, item: Item, shape: SlotShape) -> bool:
         """Say whether a server would break a promise that another kind of device keeps."""
-        promise = item.promise
-        if promise is None or (item.base, promise) not in self.in_reach or draft.device is None:
-            return False
-        return not keeps(self.shape(draft, *shape), self.fleet.profiles, promise)
+        return (item.base, item.promise) in self.in_reach and not self.keeps(draft, item, shape)
+
+    def keeps(self, draft: ServerDraft, item: Item, shape: SlotShape | None = None) -> bool:
+        """Say whether a server, with the slots and rank of a `shape` if given, keeps a promise."""
+        if item.promise is None or draft.device is None:
+            return True
+        its = self.shape(draft, *(shape or (draft.slots, draft.rank)))
+        return keeps(its, self.fleet.profiles, item.promise)
 
     def used(
         self, draft: ServerDraft, item: Item | None = None, shape: SlotShape | None = None

@@ -1,7 +1,7 @@
 """Fill: put versions on the open servers that suit them best, the hardest first."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -228,17 +228,22 @@ def bind_if_it_fits(
 
 
 def server_types_for(
-    state: PlacementState, base: BaseSpec, rank: int, hosts: frozenset[str]
+    state: PlacementState,
+    base: BaseSpec,
+    rank: int,
+    hosts: frozenset[str],
+    wide: Collection[int] = (),
 ) -> list[ServerType]:
     """Return the types of server of a base that hold a version of `rank`.
 
-    With the free places of every type, those on devices that are divided already first.
+    With the free places of every type, those on devices that are divided already first. `wide`: as
+    in `server_types_on`.
     """
     found: dict[ServerTypeKey, ServerType] = {}
     for host_name in sorted(hosts):
         host = state.fleet.hosts[host_name]
         usable = [device for device in host.devices if device.state not in CLOSED]
-        for server_type, devices in server_types_on(state.fleet, base, rank, usable):
+        for server_type, devices in server_types_on(state.fleet, base, rank, usable, wide):
             name = server_name(base.name, host_name, devices[0].name)
             free = all(is_free(state, base, host, device, server_type.parts) for device in devices)
             if free and not state.hardware.waits_for(name, host, devices):

@@ -25,14 +25,18 @@ Floats = NDArray[np.float64]
 READING = 2
 """Steps in which a prompt is read."""
 PATIENCE = 3.0
-"""Multiple of an idle server's time within which a promise counts as kept that even an idle server
-breaks."""
+"""Multiple of the time of an idle server within which a promise counts as kept that even the
+fastest server of the base breaks; and an aim that this server misses."""
 CALM, LATE = 0.6, 0.8
 """Parts of the promised time that the expected time may take, scatter included: up to the first a
 promise is safe, from the second on it counts as broken. Of the simulated day of `tests/bench/peers`
 7 % of the promises between 0.5 and 0.65, and 35 % of those above, are broken."""
 DANGER = 1_000
-"""Danger of a broken promise; 0 is that of a safe promise."""
+"""Danger of a promise that is just broken; 0 is that of a safe promise."""
+LATENESS = 100
+"""Further danger of a very late promise, so that hopeless promises are late by less."""
+VERY_LATE = 10
+"""Multiple of the broken time from which an answer counts as very late."""
 
 
 class LatencyRisk:
@@ -52,6 +56,8 @@ class LatencyRisk:
                  for _, item in sorted(draft.residents.items())]  # fmt: skip
         self.items = [item for _, item in pairs]
         self.drafts, self.speeds = drafts, speeds
+        self.fastest = min((speed.adapted[0] for speed in speeds), default=0.0)
+        """Seconds of a step of the fastest server, idle."""
         self.draft_of: Ints = np.array([place for place, _ in pairs], dtype=np.int64)
         """By item: the index of its server."""
         self.movable = np.array([drafts[place].is_movable(item) for place, item in pairs])
@@ -63,6 +69,8 @@ class LatencyRisk:
         self.length: Floats = np.array([READING + item.answer for item in self.items], dtype=float)
         """By item: steps of its usual answer."""
         self.promised: Floats = np.array([item.promised_s for item in self.items], dtype=float)
+        self.due = np.array([item.promise is not None for item in self.items])
+        """By item: whether the time is promised, and not only aimed at."""
         asked = np.array([item.load.tokens > 0 for item in self.items])
         self.hours, day = np.unique(asked, axis=0, return_inverse=True)
         """Distinct sets of hours in which items have load, shape `(sets, 24)`."""
@@ -71,7 +79,7 @@ class LatencyRisk:
         self.tokens: Ints = np.array([draft.tokens for draft in drafts], dtype=np.int64)
         self.active: Ints = np.array([draft.active for draft in drafts], dtype=np.int64)
         self.danger: Ints = np.zeros((len(self.items), len(drafts)), dtype=np.int64)
-        """By item and server, as the server is loaded now: 0, safe, to `DANGER`."""
+        """By item and server, as the server is loaded now: 0, safe, to `DANGER + LATENESS`."""
         for server in range(len(drafts)):
             self.look(server)
 
@@ -95,9 +103,12 @@ class LatencyRisk:
         taken = np.where(spare > 0, parts * step * crowd / np.maximum(spare, 1e-9), inf)
         worst = np.where(self.hours, taken[None, :], 0.0).max(axis=1)[self.day[indexes]]
         length = self.length[indexes]
-        due = np.maximum(self.promised[indexes], PATIENCE * length * step)
-        part = np.minimum(length * worst * (1 + 1 / np.sqrt(length)) / due, LATE)
-        return np.asarray(np.maximum((part - CALM) / (LATE - CALM), 0) * DANGER).astype(np.int64)
+        idle = np.where(self.due[indexes], self.fastest, step)
+        due = np.maximum(self.promised[indexes], PATIENCE * length * idle)
+        part = np.maximum(length * worst * (1 + 1 / np.sqrt(length)) / due, CALM)
+        broken = (np.minimum(part, LATE) - CALM) / (LATE - CALM) * DANGER
+        late = (np.clip(part / LATE, 1, VERY_LATE) - 1) / (VERY_LATE - 1) * LATENESS
+        return np.asarray(broken + late * self.due[indexes]).astype(np.int64)
 
     def bears(self, server: int, members: Ints, tokens: Ints, active: Ints) -> bool:
         """Say whether a server may carry these items, with their load by hour, or does now."""

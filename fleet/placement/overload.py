@@ -1,11 +1,16 @@
-"""Overload: takes versions off servers that carry too much, the heaviest that find a place."""
+"""Overload: takes versions off servers that carry too much, the heaviest that find a place.
+
+Where no version finds a place, half of the heaviest may: the version gets a further replica.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 
+from fleet.names import adapter_address
 from fleet.placement.fill import fill, open_for
-from fleet.placement.items import RATE_UNIT, Item
+from fleet.placement.items import RATE_UNIT, WASTEFUL, Item, ItemLoad
 from fleet.placement.rules import allows
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState, by_name
@@ -42,7 +47,10 @@ def put_back(state: PlacementState) -> None:
 
 
 def ease(state: PlacementState) -> None:
-    """Move any versions off servers that are overloaded still, the heaviest that find a place."""
+    """Move any versions off servers that are overloaded still, the heaviest that find a place.
+
+    Then give the heaviest versions further replicas on other servers.
+    """
     for draft in by_name(state.drafts.values()):
         tried: set[str] = set()
         was_closed, draft.closed = draft.closed, True
@@ -57,7 +65,48 @@ def ease(state: PlacementState) -> None:
                 state.forced[item.adapter] = reason
             else:
                 state.bind(item, draft, "")
+        while (hour := _worst(state, draft)) is not None:
+            if not any(_divided(state, item, draft, hour) for item in _movable(draft, hour)):
+                break
         draft.closed = was_closed
+
+
+def _divided(state: PlacementState, item: Item, draft: ServerDraft, hour: int) -> bool:
+    """Give a version a further replica on another server; say whether a server took it.
+
+    Only a version that takes a good part of its server, whose replicas the next plan keeps, and the
+    only version of its alias.
+    """
+    limit = state.hardware.throughput(draft, draft.slots, draft.rank).limit
+    servers = [state.drafts.get(name) for name in state.bound[item.adapter]]
+    holding = [server for server in servers if server is not None]
+    alone = sum(other.alias == item.alias for other in state.items.values()) == 1
+    large = item.peak > WASTEFUL * limit * RATE_UNIT
+    if not (large and alone and len(holding) == len(servers) == item.replicas):
+        return False
+    why = _reason(state, draft, hour)
+    parts = item.replicas + 1
+    load = ItemLoad(-(-item.load.tokens * item.replicas // parts), item.load.active)
+    further = replace(item, replicas=parts, load=load)
+    had = {server.name: _exchanged(state, server, item, further) for server in holding}
+    if not _placed_elsewhere(state, further):
+        for server in holding:
+            _exchanged(state, server, further, item)
+            if had[server.name]:
+                state.why[adapter_address(item.adapter, server.name)] = had[server.name]
+        return False
+    added = next(name for name in state.bound[item.adapter] if name not in had)
+    state.why[adapter_address(item.adapter, added)] = f"a further replica, as {why}"
+    return True
+
+
+def _exchanged(state: PlacementState, draft: ServerDraft, item: Item, new: Item) -> str:
+    """Put a version with another load in its place; return why it was there."""
+    why = state.why.get(adapter_address(item.adapter, draft.name), "")
+    state.release(item, draft)
+    state.items[item.adapter] = new
+    state.bind(new, draft, "")
+    return why
 
 
 def _placed_elsewhere(state: PlacementState, item: Item) -> bool:

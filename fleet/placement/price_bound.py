@@ -52,7 +52,8 @@ def lower_bound(state: PlacementState, effort: Effort) -> tuple[float, BoundBasi
             if (on := state.bound[item.adapter])
             if all(server in state.drafts and state.drafts[server].devices for server in on)
         ]
-        server_types = every_server_type(state.fleet, base)
+        wide = {len(its.devices) for its in state.drafts.values() if its.base is base}
+        server_types = every_server_type(state.fleet, base, wide)
         if not bought or not any(server_type.price for server_type in server_types):
             continue
         priced = _priced(state, bought, server_types, effort)

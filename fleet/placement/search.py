@@ -20,6 +20,7 @@ from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits, hardest_first
 from fleet.placement.unplaced import diagnose
 from fleet.placement.upgrades import add_upgrade_servers, restarting, without_room
+from fleet.placement.widen import widen
 from fleet.plan import Saving
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
@@ -120,6 +121,7 @@ def _placed(
         )
     level(state)
     keep_promises(state)
+    widen(state)
     shrink(state)
     return state, []
 

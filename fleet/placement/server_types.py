@@ -1,7 +1,7 @@
 """Server types: the ways in which devices can hold servers of a base, with loads and prices."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import inf, lcm
@@ -82,31 +82,41 @@ class ServerType:
         return shape if fits else None
 
 
-def every_server_type(fleet: FleetSpec, base: BaseSpec) -> list[ServerType]:
-    """Return the types that could hold a server of a base on empty devices."""
+def every_server_type(
+    fleet: FleetSpec, base: BaseSpec, wide: Collection[int] = ()
+) -> list[ServerType]:
+    """Return the types that could hold a server of a base on empty devices.
+
+    `wide`: as in `server_types_on`.
+    """
     found: dict[ServerTypeKey, ServerType] = {}
     for host in fleet.hosts.values():
-        for server_type, _ in server_types_on(fleet, base, 1, list(host.devices)):
+        for server_type, _ in server_types_on(fleet, base, 1, list(host.devices), wide):
             found.setdefault(server_type.label, server_type)
     return [found[label] for label in sorted(found)]
 
 
 def server_types_on(
-    fleet: FleetSpec, base: BaseSpec, rank: int, usable: list[DeviceSpec]
+    fleet: FleetSpec,
+    base: BaseSpec,
+    rank: int,
+    usable: list[DeviceSpec],
+    wide: Collection[int] = (),
 ) -> Iterator[tuple[ServerType, tuple[DeviceSpec, ...]]]:
     """Yield the types, with devices of a host, in which a server of a base has a slot at least.
 
-    More devices for a server than it needs only cost more.
+    More devices for a server than its memory needs only cost more, and so are left out, but for the
+    numbers in `wide`: servers on as many devices keep a promise that others break.
     """
     groups: dict[DevicePool, list[DeviceSpec]] = defaultdict(list)
     for device in usable:
         groups[pool_of(device)].append(device)
     heads = base.shape.num_attention_heads if base.shape else 0
     shareable = fleet.policy.share_devices and base.kv_cache_bytes is None
+    fits = False
     for number in (base.tensor_parallel,) if base.tensor_parallel else TENSOR_PARALLEL_SIZES:
-        if heads % number:
+        if heads % number or (fits and number not in wide):
             continue
-        fits = False
         for parts in SERVERS_PER_DEVICE if shareable and number == 1 else (1,):
             for group in groups.values():
                 price = sum(device.price_per_hour for device in group[:number]) / parts
@@ -117,8 +127,6 @@ def server_types_on(
                 for first in range(0, len(group) - number + 1, number):
                     devices = tuple(group[first : first + number])
                     yield ServerType(devices[0], number, parts, price), devices
-        if fits:
-            return
 
 
 def shape_for(
@@ -144,21 +152,26 @@ def shape_for(
 
 
 def promises_in_reach(
-    fleet: FleetSpec, mixes: Mapping[str, RequestMix]
+    fleet: FleetSpec, mixes: Mapping[str, RequestMix], width: int = 1
 ) -> frozenset[tuple[str, LatencyTarget]]:
-    """Return the bases with promises that a server on some device of the fleet keeps."""
+    """Return the bases with promises that a server on some device of the fleet keeps.
+
+    Or a server on as many devices as `width` says, which is not less than its memory needs; a speed
+    that is not known keeps no promise there.
+    """
     found = set()
     for name, base in fleet.bases.items():
-        if not (targets := mixes.get(name, NO_REQUEST_MIX).targets):
-            continue
+        mix = mixes.get(name, NO_REQUEST_MIX)
         shapes = [
             shape
-            for server_type in every_server_type(fleet, base)
-            if (shape := server_type.shape(base, base.slots or 1, base.max_lora_rank or RANKS[0]))
+            for its in (every_server_type(fleet, base, (width,)) if mix.targets else ())
+            if width in {1, its.tensor_parallel}
+            if (shape := its.shape(base, base.slots or 1, base.max_lora_rank or RANKS[0]))
+            if width == 1 or throughput_of(shape, mix, fleet.profiles, 1.0).limit < inf
         ]
         found |= {
             (name, promise)
-            for promise in targets
+            for promise in mix.targets
             if any(keeps(shape, fleet.profiles, promise) for shape in shapes)
         }
     return frozenset(found)

@@ -70,7 +70,7 @@ class Base(Section):
     tensor_parallel: Width | None = None
     """Devices that a server spreads the base over.
 
-    Unit: devices. Default: the fewest that hold the base.
+    Unit: devices. Default: the fewest that hold the base, or that keep a promise.
     """
     weight_bytes: Size | None = None
     """Weights of the base in memory, such as `14.9GiB`.

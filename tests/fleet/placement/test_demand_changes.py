@@ -51,6 +51,27 @@ def test_lighter_versions_leave_an_overloaded_server_where_the_heaviest_finds_no
     assert not any("overloaded" in note.text for note in made.warnings)
 
 
+def test_the_heaviest_version_gets_a_replica_where_half_of_it_finds_room_and_keeps_it() -> None:
+    def of(heavy: float, other: float) -> FleetSpec:
+        loads = {"c0": heavy, "c1": 800, "c2": other}
+        mine = [asked(f"{name}-a-llama-v1.0.0", load) for name, load in loads.items()]
+        return declared(mine, [rack("rack1", 2)])
+
+    before = desired_state(of(800, 950), applied(of(800, 950)), History(), NOON)
+    grown_, small = of(1300, 950), of(1300, 1300)
+    made = plan(grown_, before)
+    assert [change.address for change in made.changes if change.address.startswith("adapter")] == [
+        "adapter/c0-a-llama-v1.0.0@llama-rack1-gpu1"
+    ]
+    assert not any("overloaded" in note.text for note in made.warnings)
+    after = desired_state(grown_, before, History(), NOON)
+    assert on(after) == {"llama-rack1-gpu0": ("c0-a", "c1-a"), "llama-rack1-gpu1": ("c0-a", "c2-a")}
+    assert plan(grown_, after).changes == ()
+    told = plan(small, before)
+    assert told.changes == ()
+    assert any("a further server on `h100_80g`" in note.text for note in told.warnings)
+
+
 @pytest.mark.parametrize(
     ("adapters", "after", "helps", "servers"),
     [

@@ -5,12 +5,15 @@ from dataclasses import replace
 from fleet.placement import late_aliases, placement_accounts
 from fleet.placement.result import PlacementResult
 from fleet.placement.search import place
+from fleet.placement.state import SearchLimits
 from fleet.placement.verify import verify_placement
+from fleet.planning.pipeline import make_plan
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from tests.fleet.placement.placements import LLAMA, card
 from tests.fleet.planning.builders import NOON, adapter, fleet, history, host
+from tests.fleet.planning.simulator import World
 
 BUSY = DemandSpec(peak_rpm=90, prompt_tokens=100, output_tokens=300)
 SELDOM = DemandSpec(peak_rpm=1, prompt_tokens=100, output_tokens=60)
@@ -110,3 +113,49 @@ def test_a_promise_takes_no_device_that_another_version_needs() -> None:
     found = placed(needed)
     assert found.bindings["c02-a-llama-v1.0.0"] == ("llama-h4-gpu0",)
     assert promised_late(needed, found) == ("c01-a",)
+
+
+def several(plain: FleetSpec, number: int, price: float = 3.0) -> FleetSpec:
+    """Add a host with a number of alike, dear devices."""
+    devices = [
+        replace(card(f"gpu{place}", 9000 + place), kind="h100_80g", price_per_hour=price)
+        for place in range(number)
+    ]
+    return replace(plain, hosts={**plain.hosts, "wide": host("wide", *devices)})
+
+
+HASTY = 0.8
+"""Seconds for 60 tokens: a single H100 is too slow, several together are not."""
+
+
+def test_a_promise_that_only_several_devices_keep_together_gets_them_where_they_are_free() -> None:
+    plain = of(asking(BUSY, 4), cards(l40s_48g=6))
+    one = promising(plain, HASTY, "c01-a")
+    assert promised_late(one, placed(one)) == ("c01-a",)
+    roomy = several(one, 4)
+    found = placed(roomy)
+    [server] = found.bindings["c01-a-llama-v1.0.0"]
+    assert server.startswith("llama-wide-")
+    assert len(found.servers[server].devices) > 1
+    assert promised_late(roomy, found) == ()
+    assert any("no single device" in why for why in found.why.values())
+    assert "no single device" in found.server_why[server]
+    forbidden = replace(roomy, bases={"llama": replace(LLAMA, tensor_parallel=1)})
+    alone = placed(forbidden)
+    assert promised_late(forbidden, alone) == ("c01-a",)
+    assert {len(its.devices) for its in alone.servers.values()} == {1}
+
+
+def test_without_a_promise_that_needs_it_no_server_stands_on_several_devices() -> None:
+    plain = several(of(asking(BUSY, 4), cards(l40s_48g=6)), 4)
+    for declared in (plain, promising(plain, 1.4, "c01-a"), promising(plain, 0.05, "c01-a")):
+        assert {len(its.devices) for its in placed(declared).servers.values()} == {1}
+
+
+def test_what_several_devices_keep_stays_on_them_even_when_moves_are_allowed() -> None:
+    roomy = several(promising(of(asking(BUSY, 4), cards(l40s_48g=6)), HASTY, "c01-a"), 4)
+    world = World(NOON)
+    world.apply(world.plan(roomy))
+    assert not world.plan(roomy).steps
+    moves = make_plan(roomy, world.live(), world.history(), NOON, SearchLimits(max_moves=10))
+    assert not moves.steps
