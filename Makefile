@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman sources litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman sources litellm javascript ray second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-sessions bench-turns
 .PHONY: proof-failover proof-gates proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -97,6 +97,8 @@ podman: setup ## Look for podman, for tests of Quadlet files (170 MB; SYSTEM_PAC
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
 
+ray: .venv-ray/.installed ## Install Ray, for the tests of the engine `ray` on clusters in network namespaces, as root (360 MB)
+
 javascript: .venv-javascript/.installed ## Install the JavaScript SDKs of clients with npm, for their test (50 MB)
 
 second-python: .venv-second/.installed ## Install fleetctl on another supported Python of this machine
@@ -154,6 +156,7 @@ real: setup
 	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
 	@$(MAKE) --no-print-directory sources || echo 'Going on without a registry and an object store.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
+	@$(MAKE) --no-print-directory ray || echo 'Going on without Ray.'
 	@$(MAKE) --no-print-directory javascript || echo 'Going on without the SDKs of JavaScript.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
 
@@ -272,7 +275,7 @@ lock: .venv/.uv ## Recompile all locks: exact versions, hashes, no host (UPGRADE
 	$(COMPILE) pyproject.toml --all-extras --output-file $(LOCK) >/dev/null
 	$(COMPILE) locks/vllm.in --excludes locks/vllm-excluded.txt --output-file locks/vllm.lock >/dev/null
 	$(COMPILE) locks/smollm2.in --no-deps --output-file locks/smollm2.lock >/dev/null
-	for name in build inspect installer litellm lmeval; do \
+	for name in build inspect installer litellm lmeval ray; do \
 		$(COMPILE) locks/$$name.in --output-file locks/$$name.lock >/dev/null || exit 1; \
 	done
 
@@ -280,7 +283,7 @@ licences: setup ## List the licences of all that is installed; fail on one that 
 	$(PY) -m tests.licences
 
 clean: ## Remove all environments and caches
-	rm -rf .venv .venv-javascript .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-javascript .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .venv-ray .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -312,6 +315,13 @@ clean: ## Remove all environments and caches
 .venv-peer-litellm/.installed: locks/litellm.lock | .venv/.uv
 	$(UV) venv --quiet --allow-existing --python $(PY) .venv-peer-litellm
 	$(INSTALL) .venv-peer-litellm/bin/python -r locks/litellm.lock
+	@touch $@
+
+# `ip` lays the networks of the nodes.
+.venv-ray/.installed: locks/ray.lock | .venv/.uv
+	@command -v ip >/dev/null || $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && apt-get install -qq -y --no-install-recommends iproute2; } >&2,:)
+	$(UV) venv --quiet --allow-existing --python $(PY) .venv-ray
+	$(INSTALL) .venv-ray/bin/python -r locks/ray.lock
 	@touch $@
 
 # Plans are the same bytes on every supported Python: the test of that needs two of them.

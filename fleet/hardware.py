@@ -220,7 +220,7 @@ class HostSpec:
     """A machine with devices, or a group of attached servers."""
 
     name: str
-    engine: Literal["local", "attach", "fake", "ssh"]
+    engine: Literal["local", "attach", "fake", "ssh", "ray"]
     devices: tuple[DeviceSpec, ...] = ()
     attached: tuple[AttachedServerSpec, ...] = ()
     python: str = ""
@@ -229,7 +229,7 @@ class HostSpec:
     paths: tuple[tuple[str, str], ...] = ()
     """Prefix here to prefix on the server's host, longest first (engine `attach`)."""
     address: str = "127.0.0.1"
-    """Address that the servers listen on; engine `ssh`: destination of `ssh`."""
+    """Address that the servers listen on; engine `ssh`: destination of `ssh`; `ray`: the node."""
     reserved_for: tuple[str, ...] = ()
     """Tiers and clients to whose adapters the host is reserved; empty: all."""
     memory_bytes: int | None = None
@@ -238,13 +238,18 @@ class HostSpec:
     """Seconds without a sign of life after which `reconcile` replaces a server."""
     billing: Billing = "always"
     store: str = ""
-    """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home."""
+    """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home; engine
+    `ray`: absolute, shared with this machine."""
     supervisor: str = ""
     """Keeper of the servers: `systemd`, `systemd-system`; empty: the usual one of the engine."""
     image: str = ""
     """Image, by digest, that servers of a host of engine `ssh` run from; empty: from `python`."""
     vllm: str = ""
     """Declared version of vLLM; empty: whichever there is."""
+    cluster: str = ""
+    """URL of the head of a Ray cluster (engine `ray`)."""
+    token: str = ""
+    """Reference of the cluster's token; empty: none is asked for."""
 
     @property
     def has_system_units(self) -> bool:
@@ -267,7 +272,7 @@ class HostSpec:
     @property
     def machine(self) -> str | None:
         """Machine that fleetctl starts vLLM on, to compare hosts by; None: fleetctl does not."""
-        return self.reached_at if self.engine in {"local", "ssh"} else None
+        return self.reached_at if self.engine in {"local", "ssh", "ray"} else None
 
     @property
     def listens_on(self) -> str:

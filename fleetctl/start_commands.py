@@ -198,7 +198,7 @@ def _launches(
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
             continue
-        if (host.engine == "ssh" or host.supervisor) and not hosts:
+        if (host.engine in ("ssh", "ray") or host.supervisor) and not hosts:
             continue  # not for this machine, or `apply` writes their units
         if host.engine == "ssh":
             launches += _on_box(server, host)

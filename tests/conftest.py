@@ -27,7 +27,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests import postgres
-from tests.beds import boxes
+from tests.beds import boxes, rays
 from tests.quadlets import GENERATOR, Generate, generated
 
 # Sockets of gateways lie in the home of the user, and those of tests in a folder of their own.
@@ -78,11 +78,13 @@ _REMEDIES = {
     "SOURCES": "make sources",
     "POSTGRESQL": "make postgresql",
     "BOXES": "make proof-boxes",
+    "RAY": "make ray",
     "SYSTEMD": "apt-get install systemd",
     "QUADLET": "make podman",
 }
 _POSTGRESQL = pytest.StashKey[str | None]()
 _BOXES = pytest.StashKey[str | None]()
+_RAY = pytest.StashKey[str | None]()
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
@@ -195,6 +197,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         None if postgres.programs() else "not installed: PostgreSQL or PgBouncer"
     )
     config.stash[_BOXES] = boxes.missing()
+    config.stash[_RAY] = rays.missing()
     absent_sources = [name for name in SOURCES if not shutil.which(name)]
     config.stash[_SOURCES] = f"not installed: {absent_sources}" if absent_sources else None
     config.stash[_HAPROXY] = None if shutil.which("haproxy") else "HAProxy is not installed"
@@ -216,6 +219,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("sources", _SOURCES, "SOURCES", "sources"),
         ("postgresql", _POSTGRESQL, "POSTGRESQL", "postgresql"),
         ("boxes", _BOXES, "BOXES", "proof-boxes"),
+        ("ray", _RAY, "RAY", "ray"),
     ):
         missing = item.config.stash[key]
         if missing is None or item.get_closest_marker(marker) is None:

@@ -23,6 +23,7 @@ INSTALLED = {
     ".venv-inspect": ("locks/inspect.lock",),
     ".venv-lmeval": ("locks/lmeval.lock",),
     ".venv-peer-litellm": ("locks/litellm.lock",),
+    ".venv-ray": ("locks/ray.lock",),
     ".venv-vllm": (
         "locks/vllm.lock",
         "locks/smollm2.lock",

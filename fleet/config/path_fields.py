@@ -38,14 +38,7 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
                 yield DeclaredPath(("bases", name, "flags", flag), path, is_optional=True)
     for name, gate in given.gates.items():
         yield from _named(("gates", name, "golden"), gate.golden)
-    for name, host in given.hosts.items():
-        for server, attached in host.servers.items():
-            at = ("hosts", name, "servers", server)
-            yield from _secret((*at, "api_key"), attached.api_key)
-            files = attached.tls.model_dump(exclude={"name"}) if attached.tls else {}
-            for key, path in files.items():
-                if path:
-                    yield DeclaredPath((*at, "tls", key), path, is_optional=True)
+    yield from _of_hosts(given)
     yield from _of_gateways(given)
     yield from _secret(("servers_secret",), given.servers_secret)
     if given.evals.judge:
@@ -59,6 +52,20 @@ def _of_receivers(at: Path, notify: Receivers | None) -> Iterator[DeclaredPath]:
         yield from _named((*at, "template"), notify.template)
         yield from _secret((*at, "webhook"), notify.webhook)
         yield from _secret((*at, "mail", "login"), notify.mail.login if notify.mail else None)
+
+
+def _of_hosts(given: Declarations) -> Iterator[DeclaredPath]:
+    for name, host in given.hosts.items():
+        yield from _secret(("hosts", name, "token"), host.token)
+        if host.engine == "ray" and host.store:
+            yield DeclaredPath(("hosts", name, "store"), host.store)
+        for server, attached in host.servers.items():
+            at = ("hosts", name, "servers", server)
+            yield from _secret((*at, "api_key"), attached.api_key)
+            files = attached.tls.model_dump(exclude={"name"}) if attached.tls else {}
+            for key, path in files.items():
+                if path:
+                    yield DeclaredPath((*at, "tls", key), path, is_optional=True)
 
 
 def _of_gateways(given: Declarations) -> Iterator[DeclaredPath]:

@@ -1,4 +1,4 @@
-"""Makes the engine that a host declares: `local`, `ssh`, `attach` or `fake`."""
+"""Makes the engine that a host declares: `local`, `ssh`, `ray`, `attach` or `fake`."""
 
 import os
 import sys
@@ -19,6 +19,7 @@ from runtime.engines.handover import HandoverEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine, Report
+from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, unrecorded
 from runtime.engines.ssh.box import MEMORIES
 from runtime.engines.ssh.engine import SshEngine
@@ -59,9 +60,12 @@ def make_engine(
         ssh = connection_to(host)
         return SshEngine(host, ssh, folder, store, memory, fleet, secret, known, report)
 
-    if host.engine == "ssh":
+    if host.engine in ("ssh", "ray"):
         raise_file_limit()  # a round has 5 files open for every host
-        return units(host)
+        if host.engine == "ssh":
+            return units(host)
+        memory = state_dir / MEMORIES / f"{host.name}.json"
+        return RayEngine(host, folder, store, memory, fleet, secret, bases)
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -85,8 +89,7 @@ def make_engine(
         environment["PYTHONSAFEPATH"] = "1"
         if fake:
             environment["PYTHONPATH"] = str(Path(runtime.__file__).parent.parent)
-        if fleet_name:
-            environment |= fleet.variables
+        environment |= fleet.variables if fleet_name else {}
         if secret is None:
             raise secret_unreadable()
         if secret:

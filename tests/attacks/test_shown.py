@@ -155,7 +155,11 @@ ALONE = {
     "gateways.other.admin", "gateways.other.kind", "hosts.box.engine", "hosts.box.paths",
     "hosts.box.servers", "hosts.box.supervisor", "hosts.far.devices", "hosts.far.engine",
     "hosts.far.image", "hosts.far.store", "hosts.far.supervisor", "hosts.laptop.image",
-    "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store", "state.file",
+    "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store", "hosts.node.address",
+    "hosts.node.engine", "hosts.node.image", "hosts.node.insecure", "hosts.node.paths",
+    "hosts.node.servers", "hosts.node.supervisor", "state.file",
+    *(f"hosts.{name}.{key}" for name in ("box", "far", "laptop")
+      for key in ("cluster", "insecure", "node", "token")),
 }  # fmt: skip
 """Places where every other value is refused, beside what else is declared."""
 

@@ -9,12 +9,12 @@ from fleet.config.validate import Problem
 from fleet.hardware import HostSpec
 from fleet.names import SSH_DESTINATION
 
-STARTING = {"local", "ssh"}
+STARTING = {"local", "ssh", "ray"}
 """Engines that start vLLM."""
 _ANY = {"0.0.0.0", "[::]", "localhost"}  # noqa: S104 (compared, never bound)
 _OTHERS = (
-    "A machine reached by SSH has `engine: ssh`, servers that others start `attach`, and a machine "
-    "that is only planned for `fake`."
+    "A machine reached by SSH has `engine: ssh`, a node of a Ray cluster `ray`, servers that "
+    "others start `attach`, and a machine that is only planned for `fake`."
 )
 _ANEW = (
     "Declare a machine once. If there are two: write one in another way, such as with its port or "
@@ -41,7 +41,7 @@ def address_faults(
 
     `machines` has the hosts so far that start vLLM, by the address at which they are reached.
     """
-    at = (*path, "address")
+    at = (*path, "node" if host.engine == "ray" else "address")
     is_local = host.engine == "local"
     if address and is_local and not is_loopback(address):
         detail = f"Servers of engine `local` listen on this machine alone, not on `{address}`."
@@ -53,7 +53,9 @@ def address_faults(
         hint = "`ssh` takes `user@host:port` and `[IPv6]`; other engines a name or an IP address."
         yield Problem("FC1208", at, detail, hint=hint)
     elif host.engine in STARTING and (is_local or address):
-        reached = "" if is_local else HostSpec(str(path[1]), "ssh", address=address).reached_at
+        reached = (
+            "" if is_local else HostSpec(str(path[1]), host.engine, address=address).reached_at
+        )
         first = machines.setdefault(reached, path)
         if first != path:
             also = (("first given at", first),)

@@ -22,8 +22,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     for name, host in given.hosts.items():
         path: Path = ("hosts", name)
         yield from _engine(path, host, names)
-        is_given = host.engine != "ssh" or names.written(*path, "address") == host.address
-        address = host.address if is_given else ""  # absent or malformed: told elsewhere
+        address = _address(path, host, names)
         yield from address_faults(path, host, address, machines)
         yield from _reserved((*path, "reserved_for"), host, given, names)
         for device, port in ports_of(host).items():
@@ -53,6 +52,14 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
         if gateway.host:
             yield from _forwarded(("gateways", name, "host"), gateway, given)
     yield from _keys_of_servers(given)
+
+
+def _address(path: Path, host: Host, names: DeclaredNames) -> str:
+    """Return the address of a host; empty: absent or malformed, which is told elsewhere."""
+    if host.engine == "ray":
+        return host.node or ""
+    is_given = host.engine != "ssh" or names.written(*path, "address") == host.address
+    return host.address if is_given else ""
 
 
 def ports_of(host: Host) -> dict[str, int]:
@@ -153,17 +160,22 @@ def _keys_of_servers(given: Declarations) -> Iterator[Problem]:
         yield Problem("FC1269", places[0], detail, hint="Declare no other gateways.", also=also)
 
 
+_OF_RAY = ("cluster", "node", "token", "insecure")
 _KEYS = {
-    "local": (("devices", "python"), ("servers", "paths", "store", "image")),
-    "ssh": (("devices", "address"), ("servers", "paths")),
-    "fake": (("devices",), ("servers", "paths", "store", "image")),
-    "attach": (("servers",), ("devices", "store", "image")),
+    "local": (("devices", "python"), ("servers", "paths", "store", "image", *_OF_RAY)),
+    "ssh": (("devices", "address"), ("servers", "paths", *_OF_RAY)),
+    "ray": (("devices", "cluster", "node", "python", "store"), ("servers", "paths", "image")),
+    "fake": (("devices",), ("servers", "paths", "store", "image", *_OF_RAY)),
+    "attach": (("servers",), ("devices", "store", "image", *_OF_RAY)),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
 _EXAMPLES = {
     "devices": "`devices: {gpu0: {kind: h100_80g, memory: 80GiB}}`",
     "address": "`address: fleet@10.0.0.5`",
+    "cluster": "`cluster: http://127.0.0.1:8265`",
+    "node": "`node: 10.0.0.11`",
     "python": "`python: .venv-vllm/bin/python`",
+    "store": "`store: /mnt/fleetctl`",
     "servers": "`servers: {a: {url: …, base: …, max_loras: 16, max_lora_rank: 64}}`",
 }
 
@@ -183,6 +195,26 @@ def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
         if not names.written(*path, key):  # malformed: reported already
             detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
             yield Problem("FC1209", path, detail, hint=f"Add {_EXAMPLES[key]}.", at="key")
+    if host.engine == "ray":
+        yield from _ray(path, host, names)
+
+
+def _ray(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
+    if names.written(*path, "address"):
+        detail = "Servers of engine `ray` listen on the address of their `node`."
+        yield Problem("FC1208", (*path, "address"), detail, hint="Delete it.", at="key")
+    if not host.token and not host.insecure:
+        detail = f"`{path[1]}` names no `token`, and everybody may run programs on an open cluster."
+        hint = "Start Ray with `RAY_AUTH_MODE=token`, and add `token: env:RAY_TOKEN`."
+        yield Problem("FC1209", path, detail, hint=hint, at="key")
+    if host.token and host.insecure:
+        detail = "`insecure` says that the cluster asks for no token, and `token` names one."
+        yield Problem("FC1208", (*path, "insecure"), detail, hint="Delete one of them.", at="key")
+    for key in ("python", "store"):
+        value = getattr(host, key)
+        if value and (not value.startswith("/") or ".." in value.split("/")):
+            detail = f"`{value}` is not the absolute path that a node of Ray needs."
+            yield Problem("FC1208", (*path, key), detail, hint="Write it from `/` on.")
 
 
 def _reserved(

@@ -110,7 +110,7 @@ def host(name: str, declared: Host) -> HostSpec:
         attached,
         declared.python or "",
         paths,
-        declared.address,
+        declared.node or declared.address,
         tuple(sorted({*declared.reserved_for})),
         declared.memory,
         declared.restart_after.total_seconds(),
@@ -119,6 +119,8 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.supervisor or "",
         declared.image or "",
         declared.vllm or "",
+        declared.cluster or "",
+        declared.token or "",
     )
 
 

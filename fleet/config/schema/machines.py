@@ -173,15 +173,35 @@ class Host(Section):
 
     formerly: Id | None = None
     """The first name of a renamed host; it stays in the names of the host's servers."""
-    engine: Literal["local", "ssh", "attach", "fake"] = "local"
+    engine: Literal["local", "ssh", "ray", "attach", "fake"] = "local"
     """`local`: fleetctl starts vLLM on this machine. `ssh`: on another, as units of systemd.
 
-    `attach`: attached servers. `fake`: answers made up.
+    `ray`: on a node of a Ray cluster, as an actor. `attach`: attached servers. `fake`: answers made
+    up.
+    """
+    cluster: Url | None = None
+    """URL of the dashboard of the cluster's head, which takes jobs (engine `ray`)."""
+    node: HostAddress | None = None
+    """Address of a node of the cluster, as Ray names the node (engine `ray`).
+
+    Servers of the host listen there.
+    """
+    token: SecretRef | None = None
+    """Token that the cluster asks for (engine `ray`), such as `env:RAY_TOKEN`.
+
+    It is sent over HTTPS or within a machine alone.
+    """
+    insecure: bool = False
+    """Whether the cluster may be without a token (engine `ray`).
+
+    All who reach the cluster's head run programs on its nodes then.
     """
     python: Program | None = None
     """Interpreter that has vLLM. Relative to the project; engine `ssh`: to the user's home there.
 
-    Engine `local` needs `python`. Default (`ssh`): `.local/share/fleetctl/vllm/bin/python`.
+    Engine `local` needs `python`; engine `ray` needs its absolute path on the node.
+
+    Default (`ssh`): `.local/share/fleetctl/vllm/bin/python`.
     """
     supervisor: Literal["systemd", "systemd-system"] | None = None
     """`systemd`: units of the user keep the servers, also at boot (engine `local`).
@@ -197,7 +217,9 @@ class Host(Section):
     store: Folder | None = None
     """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home.
 
-    Default: `.local/share/fleetctl/store`.
+    Engine `ray`: the absolute path of a folder that this machine and the node share.
+
+    Default (`ssh`): `.local/share/fleetctl/store`.
     """
     address: HostAddress = "127.0.0.1"
     """Address that the host's servers listen on.

@@ -1,0 +1,1 @@
+"""Servers on the nodes of Ray clusters, as actors, by the cluster's HTTP interfaces alone."""

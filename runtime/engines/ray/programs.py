@@ -1,0 +1,137 @@
+"""Holds the program that jobs run inside a cluster: starts and stops actors, imports Ray there."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fleet.environment import ALLOWED
+from fleet.names import RESOLVER_STAMP
+from fleet.vllm import RESOLVER
+from runtime.engines.launch_records import MARK
+
+RESULT: Final = "fleetctl-result:"
+"""Beginning of the line that a job ends with; JSON follows."""
+_PROGRAM: Final = """\
+import ctypes, glob, json, os, signal, subprocess, sys, threading, time
+import ray
+
+class Server:
+    def __init__(self, its):
+        libc, parent = ctypes.CDLL(None), os.getpid()
+        def die_with_actor():
+            libc.prctl(1, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+        self.launch, self.stopping = its["launch"], False
+        sweep(its["mark"], self.launch)
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            time.sleep(1)
+        kept = {name: value for name, value in os.environ.items() if name in its["allowed"]
+                or name.startswith(("CUDA_", "HIP_", "LC_", "NCCL_", "NVIDIA_", "ROCR_"))}
+        if its["key_file"]:
+            kept["VLLM_API_KEY"] = open(its["key_file"]).read().strip()
+        words, given, log = its["arguments"], its["environment"], its["log"]
+        around = os.path.dirname(os.path.dirname(words[0]))
+        if not glob.glob(around + "/lib*/python*/*-packages/" + its["plugin"] + "-*.dist-info"):
+            words = [word for word in words if word != its["stamp"]]
+            given = {**given, "VLLM_PLUGINS": ""}
+        if os.path.exists(log) and os.path.getsize(log) > its["largest_log"]:
+            os.replace(log, log + ".1")
+        with open(log, "ab") as out:
+            self.child = subprocess.Popen(
+                words, env={**kept, **given}, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, preexec_fn=die_with_actor, start_new_session=True)
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        self.child.wait()
+        if not self.stopping:
+            os._exit(1)  # Ray starts the actor again, on its node
+
+    def started(self):
+        return self.launch
+
+    def stop(self):
+        self.stopping = True
+        self.child.terminate()
+        try:
+            self.child.wait(30)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+
+def sweep(mark, launch):
+    wanted = (mark + "=" + launch).encode()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open("/proc/" + pid + "/environ", "rb") as variables:
+                if wanted in variables.read().split(b"\\0"):
+                    os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
+
+def start(its):
+    try:
+        return {"launch": ray.get(ray.get_actor(its["name"]).started.remote(), timeout=20)}
+    except Exception:
+        pass
+    actor = ray.remote(Server).options(
+        name=its["name"], lifetime="detached", get_if_exists=True, max_restarts=-1, num_cpus=0,
+        num_gpus=its["gpus"], resources={"node:" + its["node"]: 0.001},
+        runtime_env={"env_vars": its["variables"]}).remote(its)
+    try:
+        return {"launch": ray.get(actor.started.remote(), timeout=60)}
+    except ray.exceptions.GetTimeoutError:
+        ray.kill(actor, no_restart=True)
+        return {"error": "Ray found no room for it within 60 s"}
+    except ray.exceptions.RayError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return {"error": lines[-1][:400]}
+
+def stop(its):
+    try:
+        actor = ray.get_actor(its["name"])
+    except ValueError:
+        return {}
+    if its["asks"]:
+        try:
+            ray.get(actor.stop.remote(), timeout=40)
+        except Exception:
+            pass
+    ray.kill(actor, no_restart=True)
+    return {}
+
+task = json.loads(sys.argv[1])
+ray.init(address="auto", namespace=task["namespace"], log_to_driver=False)
+found = [{"start": start, "stop": stop}[task["do"]](its) for its in task["servers"]]
+print("\\n" + task["result"] + json.dumps(found), flush=True)
+"""
+
+
+def entrypoint(do: str, namespace: str, servers: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command line of a job that starts or stops servers."""
+    task = {"do": do, "namespace": namespace, "result": RESULT, "servers": [*servers]}
+    return shlex.join(("python", "-c", _PROGRAM, json.dumps(task)))
+
+
+def start_task(
+    name: str,
+    launch: str,
+    node: str,
+    gpus: float,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    variables: Mapping[str, str],
+    log: str,
+    key_file: str,
+) -> dict[str, Any]:
+    """Return the task of a server's start: an actor on a node, with a process.
+
+    `variables` are the actor's own, which the cluster shows; `environment` is the server's.
+    """
+    return {
+        "name": name, "launch": launch, "mark": MARK, "node": node, "gpus": gpus,
+        "arguments": [*arguments], "environment": {**environment, MARK: launch},
+        "variables": dict(variables), "allowed": sorted(ALLOWED), "log": log,
+        "largest_log": 64 << 20, "key_file": key_file, "plugin": RESOLVER, "stamp": RESOLVER_STAMP,
+    }  # fmt: skip

@@ -1,0 +1,142 @@
+"""Keeps bases, adapters, records and logs in the folder that this machine shares with nodes."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from fleet.errors import EngineError, NewerFormatError
+from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords, parse_record
+from runtime.files import (
+    READ_ONLY_FOLDER,
+    copy_file,
+    make_private,
+    moved_into_place,
+    plain_text,
+    replace_file,
+)
+from runtime.store_paths import manifest_of, name_of_copy, number_of_copy
+
+KEY: Final = "key"
+"""File of a server's key, for its actor."""
+_PATHS: Final = 3
+"""Upper bound of the paths that are tried for a folder whose copies are damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """A folder with the same path on this machine and on the nodes of a cluster."""
+
+    path: Path
+    namespace: str
+    """Name of the fleet's part of the folder."""
+
+    @property
+    def records(self) -> LaunchRecords:
+        """Records, files of adapters and logs of the fleet's servers."""
+        return LaunchRecords(self.path / "servers" / self.namespace)
+
+    def record(self, server: str) -> LaunchRecord | None:
+        """Return the record of a server's newest launch; None: there is none that can be read."""
+        path = self.records.folder / server / RECORD
+        with suppress(OSError, ValueError, ValidationError, NewerFormatError):
+            record = parse_record(plain_text(path), str(path))
+            return record if record.name == server else None
+        return None
+
+    def of_host(self, host: str) -> Iterator[LaunchRecord]:
+        """Yield the records of a host's servers, by name."""
+        for path in sorted(self.records.folder.glob(f"*/{RECORD}")):
+            if (record := self.record(path.parent.name)) and record.host == host:
+                yield record
+
+    def require(self) -> None:
+        """Refuse a folder that is not there.
+
+        Raises:
+            EngineError: FC4124.
+        """
+        if not self.path.is_dir():
+            with _told(self.path):
+                raise FileNotFoundError(2, os.strerror(2), str(self.path))
+
+    def begin(self, record: LaunchRecord, key: str) -> None:
+        """Write the files of a launch: its record, no adapters, its key; an earlier log is kept.
+
+        Raises:
+            EngineError: FC4080, FC4124.
+        """
+        folder = self.records.folder / record.name
+        with _told(folder):
+            make_private(folder)
+            with suppress(FileNotFoundError):
+                self.records.log(record.name).replace(folder / "log.1")
+            replace_file(folder / KEY, key.encode())
+            self.records.adapters(record.name).replace({})
+            self.records.write(record)
+
+    def end(self, server: str) -> None:
+        """Delete the record of a server that was stopped; the log stays."""
+        with _told(self.path):
+            self.records.forget(server)
+            (self.records.folder / server / KEY).unlink(missing_ok=True)
+
+    def bring(self, source: Path, *, links: bool = False) -> tuple[Path, str]:
+        """Copy a folder's files unless a good copy is there; return the copy and its digest.
+
+        A copy is complete or absent, its files are read-only, and it is hashed each time. A copy
+        with other bytes is left to the servers that may read it: the next path is taken.
+
+        Raises:
+            EngineError: FC4124, a file cannot be read or written; FC4099, other bytes again.
+        """
+        self.require()
+        with _told(self.path):
+            names = [path.name for path in source.iterdir() if path.is_file()]
+            manifest = manifest_of(source, names, links=links)
+            digest = hashlib.sha256(manifest.encode()).hexdigest()
+            first = number_of_copy(source.name, digest) or 1
+            for number in range(first, first + _PATHS):
+                copy = self.path / name_of_copy(digest, number)
+                if not copy.is_dir():
+                    with moved_into_place(copy) as scratch:
+                        for name in names:
+                            copy_file((source / name).resolve(), scratch / name)
+                        scratch.chmod(READ_ONLY_FOLDER)
+                if _is_good(copy, names, manifest):
+                    return copy, digest
+        raise EngineError.of(
+            "FC4099",
+            "Files on a host have other bytes",
+            f"The copy of `{source}` at `{copy}` has other bytes than its digest, again and again: "
+            "files change here, or the shared folder's disk is faulty.",
+            hint="See that no training writes into the folder, and check the library:",
+            command="fleetctl adapter verify",
+        )
+
+
+def _is_good(copy: Path, names: Iterable[str], manifest: str) -> bool:
+    try:
+        return manifest_of(copy, names) == manifest
+    except OSError:
+        return False
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn a complaint of the system about the shared folder into an error; raises FC4124."""
+    try:
+        yield
+    except OSError as error:
+        raise EngineError.of(
+            "FC4124",
+            "The shared folder of a Ray host cannot be used",
+            f"`{error.filename or folder}`: {error.strerror or error}. Nodes and this machine need "
+            "the folder at the same path.",
+            hint="Mount it here and on the nodes, or correct `store` of the hosts.",
+        ) from None
