@@ -6,7 +6,7 @@ escaped, the server gets a single `model`, the gateway's. Values are passed on b
 
 import codecs
 import re
-from collections.abc import Iterable, Sized
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, cast
 
@@ -168,7 +168,8 @@ def _user(fields: dict[str, msgspec.Raw]) -> str | None:
 
 def _name(field: str, raw: msgspec.Raw) -> str | None:
     """Return the user or session that a field names; None: the value is no text."""
-    check_size(field, raw, MAX_USER)
+    if _SIZE(raw) > MAX_USER:
+        check_size(field, raw, MAX_USER)
     return _text(raw)
 
 
@@ -227,18 +228,20 @@ def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     would need more. With blanks, they are put together again as usual, and are the whole body.
     """
     names = tuple(fields)
-    if not names or len(names) > _USUAL_NAMES or sum(map(len, names)) > _USUAL_LENGTH:
+    letters = "".join(names)
+    if not names or len(names) > _USUAL_NAMES or len(letters) > _USUAL_LENGTH:
         return False
     start = len(names[0]) + 4
     if raw[start : start + 1] != b" ":
-        values = cast("Iterable[Sized]", fields.values())  # its stubs do not say so
-        written = len("".join(names).encode()) + 4 * len(names) + 1
-        return written + sum(map(len, values)) == len(raw)
+        written = len(letters if letters.isascii() else letters.encode()) + 4 * len(names) + 1
+        return written + sum(map(_SIZE, fields.values())) == len(raw)
     members = _frame(names).copy()
     members[1::2] = fields.values()
     return b"".join(members) == raw
 
 
+_SIZE: Final = cast("Callable[[msgspec.Raw], int]", len)
+"""Bytes of a value; the stubs do not say that a value has a length."""
 _USUAL_NAMES: Final = 64
 _USUAL_LENGTH: Final = 1024
 """Upper bounds of names and their letters in a cached frame, since clients choose the names."""

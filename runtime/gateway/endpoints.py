@@ -68,7 +68,7 @@ def trace_of(parent: str, state: str) -> tuple[str | None, bytes]:
     if trace_id is None:
         return None, b""
     lines = f"Traceparent: {parent}\r\n"
-    if _TRACE_STATE.fullmatch(state):
+    if state and _TRACE_STATE.fullmatch(state):
         lines += f"Tracestate: {state}\r\n"
     return trace_id, lines.encode("ascii")
 

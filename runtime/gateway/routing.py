@@ -134,14 +134,9 @@ class AliasRoute:
         return next((t for t in targets if t.adapter == name or t.adapter.endswith(end)), None)
 
 
-class Decision(NamedTuple):
-    """The version that answers a request, and why."""
-
-    route: AliasRoute
-    target: RouteTarget
-    user: bytes = b""
-    """The user or session that the split keeps on a version; empty: the request names none, or
-    the split goes by key or by request."""
+Decision = tuple[AliasRoute, RouteTarget, bytes]
+"""The version that answers a request, and the user or session that the split keeps on a version;
+empty: the request names none, or the split goes by key or by request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,20 +185,20 @@ class RouteTable:
             target = route.version(version) if route is not None and version else None
             if route is None or (version and target is None):
                 raise errors.no_such_model()
-            return Decision(route, target or route.choose(secrets.token_bytes(16)))
+            return route, target or route.choose(secrets.token_bytes(16)), b""
         route = self.find(principal.client, body.model)
         if route is None:
             raise errors.no_such_model()
         sticky = route.sticky
         if sticky is _KEY:
-            return Decision(route, route.choose(principal.key))
+            return route, route.choose(principal.key), b""
         name = None
         if sticky is _SESSION:
             name = session or body.session or body.user
         elif sticky is _USER:
             name = body.user
         user = name.encode("utf-8", "surrogateescape") if name else b""
-        return Decision(route, route.choose(user or secrets.token_bytes(16)), user)
+        return route, route.choose(user or secrets.token_bytes(16)), user
 
 
 @dataclass(slots=True)

@@ -60,12 +60,23 @@ class CompletionsStream:
         self.usage = b""
         """The newest counts, a JSON value."""
         self._is_single = answers == (1, 1)
+        self._reads_counts = self._is_single and not keeps_all and expected is None
+        """Whether of most events the counts alone are read."""
         self._answers_each = answers[1]
         self._by_answer: dict[int, bytes] = {}
         """Newest counts of every answer, where there are several: only the last event has a sum."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the part of the complete lines that the client gets."""
+        if (
+            self._reads_counts
+            and chunk.endswith(b"}}\n\n")
+            and chunk.startswith(_DATA)
+            and chunk.count(b"\n") == 2  # noqa: PLR2004 (a single event)
+            and not (self.lines.size or self._skips_blank)
+            and (passed := self._take_counts_out(chunk, b"}\n\n"))
+        ):
+            return passed
         whole = self.lines.feed(chunk)
         if not whole:
             return b""
@@ -122,13 +133,19 @@ class CompletionsStream:
         elif not self._has_answer:  # an event without choices has the counts
             self._has_answer = event.get("choices") != msgspec.Raw(_NO_CHOICES)
 
+    def _take_counts_out(self, event: bytes, end: bytes) -> bytes:
+        """Take counts out that are the last member of an unfinished event; empty: they are not."""
+        rest, _, last = event.partition(_COUNTS)
+        is_last = last.count(b"}") == 2 and b"{" not in last  # noqa: PLR2004 (flat, and the event)
+        if not is_last or _UNFINISHED not in event:
+            return b""
+        self.usage, self._has_answer = b"{" + last[: -len(end)], True
+        return rest + end
+
     def _take_usage_out(self, line: bytes) -> bytes:
-        reads_counts = self._is_single and not (self._keeps_all or self.output.collects_text)
-        if reads_counts and line.endswith(b"}}\n") and _UNFINISHED in line:
-            rest, _, last = line.partition(_COUNTS)
-            if last.count(b"}") == 2 and b"{" not in last:  # noqa: PLR2004 (the last member, flat)
-                self.usage, self._has_answer = b"{" + last[:-2], True
-                return rest + b"}\n"
+        is_short = self._reads_counts and line.endswith(b"}}\n")
+        if is_short and (passed := self._take_counts_out(line, b"}\n")):
+            return passed
         event = responses.decoded(_EVENT, line[len(_DATA) :], {})
         if self.output.collects_text or _UNFINISHED not in line:
             self._observe(event)

@@ -99,6 +99,10 @@ class Turns:
         start = since if since > end else end  # noqa: FURB136 (a call less for each look)
         return start, ticket.number or 0
 
+    def within(self, client: str) -> FairQueue:
+        """Return the turns of a client's aliases."""
+        return self._within[client]
+
     def count(self, ticket: Ticket) -> None:
         """Count the turn that a request takes."""
         target = ticket.target
@@ -145,6 +149,11 @@ class GrowingKeys(Generic[Item]):
 
     def first(self) -> Item | None:
         """Return the item with the least key; None: there is none."""
+        found = self.first_entry()
+        return None if found is None else found[1]
+
+    def first_entry(self) -> tuple[Key, Item] | None:
+        """Return the least key and its item; None: there is none."""
         heap, keys = self._heap, self._keys
         while heap:
             entered, number, item = heap[0]
@@ -153,10 +162,12 @@ class GrowingKeys(Generic[Item]):
                 continue
             key = self._key(item)
             if key == entered:
-                return item
+                return entered, item
             if key is None:
                 self.remove(item)
             else:
                 keys[item] = key
                 heapreplace(heap, (key, number, item))
+                if heap[0][0] is key:  # still the first, by the key of this moment
+                    return key, item
         return None

@@ -44,7 +44,9 @@ class Slot:
 
     def mark_idle(self) -> None:
         """Note that no request is at work from now on."""
-        self.end()
+        client, self.client = self.client, None  # as `end`, for each request without its call
+        if client is not None:
+            self._limit.end(client)
         source, idle = self._source, self._source.idle
         idle.pop(self, None)
         idle[self] = None

@@ -1,6 +1,7 @@
 """An incoming request: its head, and its body as far as received."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -250,8 +251,10 @@ def repeated_request(
     """Return a request with a head that was parsed before, but for headers that vary."""
     if not names:
         return IncomingRequest(head, head.meta)
-    varied = {_META[name]: value.decode("ascii") for name, value in zip(names, values, strict=True)}
-    return IncomingRequest(head, msgspec.structs.replace(head.meta, **varied))
+    meta = copy(head.meta)
+    for name, value in zip(names, values, strict=True):
+        setattr(meta, _META[name], value.decode("ascii"))
+    return IncomingRequest(head, meta)
 
 
 def _path(url: bytes) -> str:

@@ -158,7 +158,9 @@ class Proxy(msgspec.Struct, eq=False):
             elif passed := self._request.on_chunk(self._status, data):
                 for old, new in self._spellings:
                     passed = passed.replace(old, new)
-                self._client.send(messages.chunk(passed) if self._is_chunked else passed)
+                if self._is_chunked:  # as `messages.chunk`, for each event without its call
+                    passed = b"%x\r\n%b\r\n" % (len(passed), passed)
+                self._client.send(passed)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 

@@ -1,6 +1,7 @@
 """The part of a stream of events that reaches the client, and the counts."""
 
 import json
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,12 @@ from runtime.usage.row import Tokens
 DONE = b"data: [DONE]\n\n"
 
 
-def event(choices: list[str], usage: int | None = None, *, spaced: bool = False) -> bytes:
+def unfinished(text: str) -> object:
+    """Return a choice as vLLM streams it before the last."""
+    return {"index": 0, "text": text, "finish_reason": None}
+
+
+def event(choices: list[object], usage: int | None = None, *, spaced: bool = False) -> bytes:
     document: dict[str, object] = {"id": "x", "choices": choices}
     if usage is not None:
         document["usage"] = {"completion_tokens": usage}
@@ -25,10 +31,15 @@ def event(choices: list[str], usage: int | None = None, *, spaced: bool = False)
 def test_wherever_a_stream_is_cut_the_client_gets_what_an_uncounted_one_holds(
     data: st.DataObject, *, spaced: bool
 ) -> None:
-    texts = data.draw(st.lists(st.text(max_size=9), max_size=5))
-    whole = b"".join(event([t], n, spaced=spaced) for n, t in enumerate(texts))
-    whole += event([], len(texts)) + DONE
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    choice: st.SearchStrategy[object] = st.text(max_size=9)
+    if not spaced:  # of values the blanks stay
+        choice |= st.text(max_size=9).map(unfinished)
+    texts = data.draw(st.lists(choice, max_size=5))
+    events = [event([t], n, spaced=spaced) for n, t in enumerate(texts)]
+    events += [event([], len(texts)), DONE]
+    whole, ends = b"".join(events), [*accumulate(map(len, events))]
+    places = st.integers(0, len(whole)) | st.sampled_from(ends)
+    cuts = sorted(data.draw(st.lists(places, max_size=9)))
     parts = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     stream = CompletionsStream(keeps_last=False, keeps_all=False)
     passed = b"".join(stream.feed(part) for part in parts) + stream.end()
@@ -51,6 +62,14 @@ def test_an_event_is_passed_on_as_soon_as_it_is_complete() -> None:
     assert stream.feed(event(["a"])[:-1]) == event(["a"])[:-1]
     assert stream.feed(b"\n") == b"\n"
     assert stream.feed(event(["b"], 1)) == event(["b"])
+
+
+def test_the_rest_of_a_line_is_no_event_though_it_begins_as_one() -> None:
+    stream = CompletionsStream(keeps_last=False, keeps_all=False)
+    start, _, rest = event([unfinished("data: ")], 1).partition(b'"data: ')
+    assert stream.feed(start + b'"') == b""
+    assert stream.feed(b"data: " + rest) == event([unfinished("data: ")])
+    assert stream.usage == b'{"completion_tokens":1}'
 
 
 def test_no_counts_are_read_from_what_a_model_wrote() -> None:

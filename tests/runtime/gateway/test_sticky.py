@@ -31,7 +31,8 @@ def version(made: RouteTable, secret: str, session: str = "", **fields: Any) -> 
     credentials = Credentials()
     credentials.values.append(f"Bearer {secret}")
     body = parse_body(json.dumps({"model": "acme-support", **fields}).encode())
-    return made.decide(credentials.authenticate(made, b""), body, session).target.adapter
+    _, target, _ = made.decide(credentials.authenticate(made, b""), body, session)
+    return target.adapter
 
 
 def split(made: RouteTable, *, by: str) -> bool:
