@@ -51,6 +51,8 @@ class PlanRuleSpec:
     """Minutes east of UTC of `timezone` in the course of a year."""
     two_approvals: str = ""
     """Tier of which changes need the approvals of two people."""
+    signed: str = ""
+    """Tier of which no version gets work without a signature that counts."""
     max_cost_rise: int | None = None
     """Percent by which the price of the devices in use may rise."""
     exceptions: tuple[RuleExceptionSpec, ...] = ()

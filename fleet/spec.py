@@ -13,6 +13,7 @@ from fleet.hardware import HostSpec, Profile, ServerTls
 from fleet.names import AdapterName, Version
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import EndpointFaults, GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
+from fleet.signing_policy import SigningSpec
 
 ClientEvent = Literal[
     "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue",
@@ -263,12 +264,10 @@ class FleetSpec:
     gates: Mapping[str, GateSpec]
     gateways: Mapping[str, GatewaySpec]
     keep_versions: int = LEAST_KEPT
-    versions: Mapping[str, AdapterFacts] = field(default_factory=dict)
-    """Facts of every version in the lock, by full name."""
+    versions: Mapping[str, AdapterFacts] = field(default_factory=dict)  # of the lock, by full name
     origins: Mapping[str, Position] = field(default_factory=dict)
     """Place of a field by dotted path, such as `clients.acme.adapters.support.version`."""
-    renames: Mapping[str, str] = field(default_factory=dict)
-    """Former alias by alias."""
+    renames: Mapping[str, str] = field(default_factory=dict)  # former alias by alias
     called: Mapping[str, str] = field(default_factory=dict)
     """Name in the files by dotted path, of bases, hosts and clients that are renamed."""
     warnings: tuple[str, ...] = ()
@@ -280,6 +279,7 @@ class FleetSpec:
     notify: NotifySpec | None = None
     overrides: tuple[OverrideSpec, ...] = ()  # sorted by name; expired overrides too
     plan_rules: tuple[rule_policy.PlanRuleSpec, ...] = ()  # sorted by name
+    signing: SigningSpec = field(default_factory=SigningSpec)
     compiled_for: tuple[CompiledFor, ...] = ()  # other gateways that get the routes
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     costs: CostPolicy = field(default_factory=CostPolicy)

@@ -6,7 +6,7 @@ of 2 or more. `<store>/.source-<digest>` is a link to the version in the library
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,17 @@ def manifest_of(folder: Path, names: Iterable[str], *, links: bool = False) -> s
     Raises:
         OSError: a file is missing, is a link or cannot be read.
     """
-    lines = []
-    for name in sorted(names):
+    digests = {}
+    for name in names:
         path = folder / name
         with open_plain(path.resolve() if links else unlinked(path)) as stream:
-            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n")
-    return "".join(lines)
+            digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return manifest_text(digests)
+
+
+def manifest_text(digests: Mapping[str, str]) -> str:
+    """Return the manifest of files whose SHA-256 are known, by name."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def digest_of_copy(name: str) -> str | None:

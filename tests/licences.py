@@ -22,6 +22,7 @@ _JOINED = re.compile(r"\bAND\b|/")
 REVIEWED = {
     "psycopg": "LGPL: imported unchanged, and can be exchanged; extra `postgres` alone",
     "psycopg-binary": "same",
+    "sigstore-models": "MIT by its licence file; its metadata names none; extra `signing` alone",
     "axe-playwright-python": "MIT by its licence file; its metadata names none; tests alone",
 }
 """Reason why a package with a binding licence may be imported, by its name."""

@@ -10,13 +10,21 @@ from fleet.config.checks.bases import splits
 from fleet.config.checks.lint import lint
 from fleet.config.checks.references import aliases_of
 from fleet.config.checks.same_bytes import equal_bytes
+from fleet.config.checks.signatures import lint_signatures, signature_fault, signature_problem
 from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
 from fleet.config.format import format_text
 from fleet.config.former_names import with_former_names
 from fleet.config.imported import Imported, ImportedAdapter, LiveServer, imported_from
 from fleet.config.litellm import ProxyNames, proxy_names
-from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, lock_text, parse_lock
+from fleet.config.lockfile import (
+    LOCK_FILE,
+    Lock,
+    LockedAdapter,
+    LockedSignature,
+    lock_text,
+    parse_lock,
+)
 from fleet.config.merge import (
     COMPILED_FILE,
     COMPILED_FILES,
@@ -34,6 +42,7 @@ from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations, StateHome
+from fleet.config.schema.plan_rules import SigningKey
 from fleet.config.validate import Problem, check_shape, diagnostics
 from fleet.config.yaml import Parsed, parse, unmark
 from fleet.config.yaml_limits import check_project

@@ -2,6 +2,7 @@
 
 Format 2 has the fields of mixtures of experts and MLA, and is written where a base has such.
 Format 3 has the sources of versions, and is written where a version came from one.
+Format 4 has the signatures of versions, and is written where a version has one.
 
 A lock without `format` is of format 1; format 1 is written as `1`. A reader refuses unknown fields,
 so a further field needs the next format. A lock of a later format is refused.
@@ -18,10 +19,11 @@ from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName
+from fleet.signing_policy import SignedBytes, VersionSignature
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"
-FORMAT = 3
+FORMAT = 4
 """Newest format of a lock that this release reads and writes."""
 
 
@@ -30,6 +32,25 @@ _FullName = Annotated[str, PlainValidator(lambda value: str(AdapterName.parse(st
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LockedSignature(_Document):
+    """The signature of a version, checked when the version was added."""
+
+    key: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+    """SHA-256 of the key in DER; empty: no key that was declared then made the signature."""
+    matches: bool = False
+    """Whether the key signed the bytes of the version."""
+
+    @classmethod
+    def of(cls, signed: SignedBytes, digest: str) -> Self:
+        """Return the signature of a version with a digest."""
+        return cls(key=signed.key, matches=bool(signed.key) and signed.digest == digest)
+
+    @property
+    def told(self) -> VersionSignature:
+        """Return the value that planning needs."""
+        return VersionSignature(self.key, self.matches)
 
 
 class LockedAdapter(_Document):
@@ -46,6 +67,8 @@ class LockedAdapter(_Document):
     """The base that the adapter was trained on."""
     source: str = ""
     """Where the bytes can be had again, such as `oci://…@sha256:…`; empty: not known."""
+    signature: LockedSignature | None = None
+    """None: there was none, or no key was declared."""
 
     @property
     def facts(self) -> AdapterFacts:
@@ -81,7 +104,7 @@ class LockedBase(_Document):
 class Lock(_Document):
     """The file `fleet.lock`: written by `fleetctl adapter add`, kept in version control."""
 
-    format: Literal[1, 2, 3] = 1
+    format: Literal[1, 2, 3, 4] = 1
     bases: dict[str, LockedBase] = {}
     """By base."""
     adapters: dict[_FullName, LockedAdapter] = {}
@@ -90,9 +113,8 @@ class Lock(_Document):
     def with_adapter(self, name: AdapterName, entry: LockedAdapter) -> Self:
         """Return this lock with an adapter added or replaced."""
         adapters = {**self.adapters, str(name): entry}
-        return self.model_copy(
-            update={"adapters": adapters, "format": 3 if entry.source else self.format}
-        )
+        least = 4 if entry.signature else 3 if entry.source else 1
+        return self.model_copy(update={"adapters": adapters, "format": max(least, self.format)})
 
     def without_adapter(self, name: AdapterName) -> Self:
         """Return this lock without an adapter."""

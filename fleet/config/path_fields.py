@@ -38,6 +38,8 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
                 yield DeclaredPath(("bases", name, "flags", flag), path, is_optional=True)
     for name, gate in given.gates.items():
         yield from _named(("gates", name, "golden"), gate.golden)
+    for name, key in given.signatures.items():
+        yield DeclaredPath(("signatures", name, "file"), key.file)
     yield from _of_hosts(given)
     yield from _of_gateways(given)
     yield from _secret(("servers_secret",), given.servers_secret)

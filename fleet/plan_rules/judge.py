@@ -1,13 +1,14 @@
-"""Judge a plan by the declared rules: traffic moved a day, closed hours, two approvals, cost."""
+"""Judge a plan by the declared rules: traffic of a day, hours, approvals, signatures, cost."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from fleet.config import signature_fault
 from fleet.consent import covering
 from fleet.history import History
 from fleet.names import alias_of, client_of
 from fleet.plan import Change, Plan
-from fleet.plan_rules.traffic import moved_traffic
+from fleet.plan_rules.traffic import moved_traffic, versions_at_work
 from fleet.resources import Key, LoadedAdapter, Route
 from fleet.rollouts import closed_windows_until
 from fleet.rule_policy import PlanRuleFinding, PlanRuleSpec
@@ -56,6 +57,8 @@ class _Rule:
             broken, text = self._closed()
         elif rule.two_approvals:
             broken, text = self._approvals()
+        elif rule.signed:
+            broken, text = self._signed()
         else:
             broken, text = self._cost(rule.max_cost_rise or 0)
         used = [f"exception `{its.name}` until {its.until}" for its in self.holding]
@@ -107,6 +110,25 @@ class _Rule:
         named = ", ".join(touched[:_SHOWN]) + more
         text = f"tier `{tier}` changes ({named}): two people approve it; {said}"
         return len(people) < TWO, text
+
+    def _signed(self) -> tuple[bool, str]:
+        tier, day = self.rule.signed, self.now.astimezone(UTC).date()
+        names = {name for change in self.plan.changes for name in versions_at_work(change)}
+        judged = sorted(name for name in names if self._tier(name) == tier)
+        if not judged:
+            return False, f"no version of tier `{tier}` gets work"
+        faults = [signature_fault(name, self.fleet.signing, day) for name in judged]
+        wrong = [fault for fault in faults if fault]
+        if not wrong:
+            return False, f"tier `{tier}`: {', '.join(judged[:_SHOWN])} signed"
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        return True, f"tier `{tier}`: {'; '.join(wrong[:_SHOWN])}{more}"
+
+    def _tier(self, version: str) -> str:
+        """Return the tier of a version's alias; empty: of no declared alias, or excepted."""
+        alias = alias_of(version)
+        adapter = self.fleet.adapters.get(alias)
+        return adapter.tier if adapter and not self._is_excepted(client_of(alias), alias) else ""
 
     def _cost(self, most: int) -> tuple[bool, str]:
         before, after = self.plan.cost_before, self.plan.cost_after

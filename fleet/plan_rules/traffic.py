@@ -1,14 +1,14 @@
-"""Count the traffic that a plan moves, and that moved in the last 24 hours."""
+"""Count the traffic that a plan moves; tell the versions that a plan puts to work."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from fleet.capacity import hourly_rpm
 from fleet.history import DAY, History
-from fleet.plan import Plan
-from fleet.resources import FULL, Route
+from fleet.plan import Change, Plan
+from fleet.resources import FULL, LoadedAdapter, Route
 from fleet.spec import FleetSpec
 
 _UNKNOWN: Final = 1.0
@@ -64,3 +64,19 @@ def _weights(fleet: FleetSpec) -> tuple[dict[str, float], tuple[str, ...]]:
     mean = sum(known.values()) / len(known) if known else _UNKNOWN
     silent = tuple(sorted(fleet.adapters.keys() - known.keys()))
     return known | dict.fromkeys(silent, mean), silent
+
+
+def versions_at_work(change: Change) -> Iterator[str]:
+    """Yield the versions that a change loads, or gives more requests or copies of requests."""
+    match change.before, change.after:
+        case _, LoadedAdapter(parts=name, adapter=adapter) if name:
+            yield adapter
+        case (Route() | None) as before, Route() as after:
+            had = {share.adapter: share.percent for share in (before.shares if before else ())}
+            yield from (
+                its.adapter for its in after.shares if its.percent > had.get(its.adapter, 0)
+            )
+            if after.shadow and not (before and before.shadow == after.shadow):
+                yield after.shadow
+        case _:
+            pass

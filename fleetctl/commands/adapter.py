@@ -99,7 +99,9 @@ def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool
     if offline:
         refuse_offline([*missing])
     for name in missing:
-        facts = pull(workspace, name, ByteProgress(name)).facts
+        brought = pull(workspace, name, ByteProgress(name))
+        print_diagnostics(brought.warnings)
+        facts = brought.facts
         click.echo(f"Brought {name}: {facts.bytes:,} bytes, digest {facts.digest[:12]}.", err=True)
     if not missing:
         click.echo("All versions are in the library. Nothing to do.", err=True)
@@ -141,7 +143,8 @@ def _print_added(name: str, added: "AddedVersion", form: str) -> None:
         "present": f"{name} is there already, with the same bytes. Nothing to do.",
     }
     if form == "text":
-        click.echo(texts[added.outcome], err=True)
+        by = f" Signed by `{added.signed_by}`." if added.signed_by else ""
+        click.echo(f"{texts[added.outcome]}{by}", err=True)
         return
     document = {
         "adapter": name,
@@ -151,6 +154,7 @@ def _print_added(name: str, added: "AddedVersion", form: str) -> None:
         "rank": facts.rank,
         "bytes": facts.bytes,
         "modules": list(facts.modules),
+        "signed_by": added.signed_by or None,
     }
     click.echo(json.dumps(document, indent=2))
 
@@ -219,7 +223,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
 def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> None:
     """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
-    The copies that servers load from are checked too, a row for each copy.
+    The copies that servers load from are checked too, a row for each copy, and signatures again.
 
     Examples:
       fleetctl adapter verify
@@ -227,6 +231,7 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
     """
     from plans.reports.versions import render_checks
     from runtime.library.catalog import verify
+    from runtime.operations.signatures import signature_checks
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
 
@@ -234,7 +239,7 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
     for name in names:
         _require_known(name, list(lock.adapters))
     library, store = library_folder(workspace.root), workspace.state_dir / "store"
-    checks = verify(library, lock, names, store)
+    checks = (*verify(library, lock, names, store), *signature_checks(workspace, lock, names))
     rows = [
         {
             "adapter": check.name,

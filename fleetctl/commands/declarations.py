@@ -44,7 +44,7 @@ def validate(workspace: Workspace, form: str) -> None:
       fleetctl --env prod validate --format github
       fleetctl validate --format sarif > fleetctl.sarif
     """
-    from fleet.config import diagnostics, lint
+    from fleet.config import diagnostics, lint, lint_signatures
     from runtime.operations.preflight import check_declared
     from runtime.project.referenced_files import check_referenced_files
 
@@ -52,7 +52,8 @@ def validate(workspace: Workspace, form: str) -> None:
         project = workspace.project()
         check_referenced_files(workspace.root, project, _template_fault)
         checked, left = check_declared(workspace)
-        lints = diagnostics(lint(project.declarations), project.tree)
+        unsigned = lint_signatures(project.fleet, workspace.now().date())
+        lints = diagnostics((*lint(project.declarations), *unsigned), project.tree)
         found = (*project.warnings, *lints, *checked)
         warnings = sorted(found, key=lambda warning: str(warning.place))
     except ConfigError as error:

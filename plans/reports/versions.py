@@ -17,6 +17,7 @@ _STATES = {
     "changed": "changed",
     "missing": "missing",
     "unlocked": "not in the lock",
+    "unproven": "not signed as the lock says",
 }
 
 

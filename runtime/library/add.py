@@ -9,10 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fleet.config import LOCK_FILE, Lock, LockedAdapter, equal_bytes, lock_text, parse_lock
+from fleet.config import (
+    LOCK_FILE,
+    Lock,
+    LockedAdapter,
+    LockedSignature,
+    equal_bytes,
+    lock_text,
+    parse_lock,
+)
 from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
+from fleet.signing_policy import SignedBytes
 from fleet.spec import AdapterFacts
 from runtime.confined import confined
 from runtime.files import (
@@ -22,10 +31,11 @@ from runtime.files import (
     locked_folder,
     moved_into_place,
     plain_text,
+    read_plain,
     replace_file,
 )
 from runtime.library.inspect import inspect
-from runtime.library.layout import RECORDS, SERVED_FILES, folder_digest, version_folder
+from runtime.library.layout import RECORDS, SERVED_FILES, SIGNATURE, folder_digest, version_folder
 
 Outcome = Literal["added", "locked", "present"]
 """Copied and pinned; pinned, already in the library; in the library and pinned already."""
@@ -42,6 +52,8 @@ class AddedVersion:
     left_out: tuple[str, ...]
     """Names in the given folder that are not part of a version, such as optimizer states."""
     warnings: tuple[Diagnostic, ...]
+    signed_by: str = ""
+    """Name of the declared key whose signature counts; empty: none was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +69,21 @@ class KnownBase:
 
 
 def add(
-    source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path, origin: str = ""
+    source: Path,
+    name: AdapterName,
+    base: KnownBase,
+    library: Path,
+    root: Path,
+    origin: str = "",
+    signed: SignedBytes | None = None,
 ) -> AddedVersion:
     """Check an adapter, copy its files into the library and pin their bytes in the lock.
 
     A version is immutable: adding the same bytes again changes nothing, and other bytes under
     its name are refused. Safe to repeat after a crash, and beside other runs. A `source` that is
     the version's place in the library is only pinned. The project `root` holds the lock. `origin`:
-    reference by which the bytes came; empty: from a folder, and a known reference stays.
+    reference by which the bytes came; empty: from a folder, and a known reference stays. `signed`:
+    content of the signature beside the files; None: there is none, and a known signature stays.
 
     Raises:
         LibraryError: the adapter must not be served, or the version exists with other bytes.
@@ -88,7 +107,9 @@ def add(
             outcome = "added" if copied else "locked"
         known = lock.adapters.get(str(name))
         came = origin or (known.source if known else "")
-        entry = LockedAdapter(**asdict(facts), base=base.name, source=came)
+        signature = LockedSignature.of(signed, facts.digest) if signed else None
+        signature = signature or (known.signature if known else None)
+        entry = LockedAdapter(**asdict(facts), base=base.name, source=came, signature=signature)
         after = lock.with_adapter(name, entry).with_base(base.name, base.shape)
         equal = equal_bytes(after, name)
         return after
@@ -170,6 +191,8 @@ def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterF
                 elif (source / record).is_file():
                     copy_file(source / record, scratch / record, 0o644)
         copied = True
+    elif (source / SIGNATURE).is_file() and not target.samefile(source):
+        replace_file(target / SIGNATURE, read_plain(source / SIGNATURE), PUBLIC)
     digest = folder_digest(target)
     if digest != facts.digest:
         if copied:

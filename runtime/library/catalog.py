@@ -108,11 +108,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class VersionCheck:
-    """The state of a version: bytes as pinned, other bytes, missing, or not pinned."""
+    """The state of a version: bytes as pinned, other bytes, missing, not pinned, not as signed."""
 
     name: str
     """Full name; `client-task-v1.0.0` if the version is not in the lock."""
-    state: Literal["ok", "changed", "missing", "unlocked"]
+    state: Literal["ok", "changed", "missing", "unlocked", "unproven"]
     folder: Path
     detail: str = ""
     served: bool = False

@@ -19,8 +19,9 @@ SERVED_FILES = (CONFIG, WEIGHTS)
 """The files that a server reads and the digest covers."""
 TRAINING = "training.json"
 EVALS = "evals"
-RECORDS = (TRAINING, EVALS, "README.md")
-"""Further content of a version's folder: the training record and the results."""
+SIGNATURE = "model.sig"
+RECORDS = (TRAINING, EVALS, "README.md", SIGNATURE)
+"""Further content of a version's folder: training record, results, and a signature of the rest."""
 _SETTLED_NS: Final = 2_000_000_000
 """Time after a change of the store from which its listing serves again. Above the tick of the
 clock of any disk. Nanoseconds."""

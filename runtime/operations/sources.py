@@ -12,9 +12,15 @@ from fleet.config import Lock
 from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from runtime.files import locked_folder, make_private
-from runtime.library.add import AddedVersion, add
+from runtime.library.add import AddedVersion, KnownBase, add
 from runtime.library.inspect import require_folder
 from runtime.library.layout import folder_digest, version_folder
+from runtime.operations.signatures import (
+    keys_of,
+    require_as_locked,
+    signed_bytes,
+    with_signature,
+)
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
@@ -82,23 +88,35 @@ def add_from(
     """Bring a version from its source, check the files, and pin bytes and source.
 
     Raises:
-        LibraryError: as `brought` and `add`.
+        LibraryError: as `brought`, `signed_bytes` and `add`; FC3058, where the library lacks it.
     """
     library = library_folder(workspace.root)
     base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
     with brought(reference, library, report) as found:
-        return add(found.folder, name, base, library, workspace.root, origin=found.pinned)
+        return _add(workspace, found.folder, name, base, found.pinned)
 
 
 def add_path(workspace: Workspace, path: Path, name: AdapterName) -> AddedVersion:
     """Add a version from a folder of this machine.
 
     Raises:
-        LibraryError: as `add`.
+        LibraryError: as `signed_bytes` and `add`.
     """
     require_folder(path)
     base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
-    return add(path, name, base, library_folder(workspace.root), workspace.root)
+    return _add(workspace, path, name, base)
+
+
+def _add(
+    workspace: Workspace, folder: Path, name: AdapterName, base: KnownBase, origin: str = ""
+) -> AddedVersion:
+    library, keys = library_folder(workspace.root), keys_of(workspace)
+    signed = signed_bytes(folder, keys)
+    entry = read_lock(workspace.root).adapters.get(str(name))
+    if entry and not version_folder(library, name).is_dir():
+        require_as_locked(str(name), entry, signed, keys)
+    added = add(folder, name, base, library, workspace.root, origin, signed)
+    return with_signature(workspace, added, signed, keys)
 
 
 def missing_versions(workspace: Workspace, names: Sequence[str]) -> dict[str, str]:

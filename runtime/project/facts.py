@@ -10,15 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from fleet.capacity import DEMAND_FILE, ObservedDemand, parse_profile, parse_recorded_demand
 from fleet.codes import diagnostic
-from fleet.config import (
-    LOCK_FILE,
-    Adapter,
-    Declarations,
-    Lock,
-    Problem,
-    ProjectFacts,
-    parse_lock,
-)
+from fleet.config import LOCK_FILE, Adapter, Declarations, Lock, Problem, ProjectFacts, parse_lock
 from fleet.encoding import decode_json
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
@@ -28,6 +20,7 @@ from fleet.vllm import base_shape, dimensions
 from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain
 from runtime.secrets import read_secret
+from runtime.signing.keys import key_in
 from runtime.trust import load_trust
 
 PROFILES = "calibration"
@@ -108,6 +101,7 @@ def read_facts(
         observed=observed,
         profiles=read_profiles(root, problems),
         golden=_golden(root, golden),
+        signing_keys={key.file: key_in(root, key.file) for key in given.signatures.values()},
         code=load_trust().code,
     )
 

@@ -137,7 +137,7 @@ PLACES = sorted(set(fields_of(check_shape(rich())[0] or Declarations(fleet="x"))
 
 KINDS = {
     "calm": "max_traffic_per_day", "office": "closed", "pairs": "two_approvals",
-    "budget": "max_cost_rise",
+    "budget": "max_cost_rise", "provenance": "signed",
 }  # fmt: skip
 """By plan rule: its kind, beside which every other kind is refused."""
 ALONE = {
@@ -147,6 +147,7 @@ ALONE = {
     if kind != own
 } | {
     "plan_rules.budget.exceptions", "plan_rules.pairs.exceptions",
+    "plan_rules.provenance.exceptions",
     "plan_rules.calm.exceptions.launch.adapter", "plan_rules.calm.exceptions.launch.client",
     "plan_rules.office.exceptions.other.adapter", "plan_rules.office.exceptions.other.client",
     "evals.through", "gates.errors.floor", "gates.errors.golden", "gates.errors.samples",

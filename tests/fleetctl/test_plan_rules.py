@@ -97,6 +97,8 @@ def test_a_tier_of_two_approvals_waits_for_two_people(project: Project) -> None:
         ("{level: deny}", "FC1290"),
         ("{max_cost_rise: 5%, two_approvals: premium}", "FC1290"),
         ("{two_approvals: premum}", "FC1201"),
+        ("{signed: premum}", "FC1201"),
+        ("{signed: premium}", "FC1292"),
         (f"{{closed: {ALWAYS}, timezone: Europe/Pariss}}", "FC1206"),
         ("{max_cost_rise: 5%, exceptions: {e: {until: 2999-01-01, reason: r}}}", "FC1291"),
         ("{max_cost_rise: 5%, exceptions: {e: {client: acm, until: 2999-01-01, reason: r}}}",

@@ -33,6 +33,8 @@ class ProjectFacts:
     """Measured speeds of servers."""
     golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
     """Size and digest of the golden sets, by path."""
+    signing_keys: Mapping[str, str | None] = field(default_factory=dict)
+    """Fingerprints of the keys that sign versions, by file; None: not a key of the right kind."""
     code: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Flags that the operator lets run code, by the host where they may."""
 

@@ -8,7 +8,7 @@ from fleet.config.checks.references import DeclaredNames, check_zone, reference
 from fleet.config.schema.fleet import Declarations
 from fleet.config.validate import Problem
 
-KINDS: Final = ("max_traffic_per_day", "closed", "two_approvals", "max_cost_rise")
+KINDS: Final = ("max_traffic_per_day", "closed", "two_approvals", "max_cost_rise", "signed")
 
 
 def check_plan_rules(
@@ -25,8 +25,8 @@ def check_plan_rules(
             detail = f"{has}; a rule is of exactly one kind."
             hint = f"Give one of {', '.join(f'`{kind}`' for kind in KINDS)}."
             yield Problem("FC1290", path, detail, hint=hint, at="key")
-        at = (*path, "two_approvals")
-        yield from reference("FC1201", "tier", rule.two_approvals, names.tiers, at)
+        for key, tier in (("two_approvals", rule.two_approvals), ("signed", rule.signed)):
+            yield from reference("FC1201", "tier", tier, names.tiers, (*path, key))
         yield from check_zone(rule.timezone, facts, (*path, "timezone"))
         for exception, its in rule.exceptions.items():
             where = (*path, "exceptions", exception)

@@ -12,11 +12,12 @@ from fleet.config.checks.plan_rules import check_plan_rules
 from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.checks.same_bytes import check_same_bytes
+from fleet.config.checks.signatures import check_signing_keys
 from fleet.config.former_names import check_former_names
 from fleet.config.merge import Tree
 from fleet.config.resolve import clients
 from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
-from fleet.config.resolve.plan_rules import plan_rule
+from fleet.config.resolve.plan_rules import plan_rule, signing
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
 from fleet.config.settings import declared_settings
@@ -74,6 +75,7 @@ def resolve_fleet(
         plan_rules=tuple(
             _resolved(given.plan_rules, lambda n, own: plan_rule(n, own, facts)).values()
         ),
+        signing=signing(given, facts),
         evals=_evals(given.evals),
         costs=CostPolicy(
             given.costs.currency,
@@ -94,6 +96,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from check_former_names(given)
     yield from check_rollouts(given, names, facts)
     yield from check_plan_rules(given, names, facts)
+    yield from check_signing_keys(given, facts)
     yield from check_bases(given, facts)
     yield from check_hosts(given, names)
     yield from check_kinds(given, {profile.kind for profile in facts.profiles})

@@ -8,7 +8,7 @@ from fleet.config.scalars.quantities import Amount, Kept, Share, Spare, Switch
 from fleet.config.scalars.texts import Id, Requirement, SecretRef, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.machines import Base, Gateway, Host
-from fleet.config.schema.plan_rules import PlanRule
+from fleet.config.schema.plan_rules import PlanRule, SigningKey
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
 from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import Notify
@@ -127,5 +127,7 @@ class Declarations(Section):
     """Versions that people accept although a gate rejects them, by name."""
     plan_rules: dict[Id, PlanRule] = {}
     """Limits of plans, by name; `apply` judges by them, too."""
+    signatures: dict[Id, SigningKey] = {}
+    """Public keys by name: a version that such a key has signed counts as signed."""
     clients: dict[Id, Client] = {}
     """Tenants with their adapters, by name."""

@@ -1,10 +1,19 @@
-"""Declares the rules of plans and their exceptions."""
+"""Declares the rules of plans, their exceptions, and the keys that sign versions."""
 
 from typing import Literal
 
 from fleet.config.scalars.quantities import Percent
 from fleet.config.scalars.texts import Day, Id, Part, Word
 from fleet.config.schema.section import Section
+
+
+class SigningKey(Section):
+    """A public key whose signatures of versions count."""
+
+    file: Word
+    """The key, a PEM file of the project: a public key of an elliptic curve."""
+    until: Day | None = None
+    """The last day (UTC) on which its signatures count. Default: no end."""
 
 
 class RuleException(Section):
@@ -21,7 +30,7 @@ class RuleException(Section):
 
 
 class PlanRule(Section):
-    """A limit of plans, of a single kind of the four."""
+    """A limit of plans, of a single kind of the five."""
 
     level: Literal["advise", "warn", "deny"] = "deny"
     """The consequence of a plan that breaks the rule.
@@ -39,5 +48,10 @@ class PlanRule(Section):
     """Kind 3: the tier of which every change needs the approvals of two people."""
     max_cost_rise: Percent | None = None
     """Kind 4: how much the price of the devices in use may rise with a plan. Unit: percent."""
+    signed: Id | None = None
+    """Kind 5: the tier of which a plan loads only signed versions, and sends requests to no other.
+
+    `signatures` has the keys.
+    """
     exceptions: dict[Id, RuleException] = {}
     """Clients and adapters that the rule leaves out, by name."""

@@ -1,0 +1,1 @@
+"""Checks the signatures of versions: bundles of OpenSSF model signing, by declared keys."""
