@@ -35,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman sources litellm javascript ray second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-sessions bench-turns
-.PHONY: proof-failover proof-gates proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
+.PHONY: proof-failover proof-gates proof-latency proof-ray proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
 help: ## List the targets
@@ -220,8 +220,9 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
 
-bench-scale: setup ## Measure a look, plan, drift and apply with up to 1,000 servers (15 minutes)
+bench-scale: setup ray ## Measure a look, plan, drift and apply with up to 1,000 servers, and a look at 200 on Ray (20 minutes, as root)
 	$(PY) -m tests.bench.scale
+	$(PY) -m tests.bench.ray_scale
 
 bench-sessions: setup vllm ## Count what two real vLLMs find in their prefix caches, with and without sessions
 	$(PY) -m tests.bench.sessions
@@ -248,6 +249,10 @@ proof-gates: setup ## Print what the gates catch, miss and raise in vain (an hou
 
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
 	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v
+
+proof-ray: setup vllm ray ## Kill parts of a Ray cluster with two real vLLMs while clients ask, as root (10 minutes); kept in docs/proof
+	$(PROOF) ray-engine $(PYTEST) -n 0 -m ray tests/beds -v
+	$(PROOF) ray $(PY) examples/ray/play.py
 
 proof-retraining: setup vllm ## Time a retraining from data to all traffic, on a real vLLM; kept in docs/proof
 	$(PROOF) retraining $(PY) -m tests.bench.retraining

@@ -17,6 +17,7 @@ _RESOURCES: Final = re.compile(r"clients\.[^.]+\.(?:adapters\.[^.]+\.(?:version|
 """Paths of values that the live state shows as adapters, routes and keys."""
 _ACTING: Final = frozenset(
     {"python", "image", "vllm", "engine", "address", "store", "url", "paths", "library", "model"}
+    | {"cluster", "node", "token", "insecure"}
     | {"flags", "listen", "admin", "secret", "gateways", "retrain", "command", "judge", "notify"}
 )
 """Parts of paths: commands run, contact, read or write what is declared there."""

@@ -12,7 +12,7 @@ from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, with_format
 from fleetctl.output import print_diagnostics, print_result
 from plans.amounts import counted
-from runtime.files import LARGEST_LOG, read_plain
+from runtime.files import LARGEST_LOG, normal_path, read_plain
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
@@ -68,14 +68,16 @@ def _records(workspace: Workspace) -> "LaunchRecords":
 
 
 def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
-    """Return the servers that are units, here and on boxes; hosts that are not reached are told."""
+    """Return servers that are units or actors of Ray; hosts that are not reached are told."""
     from runtime.operations.box_servers import list_box_servers
 
     try:
         fleet = workspace.fleet()
     except FleetError:  # broken declarations: then the state folder alone is read
         return []
-    servers, errors = list_box_servers(fleet, workspace.fleet_id())
+    servers, errors = list_box_servers(
+        fleet, workspace.fleet_id(), Path(normal_path(workspace.root)), workspace.state_dir
+    )
     for error in errors:
         print_diagnostics(error.diagnostics)
     return servers
@@ -180,6 +182,22 @@ def stop_servers(
         click.echo(f"stopped {name}", err=True)
 
 
+def _log_of(workspace: Workspace, name: str) -> Path:
+    """Return the path of a server's log; a server of a Ray host has its log in their folder."""
+    from runtime.engines.ray.shared_folder import SharedFolder
+
+    own = _records(workspace).log(name)
+    if not own.exists():
+        with suppress(FleetError):
+            fleet = workspace.fleet()
+            for host in fleet.hosts.values():
+                if host.engine == "ray" and f"-{host.name}-" in name:
+                    return SharedFolder(Path(host.store), f"fleetctl-{fleet.name}").records.log(
+                        name
+                    )
+    return own
+
+
 def _journal_of(workspace: Workspace, name: str, log: Path) -> "SshConnection | None":
     """Return the way to the journal that has a server's log; None: it is in the file, if at all."""
     from runtime.engines.ssh.here import ThisMachine, connection_to, has_units, unit_file
@@ -218,7 +236,7 @@ def print_log(
     from runtime.engines.ssh.logs import follow_command, launch_log
     from runtime.processes import lines_of
 
-    path = _records(workspace).log(name)
+    path = _log_of(workspace, name)
     if previous:
         path = path.with_name(f"{path.name}.1")
     ssh = _journal_of(workspace, name, path)

@@ -64,8 +64,7 @@ def make_engine(
         raise_file_limit()  # a round has 5 files open for every host
         if host.engine == "ssh":
             return units(host)
-        memory = state_dir / MEMORIES / f"{host.name}.json"
-        return RayEngine(host, folder, store, memory, fleet, secret, bases)
+        return RayEngine.of(host, folder, state_dir, fleet, secret, bases)
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -1,12 +1,14 @@
-"""Lists and stops the servers that are units of systemd, here and on hosts of engine `ssh`."""
+"""Lists and stops servers that are units of systemd or actors of Ray, by what their hosts say."""
 
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.spec import FleetSpec
+from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, url_of
 from runtime.engines.ssh.here import connection_to, has_units
 from runtime.engines.ssh.units import list_units, remove_unit
@@ -14,26 +16,34 @@ from runtime.engines.ssh.units import list_units, remove_unit
 
 @dataclass(frozen=True, slots=True)
 class BoxServer:
-    """A server of the fleet, by its unit."""
+    """A server of the fleet, by its unit or its actor."""
 
     name: str
     host: HostSpec
     state: str
-    """`running`: also while vLLM loads its base; `starting`: waits for systemd; `ended`."""
+    """`running`: also while vLLM loads its base; `starting`: waits for systemd or Ray; `ended`."""
     pid: int | None
-    """On the host."""
+    """On the host; None: not known."""
     url: str
     """As seen from here, where the host's ports are forwarded."""
     digest: str
+    node: RayEngine | None = None
+    """Engine of the server's node; None: the server is a unit."""
 
 
-def list_box_servers(fleet: FleetSpec, fleet_id: str) -> tuple[list[BoxServer], list[EngineError]]:
-    """Return the servers that are units, and why hosts could not be asked."""
+def list_box_servers(
+    fleet: FleetSpec, fleet_id: str, root: Path, state_dir: Path
+) -> tuple[list[BoxServer], list[EngineError]]:
+    """Return the servers that are units or actors, and why hosts could not be asked."""
     mark = FleetMark(fleet.name, fleet_id)
 
     async def listed() -> list[list[BoxServer] | EngineError]:
-        hosts = [host for _, host in sorted(fleet.hosts.items()) if has_units(host)]
-        return await asyncio.gather(*(_of_host(host, mark) for host in hosts))
+        hosts = [host for _, host in sorted(fleet.hosts.items())]
+        nodes = [
+            RayEngine.of(host, root, state_dir, mark) for host in hosts if host.engine == "ray"
+        ]
+        boxes = (_of_host(host, mark) for host in hosts if has_units(host))
+        return await asyncio.gather(*boxes, *map(_of_node, nodes))
 
     found = asyncio.run(listed())
     servers = [server for its in found if not isinstance(its, EngineError) for server in its]
@@ -41,14 +51,17 @@ def list_box_servers(fleet: FleetSpec, fleet_id: str) -> tuple[list[BoxServer], 
 
 
 def stop_box_servers(servers: Iterable[BoxServer]) -> None:
-    """Stop servers after their running requests, and delete their units.
+    """Stop servers after their running requests, and delete their units and actors.
 
     Raises:
         EngineError: a host was not reached, or does not stop a server; others are stopped.
     """
 
     async def stopped() -> list[BaseException | None]:
-        removals = (remove_unit(connection_to(its.host), its.name) for its in servers)
+        removals = (
+            its.node.stop(its.name) if its.node else remove_unit(connection_to(its.host), its.name)
+            for its in servers
+        )
         return await asyncio.gather(*removals, return_exceptions=True)
 
     for error in asyncio.run(stopped()):
@@ -72,4 +85,24 @@ async def _of_host(host: HostSpec, fleet: FleetMark) -> list[BoxServer] | Engine
         )
         for name, unit in sorted(units.items())
         if fleet.owns(unit.fleet) and unit.record is not None and unit.record.host == host.name
+    ]
+
+
+async def _of_node(node: RayEngine) -> list[BoxServer] | EngineError:
+    try:
+        actors = await node.actors()
+    except EngineError as error:
+        return error
+    return [
+        BoxServer(
+            actor.name,
+            node.host,
+            "running" if actor.state == "ALIVE" else "starting",
+            None,
+            url_of(node.host.reached_at, actor.record.port),
+            actor.record.digest,
+            node,
+        )
+        for actor in actors
+        if actor.record is not None
     ]

@@ -23,7 +23,7 @@ from runtime.engines.recognition import FleetMark
 from runtime.store_paths import STORE
 from runtime.trust import Trust, dump_trust
 from runtime.trust_file import trust_path, write_trust
-from tests.beds.rays import HEAD, RayBed, running
+from tests.beds.rays import RayBed, running
 from tests.runtime.engines.conftest import Bench, make_bench
 
 NODES = 2
@@ -157,6 +157,3 @@ def ray_bench(ray_bed: RayBed, tmp_path_factory: pytest.TempPathFactory) -> Iter
         patch.setenv(TOKEN.removeprefix("env:"), ray_bed.token)
         trust_nodes(NODES, (server.port,))
         yield RayBench(host, server, made.root, made.state_dir, ray_bed)
-
-
-assert HEAD

@@ -72,8 +72,6 @@ class RayCluster:
     """Reference of the token; empty: the cluster is declared as open."""
     root: Path
     """The project, to which a file of the token is relative."""
-    looks: int = 0
-    """Number of looks at the cluster so far."""
     _http: JsonClient | None = field(default=None, init=False)
     _pending: asyncio.Future[ClusterView] | None = field(default=None, init=False)
     _is_guarded: bool = field(default=False, init=False)
@@ -154,7 +152,6 @@ class RayCluster:
     async def _look(self) -> ClusterView:
         await asyncio.sleep(_GATHER_S)
         self._pending = None
-        self.looks += 1
         asked = [
             ("detail", 1), ("limit", _MOST),
             ("filter_keys", "ray_namespace"), ("filter_keys", "state"),

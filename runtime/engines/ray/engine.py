@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.hardware import HostSpec
@@ -18,8 +20,8 @@ from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster, clust
 from runtime.engines.ray.launching import RayLauncher
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
-from runtime.engines.ssh.box import BoxMemory
-from runtime.engines.starting import START_TIMEOUT_S, flags_of, not_ready
+from runtime.engines.ssh.box import MEMORIES, BoxMemory
+from runtime.engines.starting import START_TIMEOUT_S, flags_of
 from runtime.engines.vllm_api import (
     absolute,
     load_adapter,
@@ -28,9 +30,8 @@ from runtime.engines.vllm_api import (
     unload_adapter,
 )
 from runtime.json_client import JsonClient
-from runtime.store_paths import StoreView
-
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 1.0
+from runtime.store_paths import STORE, StoreView
+from runtime.trust import UntrustedError
 
 
 @dataclass(eq=False)
@@ -56,14 +57,39 @@ class RayEngine:
         self._namespace = f"fleetctl-{self.fleet.name}"
         self._shared = SharedFolder(Path(self.host.store), self._namespace)
         self._servers = NodeClients(self.host, self.secret or "")
-        self._launcher = RayLauncher(self.host, self.folder, self._shared, self.fleet, self.secret)
+        self._launcher = RayLauncher(
+            self.host, self.folder, self._shared, self._servers, self.fleet, self.secret
+        )
+
+    @classmethod
+    def of(
+        cls,
+        host: HostSpec,
+        root: Path,
+        state_dir: Path,
+        fleet: FleetMark,
+        secret: str | None = "",
+        bases: Collection[str] = (),
+    ) -> Self:
+        """Return the engine of a host of a project; nothing is contacted."""
+        memory = state_dir / MEMORIES / f"{host.name}.json"
+        return cls(host, root, state_dir / STORE, memory, fleet, secret, bases)
+
+    async def actors(self) -> list[RayActor]:
+        """Return the actors of this fleet's servers on this host, by name.
+
+        Raises:
+            EngineError: as `RayCluster.look`.
+        """
+        found = sorted((await self._cluster().look()).actors.items())
+        return [actor for _, actor in found if self._launcher.is_here(actor)]
 
     async def observe(self, only: str = "") -> State:
         """Return the servers of the host, with their adapters.
 
         A server that Ray starts is absent, with a note; a server that answered and does not now is
-        unknown, and so is a silent server of a node that Ray does not hear of: the node may be cut
-        off alone. Where the head is not reached, servers are asked by the shared folder's records.
+        unknown. On a node that Ray does not hear of, a server is what it answers, and absent if it
+        does not. Where the head is not reached, servers are asked by the shared folder's records.
         """
         before = BoxMemory.read(self.memory)
         here = self.host.python, self.host.python
@@ -87,8 +113,8 @@ class RayEngine:
                 if name in seen.urls:
                     now[name] = record.model_copy(update={"ready": True})
             elif not view.is_up(self.host.address):
-                seen.record_unknown(name, self._away(view))
-            elif record.ready or refuses_key(answer):
+                seen.ended[name] = record.served_launch
+            elif record.ready or refuses_key(answer) or isinstance(answer, UntrustedError):
                 seen.record_unknown(name, answer)
             else:
                 again = f", started again by Ray (restart {actor.restarts})"
@@ -130,7 +156,7 @@ class RayEngine:
         self._launcher.require_own(actor)
         record = actor.record if actor else None
         if record is not None and record.digest == (server.digest or flags.digest):
-            await self._until_ready(record, cluster, is_new=False)
+            await self._launcher.until_ready(record, cluster, self.start_timeout_s, is_new=False)
             return
         if record is not None and await self._servers.answers(record):
             raise EngineError.of(
@@ -145,7 +171,7 @@ class RayEngine:
             await self.stop(server.name)
         self._launcher.require_node(view)
         record = await self._launcher.launch(server, flags, cluster)
-        await self._until_ready(record, cluster, is_new=True)
+        await self._launcher.until_ready(record, cluster, self.start_timeout_s, is_new=True)
 
     async def stop(self, server: str) -> None:
         """Stop a server and take its actor away, letting running requests finish."""
@@ -185,9 +211,15 @@ class RayEngine:
                 raise
 
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
-        """Enter the kept adapters into the servers' files of adapters, and remove all others."""
+        """Enter the kept adapters into the servers' files of adapters, and remove all others.
+
+        Actors that wait for a node which is away are taken away, or a node that comes back would
+        start servers that no plan wants.
+        """
         for name, entries in entries_of(live, self.host.name, kept).items():
             await asyncio.to_thread(self._shared.records.adapters(name).replace, entries)
+        with suppress(EngineError):  # the next apply does it
+            await self._launcher.leave_node(self._cluster(), live.servers())
 
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
@@ -215,7 +247,7 @@ class RayEngine:
             record, was = actor.record, before.records.get(name)
             if not self.fleet.owns(actor.fleet):
                 seen.notes += self.fleet.others(actor.fleet, f"Actor {name}")
-            elif record is not None and record.host == self.host.name:
+            elif record is not None and self._launcher.is_here(actor):
                 ready = was is not None and was.ready and was.process_start == actor.life
                 known = {"process_start": actor.life, "ready": ready}
                 found[name] = self._servers.here(record.model_copy(update=known))
@@ -250,13 +282,6 @@ class RayEngine:
                 seen.record_unknown(server_name(base, self.host.name, device.name), error)
         return seen.state()
 
-    def _away(self, view: ClusterView) -> EngineError:
-        try:
-            self._launcher.require_node(view)
-        except EngineError as error:
-            return error
-        raise AssertionError("the node is away")
-
     async def _up(self, server: str) -> JsonClient:
         """Return the client of a server whose newest launch answers; the head is not asked."""
         record = await asyncio.to_thread(self._shared.record, server)
@@ -270,24 +295,3 @@ class RayEngine:
                 command=f"fleetctl server logs {server}",
             )
         return self._servers.client(record)
-
-    async def _until_ready(
-        self, record: LaunchRecord, cluster: RayCluster, *, is_new: bool
-    ) -> None:
-        clock = asyncio.get_running_loop().time
-        began, pause = clock(), _FIRST_POLL_S
-        first: RayActor | None = None
-        while not await self._servers.answers(record):
-            view = await cluster.look()
-            self._launcher.require_node(view)
-            actor = view.actors.get(record.name)
-            first = first or actor
-            ends = actor.restarts - first.restarts if actor and first else 2
-            if ends > (0 if is_new else 1):
-                if is_new:  # or Ray would start it for ever
-                    await self.stop(record.name)
-                raise self._launcher.ended(record.name)
-            if (waited := clock() - began) > self.start_timeout_s:
-                raise not_ready(record.name, waited)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL_S)

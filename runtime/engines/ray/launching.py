@@ -1,6 +1,7 @@
 """Starts a server on a node of a cluster as an actor: checks, the base's files, the job."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,16 +14,18 @@ from fleet.resources import Server, ServerFlags
 from fleet.vllm import gpus_of, launch_of, servers_per_device_of
 from runtime.engines.launch_records import COPY, LaunchRecord
 from runtime.engines.observation import base_digest
+from runtime.engines.ray.clients import NodeClients
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster
 from runtime.engines.ray.programs import start_task
 from runtime.engines.ray.shared_folder import KEY, SharedFolder
 from runtime.engines.recognition import FleetMark, url_of
-from runtime.engines.starting import LAUNCH_LENGTH
+from runtime.engines.starting import LAUNCH_LENGTH, not_ready
 from runtime.engines.supervisor import ended_early
 from runtime.secrets import secret_unreadable
-from runtime.trust import load_trust
+from runtime.trust import load_trust, require_contact
 
 _PROBE_S: Final = 2.0
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class RayLauncher:
     folder: Path
     """The project, to which bases are relative."""
     shared: SharedFolder
+    servers: NodeClients
     fleet: FleetMark
     secret: str | None = field(default="", repr=False)
     """The secret of the keys of servers; empty: they have none, None: it cannot be read."""
@@ -66,8 +70,9 @@ class RayLauncher:
         """Refuse a server that cannot start; change nothing.
 
         Raises:
-            EngineError: FC4011, FC4025, FC4120, FC4122, FC4124.
+            EngineError: FC1270, FC4011, FC4025, FC4120, FC4122, FC4124.
         """
+        require_contact(url_of(self.host.reached_at, server.port))
         await cluster.require_token()
         self.require_node(view)
         await asyncio.to_thread(self.shared.require)
@@ -87,9 +92,10 @@ class RayLauncher:
         """Bring the base and start the actor; return before the server answers.
 
         Raises:
-            EngineError: FC4102, another run was faster; FC4125, Ray does not start it; as
-                `SharedFolder.begin` and `RayCluster.run`.
+            EngineError: FC1270, the server's address is not trusted; FC4102, another run was
+                faster; FC4125, Ray does not start it; as `SharedFolder.begin` and `RayCluster.run`.
         """
+        require_contact(url_of(self.host.reached_at, server.port))
         if self.secret is None:
             raise secret_unreadable()
         mark = uuid4().hex
@@ -123,15 +129,8 @@ class RayLauncher:
             str(self.shared.records.log(server.name)), str(folder / KEY) if key else "",
         )  # fmt: skip
         (found,) = await cluster.run("start", [task])
-        self._require_started(record, found)
-        return record
-
-    def ended(self, server: str) -> EngineError:
-        """Return the error of a server that ended during its start, with the end of its log."""
-        return ended_early(server, self.shared.records.log(server))
-
-    def _require_started(self, record: LaunchRecord, found: dict[str, Any]) -> None:
         if why := found.get("error"):
+            await self._take_back([server.name], cluster)
             raise EngineError.of(
                 "FC4125",
                 "Ray does not start a server",
@@ -139,6 +138,58 @@ class RayLauncher:
                 hint="See that `python` of the host is there on the node, and that no other "
                 "program of the cluster holds its GPUs (`ray status`).",
             )
+        self._require_ours(record, found)
+        return record
+
+    async def until_ready(
+        self, record: LaunchRecord, cluster: RayCluster, timeout_s: float, *, is_new: bool
+    ) -> None:
+        """Return once the server of a launch answers.
+
+        Raises:
+            EngineError: FC4012, the server ended, and a new launch was taken back; FC4120.
+            EngineTimedOutError: FC4019, the server is left running.
+        """
+        clock = asyncio.get_running_loop().time
+        began, pause = clock(), _FIRST_POLL_S
+        first: RayActor | None = None
+        while not await self.servers.answers(record):
+            view = await cluster.look()
+            self.require_node(view)
+            actor = view.actors.get(record.name)
+            first = first or actor
+            ends = actor.restarts - first.restarts if actor and first else 2
+            if ends > (0 if is_new else 1):
+                if is_new:  # or Ray would start it for ever
+                    await self._take_back([record.name], cluster)
+                raise ended_early(record.name, self.shared.records.log(record.name))
+            if (waited := clock() - began) > timeout_s:
+                raise not_ready(record.name, waited)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_S)
+
+    async def leave_node(self, cluster: RayCluster, wanted: Collection[str]) -> None:
+        """Take away the actors that wait for a node which is away, but for those of `wanted`."""
+        view = await cluster.look()
+        left = [
+            name
+            for name, actor in sorted(view.actors.items())
+            if self.is_here(actor) and name not in wanted
+        ]
+        if left and not view.is_up(self.host.address):
+            await self._take_back(left, cluster)
+
+    def is_here(self, actor: RayActor) -> bool:
+        """Say whether an actor is a server of this fleet and host."""
+        record = actor.record
+        return record is not None and record.host == self.host.name and self.fleet.owns(actor.fleet)
+
+    async def _take_back(self, servers: Collection[str], cluster: RayCluster) -> None:
+        await cluster.run("stop", [{"name": name, "asks": False} for name in servers])
+        for name in servers:
+            await asyncio.to_thread(self.shared.end, name)
+
+    def _require_ours(self, record: LaunchRecord, found: dict[str, Any]) -> None:
         if found["launch"] != record.launch:
             raise EngineRejectedError.of(
                 "FC4102",

@@ -23,10 +23,8 @@ class Server:
             libc.prctl(1, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
-        self.launch, self.stopping = its["launch"], False
+        self.launch, self.stopping, self.began = its["launch"], False, time.monotonic()
         sweep(its["mark"], self.launch)
-        if ray.get_runtime_context().was_current_actor_reconstructed:
-            time.sleep(1)
         kept = {name: value for name, value in os.environ.items() if name in its["allowed"]
                 or name.startswith(("CUDA_", "HIP_", "LC_", "NCCL_", "NVIDIA_", "ROCR_"))}
         if its["key_file"]:
@@ -46,6 +44,7 @@ class Server:
 
     def watch(self):
         self.child.wait()
+        time.sleep(max(0, self.began + 3 - time.monotonic()))  # restarts are bounded
         if not self.stopping:
             os._exit(1)  # Ray starts the actor again, on its node
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.history import History, settings_due
+from runtime.project.load import load_project
 from tests.fleet.config.test_hosts import DEVICES, declared, problems
 
 CLUSTER = "engine: ray, cluster: http://127.0.0.1:8265, python: /opt/vllm/bin/python"
@@ -57,3 +59,11 @@ def test_a_node_is_declared_once(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, gpu1=host, gpu2=f"{host}, port: 9100")
     assert problem.code == "FC1268"
     assert "10.0.0.11" in problem.detail
+
+
+def test_a_plan_shows_cluster_node_and_token_as_what_it_will_contact(tmp_path: Path) -> None:
+    declared(tmp_path, gpu1=f"{NODE}, store: {tmp_path / 'shared'}")
+    settings = load_project(tmp_path, None, {}).fleet.settings
+    acting = {change.path for change in settings_due(settings, History()) if change.acts}
+    keys = ("cluster", "engine", "node", "python", "store", "token")
+    assert {f"hosts.gpu1.{key}" for key in keys} <= acting
