@@ -17,10 +17,11 @@ _RESOURCES: Final = re.compile(r"clients\.[^.]+\.(?:adapters\.[^.]+\.(?:version|
 """Paths of values that the live state shows as adapters, routes and keys."""
 _ACTING: Final = frozenset(
     {"python", "image", "vllm", "engine", "address", "store", "url", "paths", "library", "model"}
-    | {"cluster", "node", "token", "insecure"}
     | {"flags", "listen", "admin", "secret", "gateways", "retrain", "command", "judge", "notify"}
 )
 """Parts of paths: commands run, contact, read or write what is declared there."""
+_OF_RAY: Final = re.compile(r"hosts\.[^.]+\.(?:cluster|node|token|insecure)")
+"""Paths of the same; the words are also names that hosts have."""
 
 
 def settings_due(declared: Mapping[str, str], history: History) -> tuple[SettingChange, ...]:
@@ -35,7 +36,10 @@ def settings_due(declared: Mapping[str, str], history: History) -> tuple[Setting
         applied = {}
     return tuple(
         SettingChange(
-            path, applied.get(path), declared.get(path), not _ACTING.isdisjoint(path.split("."))
+            path,
+            applied.get(path),
+            declared.get(path),
+            not _ACTING.isdisjoint(path.split(".")) or _OF_RAY.fullmatch(path) is not None,
         )
         for path in sorted(declared.keys() | applied.keys())
         if applied.get(path) != declared.get(path) and _RESOURCES.fullmatch(path) is None

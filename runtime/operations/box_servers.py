@@ -1,4 +1,4 @@
-"""Lists and stops servers that are units of systemd or actors of Ray, by what their hosts say."""
+"""Lists and stops servers that are units of systemd or actors of Ray, as hosts list these."""
 
 import asyncio
 from collections.abc import Iterable

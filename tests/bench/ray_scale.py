@@ -38,6 +38,8 @@ BASE: Final = REPOSITORY / "examples/quickstart/models/base/tiny"
 FLEET: Final = FleetMark("scale")
 TOKEN: Final = "RAY_TOKEN_OF_THE_BENCH"
 NODES: Final = 3
+FIRST_PORT: Final = 21000
+"""Of the servers; beyond the ports that Ray takes."""
 A_JOB: Final = 25
 """Servers that a job starts."""
 LOOKS: Final = 5
@@ -54,7 +56,7 @@ def hosts_of(bed: RayBed, url: str, store: Path, servers: int) -> list[HostSpec]
             f"node{node}", "ray", address=bed.address(node), cluster=url, token=f"env:{TOKEN}",
             python="/opt/vllm/bin/python", store=str(store),
             devices=tuple(
-                DeviceSpec(f"cpu{number}", "cpu", 1 << 30, 0.0, 8100 + number)
+                DeviceSpec(f"cpu{number}", "cpu", 1 << 30, 0.0, FIRST_PORT + number)
                 for number in range(node, servers, NODES)
             ),
         )
@@ -144,7 +146,7 @@ def main() -> None:
         store = Path(folder, "shared")
         store.mkdir()
         os.environ |= {"XDG_CONFIG_HOME": f"{folder}/config", TOKEN: bed.token}
-        trust_nodes(NODES, tuple(range(8100, 8100 + servers)))
+        trust_nodes(NODES, tuple(range(FIRST_PORT, FIRST_PORT + servers)))
         hosts = hosts_of(bed, bed.cluster, store, servers)
         for node, host in enumerate(hosts):
             records = [record for _, record in servers_of(host)]
