@@ -40,7 +40,7 @@ TOKEN: Final = "RAY_TOKEN_OF_THE_BENCH"
 NODES: Final = 3
 FIRST_PORT: Final = 21000
 """Of the servers; beyond the ports that Ray takes."""
-A_JOB: Final = 25
+A_JOB: Final = 10
 """Servers that a job starts."""
 LOOKS: Final = 5
 FLAGS: Final = ServerFlags(
