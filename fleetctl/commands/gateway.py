@@ -15,6 +15,7 @@ from fleetctl.options import Group, Workspace, duration, with_format
 from fleetctl.output import print_diagnostics, print_result
 
 _TRIED_LAST = "requests try other servers first"
+_FOR_CLIENTS = "it failed their requests alone, which try other servers first"
 _CONSEQUENCE = {"stale": "another launch answers at its address and gets no request"}
 
 if TYPE_CHECKING:
@@ -195,7 +196,8 @@ def _status_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['gateway']}  {state}{served}"
         for name, health in row["servers"].items():
             if health != "up":
-                yield f"  server {name} is {health}: {_CONSEQUENCE.get(health, _TRIED_LAST)}"
+                so = _FOR_CLIENTS if health.startswith("resting for") else _TRIED_LAST
+                yield f"  server {name} is {health}: {_CONSEQUENCE.get(health, so)}"
         for missing in row["missing"]:
             yield f"  server {missing['server']} lacks {missing['adapter']}, which its routes name"
     yield from _splits(rows)

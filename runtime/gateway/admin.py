@@ -40,6 +40,8 @@ MAX_USAGE_PART: Final = 2**20
 """Upper bound of usage rows in an answer, in bytes; a larger answer would hold up requests."""
 MAX_LEAD_S: Final = 600.0
 """Upper bound of the wait before a restart, in seconds."""
+_SHOWN_CLIENTS: Final = 5
+"""Upper bound of the clients that are named beside a server."""
 _HEALTH: Final = "/-/healthz"
 _READY: Final = "/-/readyz"
 _OFFSET: Final = re.compile(r"[0-9]{1,18}")
@@ -82,7 +84,7 @@ class Admin:
 
     async def _get_config(self, _: Request) -> Response:
         state, now = self._state, asyncio.get_running_loop().time()
-        health = {name: state.balancer.health(name, now) for name in self._state.active.routes.urls}
+        health = {name: _shown_health(state, name, now) for name in state.active.routes.urls}
         shown = {"servers": health, "missing": state.balancer.missing(now)}
         keys = state.server_keys
         state.log.try_write()  # a disk may have become full since the last request
@@ -212,6 +214,16 @@ class Admin:
         if rows is None:
             return _error(HTTPStatus.NOT_FOUND, "There is no such usage log.")
         return Response(rows, media_type="application/x-ndjson")
+
+
+def _shown_health(state: GatewayState, server: str, now: float) -> str:
+    """Return the health of a server; `resting for …`: for these clients alone, others see `up`."""
+    health = state.balancer.health(server, now)
+    clients = state.balancer.outliers.resting_for(server, now)
+    if health != "up" or not clients:
+        return health
+    more = f" and {len(clients) - _SHOWN_CLIENTS} more" if len(clients) > _SHOWN_CLIENTS else ""
+    return f"resting for {', '.join(clients[:_SHOWN_CLIENTS])}{more}"
 
 
 @dataclass(frozen=True, slots=True)

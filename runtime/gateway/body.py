@@ -227,15 +227,14 @@ def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     Written without blanks, its members take all its bytes: a name that is given twice or escaped
     would need more. With blanks, they are put together again as usual, and are the whole body.
     """
-    names = tuple(fields)
-    letters = "".join(names)
-    if not names or len(names) > _USUAL_NAMES or len(letters) > _USUAL_LENGTH:
+    letters = "".join(fields)
+    if not letters or len(fields) > _USUAL_NAMES or len(letters) > _USUAL_LENGTH:
         return False
-    start = len(names[0]) + 4
-    if raw[start : start + 1] != b" ":
-        written = len(letters if letters.isascii() else letters.encode()) + 4 * len(names) + 1
-        return written + sum(map(_SIZE, fields.values())) == len(raw)
-    members = _frame(names).copy()
+    size = len(letters) if letters.isascii() else len(letters.encode())
+    blanks = len(raw) - sum(map(_SIZE, fields.values()), size + 4 * len(fields) + 1)
+    if blanks != 2 * len(fields) - 1:
+        return not blanks
+    members = _frame(tuple(fields)).copy()
     members[1::2] = fields.values()
     return b"".join(members) == raw
 

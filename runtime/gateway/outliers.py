@@ -57,6 +57,15 @@ class Outliers:
         """Return whether a server is chosen last for a client."""
         return self._until(server, _ALL) > now or self._until(server, client) > now
 
+    def resting_for(self, server: str, now: float) -> list[str]:
+        """Return the clients that a server rests for, and for no other, sorted."""
+        failures = [*self.failures.items()]
+        return sorted(
+            client
+            for (name, client), its in failures
+            if name == server and client != _ALL and its.ejected_until > now
+        )
+
     def eject(self, server: str, now: float, client: str = _ALL) -> float:
         """Choose a server last for a while; return until when."""
         failures = self.failures.setdefault((server, client), _Failures(now))

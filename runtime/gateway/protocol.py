@@ -23,7 +23,8 @@ class GatewayConfig:
     revision: int
     digest: str
     servers: Mapping[str, str] = field(default_factory=dict)
-    """`up`, `resting`, `down (why)` or `stale` by server; `stale`: another launch answers."""
+    """`up`, `resting`, `resting for CLIENTS`, `down (why)` or `stale` by server; `stale`: another
+    launch answers."""
     missing: tuple[tuple[str, str], ...] = ()
     """(full adapter name, server): versions that a server should hold and said not to hold."""
     refusing: str = ""

@@ -230,7 +230,12 @@ def litellm(folder: Path, upstream: int) -> Iterator[Candidate]:
     command = [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with process(command, port, folder / "litellm.log", UNDER_TEST, folder) as pid:
         yield Candidate(
-            "litellm", port, pid, lambda each: each | {"model": "c0-a0"}, has_keys=False
+            "litellm",
+            port,
+            pid,
+            lambda each: each | {"model": "c0-a0"},
+            has_keys=False,
+            seconds=4.0,
         )
 
 

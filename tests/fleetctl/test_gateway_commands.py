@@ -62,12 +62,12 @@ def get(url: object, path: str, key: str = "") -> int:
         return error.code
 
 
-def post(url: object, alias: str) -> None:
+def post(url: object, alias: str, status: str = "503") -> None:
     """Ask for an answer, which no server is there to give."""
     body = json.dumps({"model": alias, "messages": [], "user": os.urandom(8).hex()}).encode()
     headers = {"Authorization": f"Bearer {ACME}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", body, headers)
-    with pytest.raises(urllib.error.HTTPError, match="503"):
+    with pytest.raises(urllib.error.HTTPError, match=status):
         urllib.request.urlopen(request, timeout=60)
 
 

@@ -113,7 +113,8 @@ class Proxy(msgspec.Struct, eq=False):
             shown = row.shown_id
             if request.rates:
                 shown += "".join(f"\r\n{name}: {value}" for name, value in request.rates.items())
-            self._client.relay(start, shown, self._with_asked_name(body))
+            named = with_asked_name(body, request.target.adapter, request.asked_name)
+            self._client.relay(start, shown, named)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
@@ -186,7 +187,9 @@ class Proxy(msgspec.Struct, eq=False):
                 else:
                     self.on_response(self._status, self._content_type, body)
                 return
-            rest = self._with_asked_name(self._request.on_end(self._status))
+            rest = self._request.on_end(self._status)
+            for old, new in self._spellings:
+                rest = rest.replace(old, new)
             if self._is_chunked:
                 rest = (messages.chunk(rest) if rest else b"") + messages.LAST_CHUNK
             self._client.send(rest)
@@ -260,10 +263,6 @@ class Proxy(msgspec.Struct, eq=False):
         else:
             row = self._request.record.row
             self._client.respond(error_response(refusal, row.path, row.shown_id))
-
-    def _with_asked_name(self, data: bytes) -> bytes:
-        request = self._request
-        return with_asked_name(data, request.target.adapter, request.asked_name)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
