@@ -59,6 +59,8 @@ class AttachEngine:
         for server in host.attached:
             if server.tls:
                 self._use_tls(server, TlsToServer(server.tls, root))
+            else:  # this process may have known a declaration before
+                SERVER_TLS.pop(server.url, None)
         self._clients = {
             server.name: JsonClient(
                 server.url,
@@ -75,6 +77,8 @@ class AttachEngine:
                     self._unusable[server.name] = error
                 else:
                     SERVER_KEYS[server.url] = key
+            else:
+                SERVER_KEYS.pop(server.url, None)
 
     def _use_tls(self, server: AttachedServerSpec, tls: TlsToServer) -> None:
         try:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,44 +12,13 @@ from fleet.environment import SERVER_KEY
 from runtime.json_client import SERVER_KEYS
 from runtime.processes import environment
 from tests.fleetctl.hand_started import answer, hand_started
-from tests.fleetctl.in_process import Done, call
-from tests.fleetctl.project_on_disk import Project
+from tests.fleetctl.imported_fleet import NAME, ImportedFleet
+from tests.fleetctl.in_process import call
 from tests.fleetctl.test_server_keys import status
-from tests.ports import free_port
 
 KEY, OTHER = "planted-key-of-an-attached-server", "another-key-of-an-attached-server"
 VARIABLE = "FLEETCTL_TEST_VLLM_KEY"
-NAME = "acme-lora"
-CHAT = {"model": NAME, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
 ITEM = {"id": "one", "input": "I was charged twice for May.", "expected": "x"}
-
-
-class Attached:
-    """A server of others, and the fleet that has imported it."""
-
-    def __init__(self, root: Path, server: str) -> None:
-        self.project, self.server = Project(root, ()), server
-
-    @property
-    def gateway(self) -> str:
-        """The address for clients."""
-        (address,) = re.findall(r'listen: "(.*?)"', self.declared.read_text("utf-8"))
-        return f"http://{address}"
-
-    @property
-    def declared(self) -> Path:
-        """The file that declares the server."""
-        return self.project.root / "fleet.yaml"
-
-    def ask(self) -> int:
-        """Ask through the gateway with the client's key, and return the status."""
-        key = (self.project.root / ".fleetctl/keys/acme-today").read_text("utf-8").strip()
-        return status(f"{self.gateway}/v1/chat/completions", key, CHAT)
-
-    def restart_gateway(self) -> Done:
-        """Stop the gateway and start it anew."""
-        assert call(self.project, "gateway", "stop").returncode == 0
-        return call(self.project, "gateway", "start")
 
 
 @pytest.fixture(
@@ -59,7 +27,7 @@ class Attached:
 )
 def attached(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Attached]:
+) -> Iterator[ImportedFleet]:
     """A fleet of a server that asks for a key, applied, with its gateway; tests leave it so."""
     folder = tmp_path_factory.mktemp("attached")
     python = request.getfixturevalue("vllm_python") if request.param == "vllm" else None
@@ -68,41 +36,33 @@ def attached(
         hand_started(folder / "theirs", python, (NAME,), {SERVER_KEY: KEY}) as url,
     ):
         patch.setenv(VARIABLE, KEY)
-        made = Attached(folder / "agency", url)
+        made = ImportedFleet(folder / "agency", url)
         try:
             refused = call(made.project, "import", url)
             assert (refused.returncode, "FC6097" in refused.stderr) == (1, True)
-            _work(made.project, "import", url, "--api-key", f"env:{VARIABLE}")
-            listen = f"127.0.0.1:{free_port()}"
-            text = made.declared.read_text("utf-8").replace("127.0.0.1:8080", listen)
-            made.declared.write_text(text, encoding="utf-8")
+            made.work(f"import {url} --api-key env:{VARIABLE}")
+            made.take_port()
             for words in ("key create --all", "apply --auto --yes", "gateway start"):
-                _work(made.project, *words.split())
+                made.work(words)
             yield made
         finally:
             call(made.project, "gateway", "stop")
 
 
-def _work(project: Project, *words: str) -> Done:
-    done = call(project, *words)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def test_clients_are_answered_and_the_server_refuses_all_without_its_key(
-    attached: Attached,
+    attached: ImportedFleet,
 ) -> None:
     assert f'api_key: "env:{VARIABLE}"' in attached.declared.read_text("utf-8")
-    key = (attached.project.root / ".fleetctl/keys/acme-today").read_text("utf-8").strip()
+    key = attached.key
     direct = asyncio.run(answer(attached.server, NAME, KEY))
     assert asyncio.run(answer(attached.gateway, NAME, key)) == direct
     shown = ("", key, OTHER)
     assert [status(f"{attached.server}/v1/models", wrong) for wrong in shown] == [401] * 3
-    assert _work(attached.project, "plan", "--detailed-exitcode").returncode == 0
+    assert attached.work("plan --detailed-exitcode").returncode == 0
     assert "key" not in call(attached.project, "drift").stdout
 
 
-def test_evaluations_ask_the_server_with_its_key(attached: Attached, tmp_path: Path) -> None:
+def test_evaluations_ask_the_server_with_its_key(attached: ImportedFleet, tmp_path: Path) -> None:
     golden = tmp_path / "golden.jsonl"
     golden.write_text(json.dumps(ITEM) + "\n", encoding="utf-8")
     SERVER_KEYS.clear()
@@ -111,7 +71,7 @@ def test_evaluations_ask_the_server_with_its_key(attached: Attached, tmp_path: P
     assert done.returncode == 0, done.stderr
 
 
-def test_the_key_stands_in_no_file_no_output_and_no_command_line(attached: Attached) -> None:
+def test_the_key_stands_in_no_file_no_output_and_no_command_line(attached: ImportedFleet) -> None:
     holding = [
         path
         for path in attached.project.root.rglob("*")
@@ -129,7 +89,9 @@ def test_the_key_stands_in_no_file_no_output_and_no_command_line(attached: Attac
     assert environment(pid)[VARIABLE] == KEY
 
 
-def test_a_rollback_without_declarations_asks_the_server_with_its_key(attached: Attached) -> None:
+def test_a_rollback_without_declarations_asks_the_server_with_its_key(
+    attached: ImportedFleet,
+) -> None:
     hidden = attached.declared.rename(attached.project.root / "hidden")
     SERVER_KEYS.clear()
     try:
@@ -140,7 +102,7 @@ def test_a_rollback_without_declarations_asks_the_server_with_its_key(attached: 
 
 
 def test_another_key_is_named_and_no_client_gets_the_servers_401(
-    attached: Attached, monkeypatch: pytest.MonkeyPatch
+    attached: ImportedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, OTHER)
     drift = call(attached.project, "drift")
@@ -156,7 +118,7 @@ def test_another_key_is_named_and_no_client_gets_the_servers_401(
     assert "key" not in call(attached.project, "drift").stdout
 
 
-def test_a_key_in_a_file_is_changed_without_a_pause_of_the_gateway(attached: Attached) -> None:
+def test_a_key_in_a_file_is_changed_without_a_pause_of_the_gateway(attached: ImportedFleet) -> None:
     before, file = attached.declared.read_text("utf-8"), attached.project.root / "vllm.key"
     attached.declared.write_text(before.replace(f"env:{VARIABLE}", "file:vllm.key"), "utf-8")
     file.write_text(OTHER, encoding="utf-8")
@@ -172,7 +134,7 @@ def test_a_key_in_a_file_is_changed_without_a_pause_of_the_gateway(attached: Att
 
 
 def test_without_the_key_no_gateway_starts_and_the_variable_is_named(
-    attached: Attached, monkeypatch: pytest.MonkeyPatch
+    attached: ImportedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(VARIABLE)
     started = attached.restart_gateway()
@@ -184,11 +146,10 @@ def test_without_the_key_no_gateway_starts_and_the_variable_is_named(
     assert attached.ask() == 200
 
 
-def test_a_gateway_that_began_without_the_declaration_is_named(attached: Attached) -> None:
+def test_a_gateway_that_began_without_the_declaration_is_named(attached: ImportedFleet) -> None:
     before = attached.declared.read_text("utf-8")
     lines = [line for line in before.splitlines() if "api_key" not in line]
     attached.declared.write_text("\n".join(lines), encoding="utf-8")
-    SERVER_KEYS.clear()  # another command than the one before is another process
     drift = call(attached.project, "drift")
     attached.declared.write_text(before, encoding="utf-8")
     assert "with the `api_key` of localhost_" in drift.stdout
@@ -197,7 +158,7 @@ def test_a_gateway_that_began_without_the_declaration_is_named(attached: Attache
 
 @pytest.mark.parametrize("target", ["envoy", "litellm"])
 def test_nothing_is_compiled_for_gateways_that_send_no_keys(
-    attached: Attached, target: str
+    attached: ImportedFleet, target: str
 ) -> None:
     done = call(attached.project, "compile", "--target", target)
     assert (done.returncode, "FC1269" in done.stderr) == (1, True)
@@ -209,7 +170,7 @@ def test_nothing_is_compiled_for_gateways_that_send_no_keys(
 
 
 def test_a_key_never_travels_in_the_clear_to_another_machine(
-    attached: Attached, tmp_path: Path
+    attached: ImportedFleet, tmp_path: Path
 ) -> None:
     assert os.environ[VARIABLE] == KEY
     file = attached.declared

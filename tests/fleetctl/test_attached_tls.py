@@ -1,7 +1,6 @@
 """Attached servers with TLS that demand a client certificate: planned, served, watched."""
 
 import asyncio
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,26 +13,21 @@ from runtime.json_client import SERVER_TLS
 from runtime.server_tls import TlsToServer
 from tests.certificates import Authority
 from tests.fleetctl.hand_started import answer, hand_started
-from tests.fleetctl.in_process import Done, call
-from tests.fleetctl.project_on_disk import Project
+from tests.fleetctl.imported_fleet import NAME, ImportedFleet
+from tests.fleetctl.in_process import call
 from tests.fleetctl.test_server_keys import status
-from tests.ports import free_port
-
-NAME = "acme-lora"
-CHAT = {"model": NAME, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
 
 
-class Attached:
+class Attached(ImportedFleet):
     """A server of others behind TLS, and the fleet that has it attached."""
 
     def __init__(self, folder: Path) -> None:
-        self.project = Project(folder / "agency", ())
+        super().__init__(folder / "agency")
         pki = folder / "pki"
         self.servers, self.clients = Authority(pki, "servers"), Authority(pki, "clients")
         self.strangers = Authority(pki / "strangers", "strangers")
         self.pair = self.clients.issue("fleetctl")
         self.tls = TlsToServer(ServerTls(self.servers.ca, *self.pair), self.project.root)
-        self.server = ""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -41,22 +35,6 @@ class Attached:
         certificate, key = self.servers.issue("server")
         return ("--ssl-certfile", certificate, "--ssl-keyfile", key,
                 "--ssl-ca-certs", self.clients.ca, "--ssl-cert-reqs", "2")  # fmt: skip
-
-    @property
-    def declared(self) -> Path:
-        """The file that declares the server."""
-        return self.project.root / "fleet.yaml"
-
-    @property
-    def key(self) -> str:
-        """The client's key."""
-        return (self.project.root / ".fleetctl/keys/acme-today").read_text("utf-8").strip()
-
-    @property
-    def gateway(self) -> str:
-        """The address for clients."""
-        (address,) = re.findall(r'listen: "(.*?)"', self.declared.read_text("utf-8"))
-        return f"http://{address}"
 
     def declare(self, ca: str, pair: tuple[str, str] | None) -> None:
         """Declare the authority of the server and the certificate that it is shown."""
@@ -66,27 +44,12 @@ class Attached:
         at = next(place for place, its in enumerate(lines) if "max_lora_rank" in its)
         self.declared.write_text("\n".join([*lines[:at], line, *lines[at:]]) + "\n", "utf-8")
 
-    def ask(self) -> int:
-        """Ask through the gateway with the client's key, and return the status."""
-        return status(f"{self.gateway}/v1/chat/completions", self.key, CHAT)
-
-    def restart_gateway(self) -> None:
-        """Stop the gateway and start it anew."""
-        _work(self.project, "gateway stop")
-        _work(self.project, "gateway start")
-
     def seen_by_gateway(self) -> str:
         """Return what the gateway says of servers that are down, once it says so."""
         deadline = time.monotonic() + 30
         while "is down (" not in (shown := call(self.project, "gateway", "status").stdout):
             assert time.monotonic() < deadline, shown
         return shown
-
-
-def _work(project: Project, words: str) -> Done:
-    done = call(project, *words.split())
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 @contextmanager
@@ -97,17 +60,15 @@ def fleet_of(folder: Path, python: Path | None) -> Iterator[Attached]:
         folder / "theirs", python, (NAME,), flags=made.flags, tls=made.tls
     ) as made.server:
         try:
-            _work(made.project, f"import {made.server}")
+            made.work(f"import {made.server}")
             SERVER_TLS.clear()  # from now on the declarations say how the server is reached
-            listen = f"127.0.0.1:{free_port()}"
-            text = made.declared.read_text("utf-8").replace("127.0.0.1:8080", listen)
-            made.declared.write_text(text, encoding="utf-8")
+            made.take_port()
             made.declare(made.servers.ca, made.pair)
             refused = call(made.project, "plan")
             assert (refused.returncode, "FC1285" in refused.stderr) == (1, True)
             for words in (f"trust add {folder / 'pki'}", "key create --all", "apply --auto --yes"):
-                _work(made.project, words)
-            _work(made.project, "gateway start")
+                made.work(words)
+            made.work("gateway start")
             yield made
         finally:
             call(made.project, "gateway", "stop")
@@ -137,7 +98,7 @@ def test_clients_are_answered_and_the_server_refuses_who_shows_no_certificate(
     SERVER_TLS[attached.server] = attached.tls
     assert asyncio.run(answer(attached.server, NAME)) == through
     SERVER_TLS.clear()
-    assert _work(attached.project, "plan --detailed-exitcode").returncode == 0
+    assert attached.work("plan --detailed-exitcode").returncode == 0
     assert "tls" not in call(attached.project, "drift").stdout
 
 
@@ -149,6 +110,17 @@ def test_a_rollback_without_declarations_reaches_the_server(attached: Attached) 
         assert [*SERVER_TLS] == [attached.server]
     finally:
         hidden.rename(attached.declared)
+
+
+def test_a_tls_that_left_the_declarations_is_used_no_more(attached: Attached) -> None:
+    before = attached.declared.read_text("utf-8")
+    assert "unknown" not in call(attached.project, "drift").stdout
+    lines = [line for line in before.splitlines() if " tls: " not in line]
+    attached.declared.write_text("\n".join(lines), encoding="utf-8")
+    drift = call(attached.project, "drift")  # in the process of the look before, as of `watch`
+    attached.declared.write_text(before, encoding="utf-8")
+    assert "its certificate is not accepted by this machine" in drift.stdout
+    assert attached.work("plan --detailed-exitcode").returncode == 0
 
 
 @pytest.mark.parametrize("fault", ["no certificate", "another authority"])
