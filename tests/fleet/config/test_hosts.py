@@ -1,6 +1,7 @@
 """Hosts of engine `ssh`, and `local` as this machine alone: from YAML to what is refused."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
@@ -113,6 +114,14 @@ def test_local_listens_on_any_loopback(tmp_path: Path, address: str) -> None:
     text = FLEET.replace("engine: local\n", f'engine: local\n    address: "{address}"\n')
     write(tmp_path, valid() | {"fleet.yaml": text})
     assert load_project(tmp_path, None, {}).fleet.hosts["laptop"].address == address
+
+
+def test_servers_of_a_box_listen_on_loopback_and_are_reached_on_loopback(tmp_path: Path) -> None:
+    for host in declared(
+        tmp_path, box1=BOX, box2="engine: ssh, address: 10.0.0.5, " + DEVICES
+    ).values():
+        assert ip_address(host.listens_on).is_loopback
+        assert ip_address(host.reached_at).is_loopback
 
 
 def test_a_machine_is_declared_once(tmp_path: Path) -> None:
