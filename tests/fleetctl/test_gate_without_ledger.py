@@ -16,6 +16,7 @@ from fleet.history import LedgerEvent, Noted, event_of
 from runtime.gateway.state_dir import read_table
 from runtime.ledger.file import FileLedger
 from runtime.ledger.replica import MIRROR_FILE
+from tests.fleetctl import impatient
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -143,9 +144,9 @@ def tried_again(project: Project) -> None:
 def test_a_gate_that_fails_flips_though_nothing_can_be_written(project: Project) -> None:
     assert shares(project) == {NEW: 50, OLD: 50}
     with hung(project):
-        done = project.run("reconcile", "--once")
+        done = impatient.run(project, "reconcile", "--once")
         assert shares(project) == {NEW: 0, OLD: 100}
-        left = project.run("apply", "--auto", "--yes")
+        left = impatient.run(project, "apply", "--auto", "--yes")
     assert done.returncode == 1, done.stderr
     assert f"FAIL form of {NEW} at 50 %" in done.stderr
     assert "Rolled back: acme-support back on 2.1.0" in done.stderr
@@ -223,12 +224,11 @@ def test_a_ledger_that_hangs_raises_nobody_and_takes_back_who_fails(project: Pro
     assert call(project, "rollout", "advance", "acme-support", *reason).returncode == 0
     assert call(project, "plan").returncode == 0
     with gone(project, os.mkfifo), hung(project):
-        healthy = project.run("reconcile", "--once")
+        healthy = impatient.run(project, "reconcile", "--once")
         assert shares(project) == {NEW: 50, OLD: 50}, "nothing is raised by what was last read"
         assert (healthy.returncode, LOUD in healthy.stderr) == (1, True)
-        for number in range(60):
-            ask(project, number)
-        done = project.run("reconcile", "--once")
+        asked(project)
+        done = impatient.run(project, "reconcile", "--once")
         assert shares(project) == {NEW: 0, OLD: 100}
     assert done.returncode == 1
     assert "Rolled back: acme-support back on 2.1.0" in done.stderr

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines import vllm_api
+from runtime.engines import liveness, vllm_api
+from runtime.gateway.control import LocalGateways
 from runtime.gateway.supervisor import WANTED, find_process
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.outage_checks import left, outages, state, the_outage
@@ -128,15 +129,21 @@ def test_a_gateway_on_a_full_disk_refuses_and_is_named_before_a_request_came(
     assert left(project) == []
 
 
-def test_a_frozen_gateway_is_named_and_not_killed(project: Project) -> None:
+def test_a_frozen_gateway_is_named_and_not_killed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pid = gateway_pid(project)
     os.kill(pid, signal.SIGSTOP)
+    asking = LocalGateways.read_table, LocalGateways._configs, LocalGateways._config
+    for method in asking:  # 0.2 s for an answer instead of 2
+        monkeypatch.setattr(method, "__defaults__", (0.2,))
     try:
         kind, subject, summary = the_outage(project)
         assert (kind, subject) == ("gateway_down", "gateway/main")
         assert summary.startswith("does not answer: ")
     finally:
         os.kill(pid, signal.SIGCONT)
+        monkeypatch.undo()
     assert gateway_pid(project) == pid
 
 
@@ -226,6 +233,7 @@ def test_a_frozen_server_is_named(project: Project, monkeypatch: pytest.MonkeyPa
     (pid,) = project.server_processes()
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr(vllm_api, "OBSERVE_DEADLINE_S", 0.2)
+    monkeypatch.setattr(liveness, "HEALTH_S", 0.2)
     try:
         kind, subject, summary = the_outage(project)
         assert (kind, subject) == ("server_hung", "server/tiny-laptop-cpu0")
