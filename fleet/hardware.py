@@ -250,6 +250,8 @@ class HostSpec:
     """URL of the head of a Ray cluster (engine `ray`)."""
     token: str = ""
     """Reference of the cluster's token; empty: none is asked for."""
+    fetch: bool = False
+    """Whether the host fetches versions from their sources itself (engine `ssh`)."""
 
     @property
     def has_system_units(self) -> bool:

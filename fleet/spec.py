@@ -75,11 +75,11 @@ class AdapterFacts:
 
     digest: str
     """SHA-256, 64 hex digits, over the served files."""
-    rank: int
-    """Largest rank over all modules."""
+    rank: int  # largest over all modules
     bytes: int
     modules: tuple[str, ...]
     """Adapted modules, such as `q_proj`, sorted."""
+    source: str = field(default="", compare=False)  # of the bytes; empty: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.json_client import JsonClient
+from runtime.sources.direct import direct_from
 
 
 async def doubts(
@@ -139,9 +140,18 @@ async def connect(
     fleet_id: str = "",
 ) -> AsyncIterator[FleetConnections]:
     """Give connections to the engines and gateways of a fleet; they are closed at the end."""
+    direct = direct_from({facts.digest: facts.source for facts in fleet.versions.values()})
     engines = {
         name: make_engine(
-            host, root, state_dir, fleet.name, fleet.servers_secret, fleet.bases, report, fleet_id
+            host,
+            root,
+            state_dir,
+            fleet.name,
+            fleet.servers_secret,
+            fleet.bases,
+            report,
+            fleet_id,
+            direct,
         )
         for name, host in fleet.hosts.items()
     }

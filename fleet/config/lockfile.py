@@ -73,7 +73,7 @@ class LockedAdapter(_Document):
     @property
     def facts(self) -> AdapterFacts:
         """Return the facts that planning needs."""
-        return AdapterFacts(self.digest, self.rank, self.bytes, self.modules)
+        return AdapterFacts(self.digest, self.rank, self.bytes, self.modules, self.source)
 
 
 class LockedBase(_Document):

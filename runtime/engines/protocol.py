@@ -1,14 +1,28 @@
 """The contract of every engine, fake and real alike."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fleet.names import Address
 from fleet.resources import Server, State
 
 Report = Callable[[str, int, int], None]
 """Called with folder and host of a transfer, the bytes that are there, and all bytes."""
+
+
+class DirectFile(NamedTuple):
+    """A file of a version that another machine may read at its source."""
+
+    name: str
+    url: str
+    """With TLS. It may hold a right that ends soon, and is shown nowhere."""
+    right: str
+    """Value of the header `Authorization`, which ends soon; empty: none is needed."""
+
+
+Direct = Callable[[str], Awaitable[Sequence[DirectFile]]]
+"""Returns the files of a version by its digest; empty: another machine may not read them."""
 
 
 @dataclass(frozen=True, slots=True)

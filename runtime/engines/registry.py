@@ -18,7 +18,7 @@ from runtime.engines.attach import AttachEngine
 from runtime.engines.handover import HandoverEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
-from runtime.engines.protocol import Engine, Report
+from runtime.engines.protocol import Direct, Engine, Report
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, unrecorded
 from runtime.engines.ssh.box import MEMORIES
@@ -40,13 +40,14 @@ def make_engine(
     bases: Collection[str] = (),
     report: Report = lambda *_: None,
     fleet_id: str = "",
+    direct: Direct | None = None,
 ) -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
     Declared paths are relative to `root`. `fleet_name` and `fleet_id` are put into the environment
     of started processes, which are recognised by them. `servers_secret` is the reference of the
     secret of their keys. `bases` are the names of the declared bases. `report`: called while files
-    are brought to the host.
+    are brought to the host. `direct`: where a host that declares `fetch` finds versions itself.
     """
     store, fleet = state_dir / STORE, FleetMark(fleet_name, fleet_id)
     secret = read_secret(root, servers_secret) if servers_secret else ""
@@ -58,7 +59,8 @@ def make_engine(
         memory = state_dir / MEMORIES / f"{host.name}.json"
         known = bases if host.engine == "ssh" else ()  # units here run or do not
         ssh = connection_to(host)
-        return SshEngine(host, ssh, folder, store, memory, fleet, secret, known, report)
+        own = direct if host.fetch else None
+        return SshEngine(host, ssh, folder, store, memory, fleet, secret, known, report, own)
 
     if host.engine in ("ssh", "ray"):
         raise_file_limit()  # a round has 5 files open for every host

@@ -109,7 +109,9 @@ def add(
         came = origin or (known.source if known else "")
         signature = LockedSignature.of(signed, facts.digest) if signed else None
         signature = signature or (known.signature if known else None)
-        entry = LockedAdapter(**asdict(facts), base=base.name, source=came, signature=signature)
+        entry = LockedAdapter(
+            **{**asdict(facts), "source": came}, base=base.name, signature=signature
+        )
         after = lock.with_adapter(name, entry).with_base(base.name, base.shape)
         equal = equal_bytes(after, name)
         return after

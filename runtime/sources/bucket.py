@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from fleet.errors import LibraryError
+from runtime.engines.protocol import DirectFile
 from runtime.sources.reference import SourceReference
 from runtime.sources.remote import (
     Listing,
@@ -18,6 +20,7 @@ from runtime.sources.remote import (
 
 _LOGIN = "Give credentials as for the AWS tools: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
 _CHUNK = 1 << 18
+_SIGNED_FOR = timedelta(hours=1)
 
 
 class Bucket:
@@ -83,6 +86,11 @@ class Bucket:
         if isinstance(error, self._errors.NotFoundError):
             return absent(place, f"{what} is not there")
         return TransientError(text)
+
+    async def direct(self, file: RemoteFile) -> DirectFile | None:
+        """Return a signed URL of a file."""
+        url = await self._obstore.sign_async(self._store, "GET", file.at, _SIGNED_FOR)
+        return DirectFile(file.name, url, "") if url.startswith("https:") else None
 
     async def close(self) -> None:
         """Close nothing: the store keeps no connection that has to be closed."""

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 
+from runtime.engines.protocol import DirectFile
 from runtime.library.layout import RECORDS, SERVED_FILES
 from runtime.sources.http import HttpSource, base_url, netrc_login
 from runtime.sources.reference import SourceReference
@@ -43,6 +44,10 @@ class FolderUrl:
     def reading(self, file: RemoteFile, start: int) -> AbstractAsyncContextManager[Reading]:
         """Read a file from byte `start` on."""
         return self._http.reading(file.at, start, file.mark)
+
+    async def direct(self, file: RemoteFile) -> DirectFile | None:
+        """Return where another machine reads a file."""
+        return await self._http.direct(file.name, file.at)
 
     async def close(self) -> None:
         """Close connections."""

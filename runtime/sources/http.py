@@ -11,6 +11,7 @@ import httpx
 from httpx import codes
 
 from fleet.encoding import decode_json
+from runtime.engines.protocol import DirectFile
 from runtime.sources.remote import Reading, TransientError, absent, refused
 
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
@@ -120,6 +121,26 @@ class HttpSource:
             return decode_json(answer.content)
         except ValueError as error:
             raise absent(self.place, f"{answer.url} is not JSON") from error
+
+    async def direct(self, name: str, url: str, *, ends: bool = False) -> DirectFile | None:
+        """Return where another machine reads a file, redirects followed.
+
+        `ends`: a token of this source ends soon, and may be handed on; a login never may.
+
+        Raises:
+            TransientError: an attempt failed that a later one may not.
+            LibraryError: FC3052 or FC3053.
+        """
+        try:
+            async with self.client.stream("GET", url) as answer:
+                self.check(answer, url)
+        except httpx.HTTPError as error:
+            raise TransientError(str(error) or type(error).__name__) from error
+        last = answer.request
+        right = last.headers.get("authorization", "")
+        if last.url.scheme != "https" or (right and not (ends and right.startswith("Bearer "))):
+            return None
+        return DirectFile(name, str(last.url), right)
 
     @asynccontextmanager
     async def reading(self, url: str, start: int, mark: str = "") -> AsyncIterator[Reading]:

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote
 
+from runtime.engines.protocol import DirectFile
 from runtime.sources.http import HttpSource
 from runtime.sources.reference import SourceReference
 from runtime.sources.remote import Listing, Reading, RemoteFile, absent, is_part_of_a_version
@@ -68,6 +69,10 @@ class HubRepository:
     def reading(self, file: RemoteFile, start: int) -> AbstractAsyncContextManager[Reading]:
         """Read a file from byte `start` on."""
         return self._http.reading(file.at, start)
+
+    async def direct(self, file: RemoteFile) -> DirectFile | None:
+        """Return where another machine reads a file."""
+        return await self._http.direct(file.name, file.at)
 
     async def close(self) -> None:
         """Close connections."""

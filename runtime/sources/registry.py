@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
+from runtime.engines.protocol import DirectFile
 from runtime.sources.http import HttpSource, base_url
 from runtime.sources.reference import SourceReference
 from runtime.sources.registry_login import RegistryAuth
@@ -62,6 +63,10 @@ class Registry:
     def reading(self, file: RemoteFile, start: int) -> AbstractAsyncContextManager[Reading]:
         """Read a file from byte `start` on."""
         return self.http.reading(f"{self.url}/blobs/{file.at}", start)
+
+    async def direct(self, file: RemoteFile) -> DirectFile | None:
+        """Return where another machine reads a blob, with a token that reads this repository."""
+        return await self.http.direct(file.name, f"{self.url}/blobs/{file.at}", ends=True)
 
     async def close(self) -> None:
         """Close connections."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from fleet.errors import LibraryError
+from runtime.engines.protocol import DirectFile
 from runtime.library.layout import EVALS, RECORDS, SERVED_FILES
 
 
@@ -54,6 +55,15 @@ class Source(Protocol):
 
     def reading(self, file: RemoteFile, start: int) -> AbstractAsyncContextManager[Reading]:
         """Read a file from byte `start` on.
+
+        Raises:
+            TransientError: an attempt failed that a later one may not.
+            LibraryError: FC3051 to FC3054.
+        """
+        ...
+
+    async def direct(self, file: RemoteFile) -> DirectFile | None:
+        """Return where another machine reads a file; None: it would need a lasting login, or TLS.
 
         Raises:
             TransientError: an attempt failed that a later one may not.

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import EngineError
+from runtime.engines.protocol import DirectFile
 from runtime.engines.ssh.files import SourceFolder, bring_folder, fault_of_copy
 from runtime.library.layout import SERVED_FILES, folder_digest
 from tests.beds.boxes import BoxBed
+from tests.certificates import Authority
 
 pytestmark = pytest.mark.boxes
 SIZE = 40 << 20
@@ -207,3 +210,57 @@ def test_a_box_that_is_cut_off_under_way_is_told_and_the_rest_comes_later(
         asyncio.run(body())
     finally:
         bed.until_mended("box2")
+
+
+SERVE = """\
+cat >served.py <<'end'
+import http.server, ssl
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8443), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.crt", "server.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+end
+echo 'cacert = "/home/fleetctl/ca.pem"' >.curlrc
+nohup {python} served.py >served.log 2>&1 & echo $!
+"""
+
+
+def test_a_box_fetches_a_version_and_is_sent_what_its_source_has_wrong(
+    bed: BoxBed, source: SourceFolder, tmp_path: Path
+) -> None:
+    """The source is a web server with TLS on the box; the second version is damaged there."""
+    received = "cat /sys/class/net/host0/statistics/rx_bytes"
+    version = SourceFolder.of(source.folder, SERVED_FILES)
+    authority = Authority(tmp_path / "authority", "sources")
+    pem = dict(zip(("server.crt", "server.key"), authority.issue("server"), strict=True))
+    files = [DirectFile(name, f"https://127.0.0.1:8443/{name}", "") for name in SERVED_FILES]
+
+    async def direct(digest: str) -> list[DirectFile]:
+        assert digest == version.digest
+        return files
+
+    async def body() -> None:
+        ssh = bed.connection()
+        for name, path in {**pem, "ca.pem": authority.ca}.items():
+            text = await asyncio.to_thread(Path(path).read_text)
+            await ssh.run(f"cat >{name} <<'end'\n{text}end\n")
+        path = await bring_folder(ssh, version, "first")
+        await ssh.run(f"cp {path}/* . && chmod u+w {' '.join(SERVED_FILES)}")
+        python = f"{sys.base_prefix}/bin/python3"
+        pid = (await ssh.run(SERVE.replace("{python}", python))).stdout.strip()
+        try:
+            await ssh.run("for try in 1 2 3 4 5 6 7 8 9; do "
+                          "curl -sf https://127.0.0.1:8443/ && exit; sleep 1; done")  # fmt: skip
+            before = int((await ssh.run(received)).stdout)
+            fetched = await bring_folder(ssh, version, "second", direct=direct)
+            assert await fault_of_copy(ssh, version, fetched) == ""
+            assert int((await ssh.run(received)).stdout) - before < SIZE / 10
+            await ssh.run(f"printf x | dd of={SERVED_FILES[1]} conv=notrunc bs=1")
+            mended = await bring_folder(ssh, version, "third", direct=direct)
+            assert await fault_of_copy(ssh, version, mended) == ""
+        finally:
+            await ssh.run(f"kill {pid}; chmod -R u+w first second third; rm -rf first second third")
+            await ssh.close(end_shared=True)
+
+    asyncio.run(body())

@@ -162,11 +162,14 @@ def _keys_of_servers(given: Declarations) -> Iterator[Problem]:
 
 _OF_RAY = ("cluster", "node", "token", "insecure")
 _KEYS = {
-    "local": (("devices", "python"), ("servers", "paths", "store", "image", *_OF_RAY)),
+    "local": (("devices", "python"), ("servers", "paths", "store", "image", "fetch", *_OF_RAY)),
     "ssh": (("devices", "address"), ("servers", "paths", *_OF_RAY)),
-    "ray": (("devices", "cluster", "node", "python", "store"), ("servers", "paths", "image")),
-    "fake": (("devices",), ("servers", "paths", "store", "image", *_OF_RAY)),
-    "attach": (("servers",), ("devices", "store", "image", *_OF_RAY)),
+    "ray": (
+        ("devices", "cluster", "node", "python", "store"),
+        ("servers", "paths", "image", "fetch"),
+    ),
+    "fake": (("devices",), ("servers", "paths", "store", "image", "fetch", *_OF_RAY)),
+    "attach": (("servers",), ("devices", "store", "image", "fetch", *_OF_RAY)),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
 _EXAMPLES = {

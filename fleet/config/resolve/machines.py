@@ -121,6 +121,7 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.vllm or "",
         declared.cluster or "",
         declared.token or "",
+        declared.fetch,
     )
 
 

@@ -221,6 +221,8 @@ class Host(Section):
 
     Default (`ssh`): `.local/share/fleetctl/store`.
     """
+    fetch: bool = False
+    """Whether the host fetches versions from their sources itself (engine `ssh`)."""
     address: HostAddress = "127.0.0.1"
     """Address that the host's servers listen on.
 

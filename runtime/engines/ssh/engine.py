@@ -14,7 +14,7 @@ from fleet.vllm import unit_name
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import StateBuilder, observe_servers
-from runtime.engines.protocol import Completion, Report
+from runtime.engines.protocol import Completion, Direct, Report
 from runtime.engines.recognition import FleetMark
 from runtime.engines.ssh.box import BoxMemory, BoxView, look, write_entries
 from runtime.engines.ssh.connection import SshConnection
@@ -58,6 +58,7 @@ class SshEngine:
     bases: Collection[str] = ()
     """Names of the bases of which the host may have servers."""
     report: Report = lambda *_: None
+    direct: Direct | None = None
     start_timeout_s: float = START_TIMEOUT_S
     _entering: dict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock), init=False
@@ -66,7 +67,7 @@ class SshEngine:
     def __post_init__(self) -> None:
         self._servers = ForwardedClients(self.host, self.ssh, self.secret or "")
         self._launcher = BoxLauncher(
-            self.host, self.ssh, self.folder, self.fleet, self.secret, self.report
+            self.host, self.ssh, self.folder, self.fleet, self.secret, self.report, self.direct
         )
 
     async def observe(self, only: str = "") -> State:
@@ -158,8 +159,7 @@ class SshEngine:
 
     async def stop(self, server: str) -> None:
         """Stop a server and delete its unit, letting running requests finish."""
-        unit = (await self._look()).units.get(server)
-        if unit is not None and self.fleet.owns(unit.fleet):
+        if (unit := (await self._look()).units.get(server)) and self.fleet.owns(unit.fleet):
             await remove_unit(self.ssh, server)
         await self._servers.close(server)
 

@@ -11,9 +11,10 @@ from time import monotonic
 from typing import Final, Self
 
 from fleet.errors import EngineError, EngineUnreachableError
-from runtime.engines.protocol import Report
+from runtime.engines.protocol import Direct, Report
 from runtime.engines.ssh.client_process import run_client
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
+from runtime.engines.ssh.fetching import fetch
 from runtime.store_paths import manifest_of, name_of_copy
 
 _SPARE: Final = 1 << 20
@@ -100,6 +101,7 @@ async def bring_folder(
     store: str,
     number: int = 1,
     report: Callable[[int, int], None] = lambda *_: None,
+    direct: Direct | None = None,
 ) -> str:
     """Bring a folder into a host's store unless present there; return the copy's path.
 
@@ -113,6 +115,7 @@ async def bring_folder(
         store: folder of the copies there, absolute or relative to the user's home.
         number: of the copy's path: 1, or more where earlier copies were damaged.
         report: called with the bytes that are there and those of the folder.
+        direct: where the host may fetch the files itself; what it cannot is brought from here.
 
     Raises:
         EngineUnreachableError: FC4097, the transfer was interrupted; or as `SshConnection.run`.
@@ -121,11 +124,15 @@ async def bring_folder(
     name = name_of_copy(source.digest, number)
     path, is_there = await _prepare(ssh, source, store, name)
     part = f"{path}.part"
-    for again in (False, True):
+    files = await direct(source.digest) if direct is not None and not is_there else ()
+    for attempt in ("fetch", "send", "send again") if files else ("send", "send again"):
         if is_there:
             return path
         try:
-            await _transfer(ssh, source, part, report, again=again)
+            if attempt == "fetch":
+                await fetch(ssh, files, part, source.size)
+            else:
+                await _transfer(ssh, source, part, report, again=attempt == "send again")
             script = _check(source, part) + _FINISH.format(name=name)
             ended = await ssh.run(script, timeout_s=_deadline_s(source))
             if ended.code not in (0, _OTHER_BYTES):
@@ -146,6 +153,7 @@ async def bring_good(
     store: str,
     number: int,
     report: Callable[[int, int], None],
+    direct: Direct | None = None,
 ) -> str:
     """Bring a folder to a host, hash the copy there even if present, and return the copy's path.
 
@@ -155,7 +163,7 @@ async def bring_good(
         EngineError: as `bring_folder`.
     """
     for fresh in range(number, number + _PATHS):
-        path = await bring_folder(ssh, source, store, fresh, report)
+        path = await bring_folder(ssh, source, store, fresh, report, direct)
         if not await fault_of_copy(ssh, source, path):
             return path
     raise _other_bytes(ssh, source, path)

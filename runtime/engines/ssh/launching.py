@@ -27,7 +27,7 @@ from fleet.vllm import (
 from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
-from runtime.engines.protocol import Report
+from runtime.engines.protocol import Direct, Report
 from runtime.engines.recognition import UNIT, FleetMark, url_of
 from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
@@ -71,6 +71,8 @@ class BoxLauncher:
     secret: str | None = field(default="", repr=False)
     """The secret of the keys of servers; empty: they have none, None: it cannot be read."""
     report: Report = lambda *_: None
+    direct: Direct | None = None
+    """Where the host may fetch versions itself; None: it does not."""
 
     def require_own(self, unit: ServerUnit | None) -> None:
         """Refuse a unit of another fleet or program; raises FC4101."""
@@ -232,7 +234,8 @@ class BoxLauncher:
         files = await source_of(folder)
         number = number_of_copy(folder.name, files.digest) or 1
         told = now_and_then(self.host.name, files, self.report)
-        return await bring_good(self.ssh, files, self.host.store_there, number, told), files.digest
+        store, direct = self.host.store_there, self.direct
+        return await bring_good(self.ssh, files, store, number, told, direct), files.digest
 
     async def _bring_base(self, flags: ServerFlags) -> tuple[str, str]:
         """Return the path of the base there, and the digest of its files; empty: no folder here.

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ class StandIn:
     pause_s: float = 0.0
     """Pause after each chunk."""
     ranges: bool = True
+    tls: ssl.SSLContext | None = None
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes sent, by file."""
     starts: list[int] = field(default_factory=list)
@@ -35,7 +37,7 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if (given := self.fault(request)) is not None:
@@ -76,6 +78,8 @@ class StandIn:
         if path.suffix == ".safetensors":
             self.starts.append(start)
         headers = {"ETag": etag, "Content-Length": str(len(content) - start)}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         answer = web.StreamResponse(status=206 if start else 200, headers=headers)
         await answer.prepare(request)
         if request.method == "HEAD":
@@ -101,7 +105,7 @@ def serving(stand_in: StandIn) -> Iterator[StandIn]:
 
     async def begin() -> None:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=stand_in.tls)
         await site.start()
         stand_in.port = runner.addresses[0][1]
         ready.set()
