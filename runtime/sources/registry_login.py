@@ -5,9 +5,11 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import httpx
 
+from runtime.sources.credential_helpers import helper_of, login_by
 from runtime.sources.http import is_confidential
 
 
@@ -49,13 +51,20 @@ class RegistryAuth(httpx.Auth):
 
 
 def login_of(registry: str, config: Path) -> str:
-    """Return `NAME:PASSWORD` in base64 from a file that `docker login` wrote; empty: none."""
-    try:
-        logins = json.loads(config.read_text("utf-8")).get("auths", {})
-    except (OSError, ValueError, AttributeError):
-        return ""
+    """Return `NAME:PASSWORD` in base64 from the file of `docker login`, or from its helper.
+
+    Empty: neither has one. As for docker, a helper goes before what the file has.
+
+    Raises:
+        LibraryError: FC3052, the helper fails.
+    """
+    content = _read(config)
+    helper = helper_of(registry, content)
+    if helper and (login := login_by(helper, registry)):
+        return login
+    logins = content.get("auths")
     for name in (registry, f"https://{registry}", f"https://{registry}/v1/"):
-        match logins.get(name):
+        match logins.get(name) if isinstance(logins, dict) else None:
             case {"auth": str(login)}:
                 return login
             case {"username": str(user), "password": str(password)}:
@@ -63,3 +72,12 @@ def login_of(registry: str, config: Path) -> str:
             case _:
                 continue
     return ""
+
+
+def _read(config: Path) -> dict[str, Any]:
+    """Return docker's configuration; empty: there is none that can be read."""
+    try:
+        content = json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
