@@ -263,6 +263,9 @@ proof-slots: setup vllm ## Compare slot bytes of eight model classes with a real
 proof-soak: setup vllm ## Work a fleet on a real vLLM for MINUTES=30 under load; kept in docs/proof
 	$(PROOF) soak $(PY) -m tests.faults.soak --minutes $(MINUTES)
 
+proof-sources: setup sources ## Bring a version from every kind of source, killed at ten points; kept in docs/proof
+	$(PROOF) sources $(PY) -m tests.bench.sources
+
 proof-tests: setup real ## Run `make test` five times, twice of them beside a load; times kept in docs/proof
 	$(PROOF) tests $(PY) -m tests.bench.repeat
 

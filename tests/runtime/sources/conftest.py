@@ -1,6 +1,5 @@
 """Real servers of sources: a registry and an object store; what they hold is gone at the end."""
 
-import os
 import socket
 import subprocess
 import time
@@ -90,6 +89,15 @@ def serving_registry(tmp_path: Path, login: str = "") -> Iterator[str]:
 @pytest.fixture
 def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of Ceph's object store; the AWS variables name its user."""
+    with serving_object_store(tmp_path) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield variables["AWS_ENDPOINT_URL"]
+
+
+@contextmanager
+def serving_object_store(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Run Ceph's object store; yield the variables that lead to it."""
     command, admin = "radosgw", "radosgw-admin"
     root, port = tmp_path / "rgw", free_port()
     root.mkdir()
@@ -103,11 +111,11 @@ def object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
         )
         until_listening(port, process)
         subprocess.run([admin, *options, *user], check=True, stdout=log, stderr=log)
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "ak", "AWS_SECRET_ACCESS_KEY": "sk", "AWS_REGION": "default",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    yield os.environ["AWS_ENDPOINT_URL"]
-    process.terminate()
-    process.wait()
+    try:
+        yield {
+            "AWS_ACCESS_KEY_ID": "ak", "AWS_SECRET_ACCESS_KEY": "sk", "AWS_REGION": "default",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true",
+        }  # fmt: skip
+    finally:
+        process.terminate()
+        process.wait()
