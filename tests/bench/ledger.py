@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tests.bench.scale import compiled, fakes
+from tests.bench.scale import compiled, fakes, write_fleet
 
 Figures: TypeAlias = tuple[float, float, float]
 """CPU seconds, wall seconds, and MB of memory at most, of a process."""
@@ -97,7 +97,8 @@ def report_commands(work: Path, servers: int, lengths: list[int]) -> None:
     root = work / "live"
     root.mkdir()
     ledger, live = root / ".fleetctl" / "ledger.jsonl", str(root / "live.json")
-    with fakes(root, servers, 0.0):
+    with fakes(servers, 0.0) as (_, ports):
+        write_fleet(root, ports)
         own = *PYTHON, "fleetctl", "-C", str(root)
         measured(*PYTHON, "tests.bench.scale_parts", "seed", str(root))
         measured(*own, "adopt")

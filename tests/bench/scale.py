@@ -1,6 +1,6 @@
 """What `make bench-scale` prints: what a command takes with 10, 100 and 1,000 servers.
 
-    .venv/bin/python -m tests.bench.scale [--servers 10 100 1000] [--load 1.0]
+    .venv/bin/python -m tests.bench.scale [--servers 10 100 1000] [--load 1.0] [--shards 10]
 
 Servers are fake ones that speak HTTP, in one process beside; each holds 10 adapters of 10 clients.
 `observe` is a look at all servers; `plan`, `drift` and `apply` are whole processes. The apply loads
@@ -9,6 +9,9 @@ the server: the ideal is that time, with as many servers at work at a time as fl
 The exponent is that of CPU seconds over servers, between neighbouring sizes. CPU of the fake
 servers, which share the cores, is printed beside that of the command. Modules are compiled before,
 as after an installation.
+
+With `--shards`, every size is looked at and planned for as a single fleet, and as so many fleets of
+equal parts, one process after another; nothing is applied.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.bench.scale_servers import LENGTH
+from tests.bench.scale_servers import LENGTH, SEED
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PYTHON: Final = (sys.executable, "-m")
@@ -131,16 +134,15 @@ def write_fleet(root: Path, ports: list[str]) -> None:
 
 
 @contextmanager
-def fakes(root: Path, servers: int, load_s: float) -> Iterator[int]:
-    """Serve fake servers and write their fleet while the block runs; give their process."""
-    command = *PYTHON, "tests.bench.scale_servers", str(servers), str(root / "models/base/tiny")
+def fakes(servers: int, load_s: float) -> Iterator[tuple[int, list[str]]]:
+    """Serve fake servers while the block runs; give their process and their ports."""
+    command = *PYTHON, "tests.bench.scale_servers", str(servers), str(BASE)
     with subprocess.Popen(
         [*command, str(load_s)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
-            write_fleet(root, process.stdout.readline().split())
-            yield process.pid
+            yield process.pid, process.stdout.readline().split()
         finally:
             process.kill()
 
@@ -163,7 +165,8 @@ def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
     root.mkdir()
     beside: dict[str, float] = {}
     found: dict[str, Figures] = {}
-    with fakes(root, servers, load_s) as pid:
+    with fakes(servers, load_s) as (pid, ports):
+        write_fleet(root, ports)
         own = *PYTHON, "fleetctl", "-C", str(root)
         parts = *PYTHON, "tests.bench.scale_parts"
 
@@ -196,16 +199,53 @@ def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
     return found
 
 
+def sharded(work: Path, servers: int, load_s: float, shards: int) -> None:
+    """Measure servers as a single fleet, and as fleets of equal parts; print both."""
+    part = -(-servers // shards)
+    with fakes(servers, load_s) as (_, ports):
+        for name, size in (("1 fleet", servers), (f"{shards} fleets", part)):
+            sums: dict[str, list[Figures]] = {}
+            for first in range(0, servers, size):
+                root = work / f"{size}from{first}"
+                root.mkdir()
+                write_fleet(root, ports[first : first + size])
+                for port in ports[first : first + size]:  # of the fleet before this one
+                    urllib.request.urlopen(
+                        f"http://127.0.0.1:{port}{SEED}", b"{}", timeout=60
+                    ).close()
+                measured(*PYTHON, "tests.bench.scale_parts", "seed", str(root))
+                for title, command in (
+                    ("observe", ("tests.bench.scale_parts", "look", str(root))),
+                    ("first plan", ("fleetctl", "-C", str(root), "plan")),
+                ):
+                    sums.setdefault(title, []).append(measured(*PYTHON, *command))
+                shutil.rmtree(root)
+            print(f"\n{servers:,} servers, {servers * PER_SERVER:,} adapters, as {name}")
+            for title, done in sums.items():
+                print(
+                    f"  {title:12} {sum(each.wall_s for each in done):8.2f} s in all, "
+                    f"{sum(each.cpu_s for each in done):8.2f} s CPU; the longest "
+                    f"{max(each.wall_s for each in done):.2f} s, at most "
+                    f"{max(each.memory_mb for each in done):.0f} MB",
+                    flush=True,
+                )
+
+
 def main() -> None:
     """Measure all sizes and print the exponents."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--servers", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--load", type=float, default=1.0)
+    parser.add_argument("--shards", type=int, default=1)
     given = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         compiled(Path(folder) / "compiled")
         measured(*PYTHON, "fleetctl", "plan", "--help")
+        if given.shards > 1:
+            for servers in given.servers:
+                sharded(Path(folder), servers, given.load, given.shards)
+            return
         found = [report(Path(folder), servers, given.load) for servers in given.servers]
     for before, after, small, large in zip(
         found, found[1:], given.servers, given.servers[1:], strict=False
