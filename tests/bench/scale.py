@@ -10,8 +10,8 @@ The exponent is that of CPU seconds over servers, between neighbouring sizes. CP
 servers, which share the cores, is printed beside that of the command. Modules are compiled before,
 as after an installation.
 
-With `--shards`, every size is looked at and planned for as a single fleet, and as so many fleets of
-equal parts, one process after another; nothing is applied.
+With `--shards`, servers have an adapter each, and every size is looked at and planned for as a
+single fleet, and as so many fleets of equal parts, one process after another; nothing is applied.
 """
 
 import argparse
@@ -37,8 +37,10 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PYTHON: Final = (sys.executable, "-m")
 BASE: Final = REPOSITORY / "examples/quickstart/models/base/tiny"
 PER_SERVER: Final = 10
-"""Adapters a server."""
+"""Adapters a server, unless there are shards."""
 PER_HOST: Final = 8
+PER_FILE: Final = 100
+"""Hosts in a file."""
 LANES: Final = 8
 """Servers that an apply works on at the same time (`Timings.lanes`)."""
 
@@ -100,36 +102,41 @@ def write_adapter(folder: Path, number: int) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def write_fleet(root: Path, ports: list[str]) -> None:
+def write_fleet(root: Path, ports: list[str], per_server: int = PER_SERVER) -> None:
     """Write a fleet of the servers at these ports, with a library and its lock."""
     fleet = {
         "fleet": "scale", "library": "models",
         "bases": {"tiny": {"model": "models/base/tiny", "dtype": "bfloat16",
                            "max_model_len": LENGTH, "kv_cache": "64MiB"}},
         "tiers": {"standard": {}}, "defaults": {"tier": "standard"},
-        "hosts": {
-            f"rack{first // PER_HOST:03}": {
-                "engine": "attach",
-                "servers": {
-                    f"s{first + place:04}": {"url": f"http://127.0.0.1:{port}", "base": "tiny",
-                                             "max_loras": 12, "max_lora_rank": 16}
-                    for place, port in enumerate(ports[first : first + PER_HOST])
-                },
-            }
-            for first in range(0, len(ports), PER_HOST)
-        },
+    }  # fmt: skip
+    hosts = {
+        f"rack{first // PER_HOST:04}": {
+            "engine": "attach",
+            "servers": {
+                f"s{first + place:05}": {"url": f"http://127.0.0.1:{port}", "base": "tiny",
+                                         "max_loras": 12, "max_lora_rank": 16}
+                for place, port in enumerate(ports[first : first + PER_HOST])
+            },
+        }
+        for first in range(0, len(ports), PER_HOST)
     }  # fmt: skip
     shutil.copytree(BASE, root / "models/base/tiny")
     (root / "clients").mkdir()
+    (root / "hosts").mkdir()
     (root / "fleet.yaml").write_text(json.dumps(fleet, indent=1), encoding="utf-8")
+    for first in range(0, len(hosts), PER_FILE):
+        some = dict([*hosts.items()][first : first + PER_FILE])
+        text = json.dumps({"hosts": some}, indent=1)
+        (root / f"hosts/{first:04}.yaml").write_text(text, encoding="utf-8")
     for number in range(len(ports)):
         client = f"c{number:04}"
-        adapters = {f"t{task}": {"base": "tiny", "version": "1.0.0"} for task in range(PER_SERVER)}
+        adapters = {f"t{task}": {"base": "tiny", "version": "1.0.0"} for task in range(per_server)}
         text = json.dumps({"clients": {client: {"adapters": adapters}}}, indent=1)
         (root / f"clients/{client}.yaml").write_text(text, encoding="utf-8")
-        for task in range(PER_SERVER):
+        for task in range(per_server):
             folder = root / f"models/adapters/{client}/t{task}-v1.0.0"
-            write_adapter(folder, number * PER_SERVER + task)
+            write_adapter(folder, number * per_server + task)
     measured(*PYTHON, "tests.bench.scale_parts", "lock", str(root))
 
 
@@ -208,7 +215,7 @@ def sharded(work: Path, servers: int, load_s: float, shards: int) -> None:
             for first in range(0, servers, size):
                 root = work / f"{size}from{first}"
                 root.mkdir()
-                write_fleet(root, ports[first : first + size])
+                write_fleet(root, ports[first : first + size], 1)
                 for port in ports[first : first + size]:  # of the fleet before this one
                     urllib.request.urlopen(
                         f"http://127.0.0.1:{port}{SEED}", b"{}", timeout=60
@@ -220,7 +227,7 @@ def sharded(work: Path, servers: int, load_s: float, shards: int) -> None:
                 ):
                     sums.setdefault(title, []).append(measured(*PYTHON, *command))
                 shutil.rmtree(root)
-            print(f"\n{servers:,} servers, {servers * PER_SERVER:,} adapters, as {name}")
+            print(f"\n{servers:,} servers with an adapter each, as {name}")
             for title, done in sums.items():
                 print(
                     f"  {title:12} {sum(each.wall_s for each in done):8.2f} s in all, "
