@@ -9,6 +9,7 @@ from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
 from fleet.names import server_name
 from fleet.placement.items import Item
 from fleet.placement.latency_slo import too_slow
+from fleet.placement.open_servers import OpenServers, by_base
 from fleet.placement.rules import CLOSED, allows, is_open_to, takes
 from fleet.placement.server_types import ServerType, ServerTypeKey, server_types_on
 from fleet.placement.servers import ServerDraft, SlotShape
@@ -62,13 +63,12 @@ def substitute(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
         return _shape(state, draft, item, (0,)) if runs else None
 
     found: dict[str, str] = {}
-    pools: dict[str, list[ServerDraft]] = defaultdict(list)
-    for draft in state.drafts.values():
-        pools[draft.base.name].append(draft)
+    pools = by_base(state.drafts.values())
     for item in among:
         if best := _best(state, pools[item.base], item, shape_of, set()):
             draft, _ = best
             state.bind(item, draft, "")
+            pools[item.base].refresh(draft)
             found[item.adapter] = draft.name
     return found
 
@@ -100,9 +100,7 @@ def _shape(
 def _place_all(
     state: PlacementState, shape_of: ShapeOf, why: str, among: Iterable[Item] | None = None
 ) -> None:
-    pools: dict[str, list[ServerDraft]] = defaultdict(list)
-    for draft in state.drafts.values():
-        pools[draft.base.name].append(draft)
+    pools = by_base(state.drafts.values())
     useless: dict[tuple[str, int], set[str]] = defaultdict(set)
     for item in state.missing() if among is None else sorted(among, key=hardest_first):
         while state.missing_replicas(item) > 0:
@@ -112,21 +110,18 @@ def _place_all(
             draft, shape = best
             _take(draft, item, shape)
             state.bind(item, draft, why or _reason(state, draft))
+            pools[item.base].refresh(draft)
 
 
 def _best(
     state: PlacementState,
-    pool: list[ServerDraft],
+    pool: OpenServers,
     item: Item,
     shape_of: ShapeOf,
     useless: set[str],
 ) -> tuple[ServerDraft, SlotShape] | None:
-    """Return the server that a version fits best, with its slots and rank then.
-
-    Servers of the lowest sufficient rank come first, so that no slot is wider than necessary;
-    among them the server whose load is most unlike the version's, so that peaks do not meet.
-    """
-    for draft in sorted(pool, key=lambda draft: _order(draft, item)):
+    """Return the server that a version fits best, with its slots and rank then."""
+    for draft in pool.suiting(item):
         if draft.name in useless or not takes(state, draft, item):
             continue
         shape = shape_of(draft, item)
@@ -135,14 +130,6 @@ def _best(
         if not item.peak and not item.cached:
             useless.add(draft.name)  # nothing lighter of this rank will find room either
     return None
-
-
-def _order(draft: ServerDraft, item: Item) -> tuple[bool, int, float, str]:
-    if not item.peak or not int(draft.tokens.max()):
-        return (draft.rank < item.rank, draft.rank, 0.0, draft.name)
-    together = draft.tokens + item.load.tokens
-    alike = float(together.max()) / float(draft.tokens.max() + item.peak)
-    return (draft.rank < item.rank, draft.rank, round(alike, 6), draft.name)
 
 
 def _take(draft: ServerDraft, item: Item, shape: SlotShape) -> None:
