@@ -10,7 +10,7 @@ _SERIES = re.compile(
     r"|request_success_total|prompt_tokens_total|generation_tokens_total|cache_config_info"
     r"|kv_cache_usage_perc|num_preemptions_total|prefix_cache_hits_total"
     r"|prefix_cache_queries_total"
-    r"|lora_requests_info))(?:\{(.*)\})? (\S+)$",
+    r"|lora_requests_info|lora_adapter_loaded))(?:\{(.*)\})? (\S+)$",
     re.MULTILINE,
 )
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -43,6 +43,8 @@ class ServerMetrics:
     """Slots; known once the server has had requests to adapters."""
     tokens: int | None = None
     """Tokens read and made since the server started."""
+    resident: frozenset[str] | None = None
+    """Adapters in LoRA slots of the GPU."""
     started: str = ""
     """Start time of the process, as spelled by the server; empty: not reported."""
 
@@ -56,11 +58,16 @@ def parse_metrics(text: str) -> ServerMetrics:
     """Parse Prometheus text; series that are missing, or not numbers, are None."""
     sums: defaultdict[str, float] = defaultdict(float)
     labels: dict[str, str] = {}
+    loaded: list[tuple[str, bool]] = []
     started = ""
     for match in _SERIES.finditer(text):
         name, inside, value = match.groups()
         if name in {"vllm:cache_config_info", "vllm:lora_requests_info"}:
             labels |= dict(_LABEL.findall(inside or ""))
+        elif name == "vllm:lora_adapter_loaded":
+            its = dict(_LABEL.findall(inside or ""))
+            in_slot = its.get("level") == "gpu" and (_number(value) or 0) > 0
+            loaded.append((its.get("adapter_name", ""), in_slot))
         elif name == "process_start_time_seconds":
             started = started or (value if _NUMBER.fullmatch(value) else "")
         elif (number := _number(value)) is not None:
@@ -78,6 +85,7 @@ def parse_metrics(text: str) -> ServerMetrics:
         kv_tokens=_whole(labels.get("kv_cache_size_tokens")),
         memory_share=_number(labels.get("gpu_memory_utilization")),
         max_loras=_whole(labels.get("max_lora")),
+        resident=frozenset(name for name, in_slot in loaded if in_slot) if loaded else None,
         started=started,
     )
 

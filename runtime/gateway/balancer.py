@@ -103,7 +103,7 @@ class LoadBalancer:
 
         Order of preference: healthy and holding the version; below its limit (`limit` as of
         `ConcurrencyLimiter.allows`); the session's, if not too busy; least busy; where the version
-        runs, and so has a slot; by turns. A server that seems down is still chosen where no other
+        has a slot; by turns. A server that seems down is still chosen where no other
         is left, since what seems so may be wrong.
         """
         if tried:
@@ -123,14 +123,14 @@ class LoadBalancer:
         busy = self._in_flight.servers
         allows = self.allows
         if not self._has_marks:
-            server = self._in_flight.running(adapter, min(turned, key=busy.__getitem__), turned)
+            server = self._in_flight.with_slot(adapter, min(turned, key=busy.__getitem__), turned)
             if allows(server, limit, client):
                 return server
 
         def preference(server: str) -> tuple[bool, bool, int, bool]:
             is_bad = self._is_bad(server, adapter, client, now)
-            runs = (server, adapter) in self._in_flight.versions
-            return is_bad, not allows(server, limit, client), busy[server], not runs
+            lacks = not self._in_flight.has_slot(server, adapter)
+            return is_bad, not allows(server, limit, client), busy[server], lacks
 
         return min(turned, key=preference)
 
@@ -230,6 +230,13 @@ class LoadBalancer:
         else:
             self._unlisted.pop(server, None)
 
+    def record_resident(self, server: str, versions: frozenset[str] | None) -> None:
+        """Note the versions with a LoRA slot on a server; None: the server does not say."""
+        if versions is not None:
+            self._in_flight.resident[server] = versions
+        else:
+            self._in_flight.resident.pop(server, None)
+
     def retain(self, servers: Container[str], pairs: Container[tuple[str, str]]) -> None:
         """Forget all but these servers and (server, adapter)s: the others have left the table.
 
@@ -241,7 +248,7 @@ class LoadBalancer:
         for name in [*self._stale]:
             if name not in servers:
                 self._stale.discard(name)
-        for marked in (self._down, self._unlisted):
+        for marked in (self._down, self._unlisted, self._in_flight.resident):
             for name in [*marked]:
                 if name not in servers:
                     marked.pop(name, None)

@@ -26,6 +26,8 @@ class InFlight:
     """Servers that have had a place free since the set was last emptied, for `WaitingRequests`."""
     shadows: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Shadow requests by server: they take no client's place."""
+    resident: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Versions with a LoRA slot, by server that reports them; no vLLM up to 0.33 does."""
 
     def add(self, server: str, adapter: str, client: str = "", *, is_shadow: bool = False) -> None:
         """Count a request until `remove` is called with the same arguments."""
@@ -56,14 +58,17 @@ class InFlight:
         else:  # versions come and go for years
             del self.versions[version]
 
-    def running(self, adapter: str, server: str, servers: Sequence[str]) -> str:
-        """Return a server as busy as `server` that runs the version; none runs it: `server`."""
-        busy, versions = self.servers, self.versions
-        least = busy[server]
-        if not least or (server, adapter) in versions:
+    def has_slot(self, server: str, adapter: str) -> bool:
+        """Say whether a version is known to have a LoRA slot on a server: it runs there."""
+        return (server, adapter) in self.versions or adapter in self.resident.get(server, ())
+
+    def with_slot(self, adapter: str, server: str, servers: Sequence[str]) -> str:
+        """Return a server as busy as `server` on which a version has a slot; else `server`."""
+        busy, least = self.servers, self.servers[server]
+        if not (least or self.resident) or self.has_slot(server, adapter):
             return server
         for equal in servers:
-            if busy[equal] == least and (equal, adapter) in versions:
+            if busy[equal] == least and self.has_slot(equal, adapter):
                 return equal
         return server
 

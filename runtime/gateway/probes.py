@@ -159,6 +159,7 @@ class LoadProbes:
         load = parse_metrics(page.decode(errors="replace"))
         if load.tokens is not None:
             self._balancer.outliers.record_tokens(server, load.tokens, time.monotonic())
+        self._balancer.record_resident(server, load.resident)
         if status != HTTPStatus.OK or load.running is None or load.waiting is None:
             self._limiter.record_no_load(server, answered=True)
             self._balancer.shares.record_no_load(server)

@@ -5,6 +5,7 @@ takes `LOAD_S` seconds and no core.
 """
 
 import asyncio
+import resource
 import socket
 import sys
 from functools import partial
@@ -72,4 +73,5 @@ async def serve(count: int, model: str, load_s: float) -> None:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     asyncio.run(serve(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

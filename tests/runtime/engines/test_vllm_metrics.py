@@ -52,3 +52,16 @@ def test_a_figure_that_is_no_number_is_not_known() -> None:
     text = "vllm:num_requests_running NaN\nvllm:num_requests_waiting 3.0\n"
     assert parse_metrics(text) == ServerMetrics(waiting=3)
     assert parse_metrics("process_start_time_seconds soon\n").started == ""
+
+
+def test_the_adapters_in_slots_are_known_where_a_server_says_so() -> None:
+    """As vLLM's open change for residency writes them; 0.33 has no such series."""
+    text = """\
+vllm:lora_adapter_loaded{adapter_name="acme-support-v1",level="gpu",pinned="false",rank="8"} 1.0
+vllm:lora_adapter_loaded{adapter_name="acme-support-v1",level="cpu",pinned="false",rank="8"} 1.0
+vllm:lora_adapter_loaded{adapter_name="birch-faq-v2",level="cpu",pinned="false",rank="8"} 1.0
+vllm:lora_adapter_loaded{adapter_name="gone-v1",level="gpu",pinned="false",rank="8"} 0.0
+"""
+    assert parse_metrics(text).resident == frozenset({"acme-support-v1"})
+    assert parse_metrics(text.splitlines()[2] + "\n").resident == frozenset()
+    assert parse_metrics(METRICS).resident is None

@@ -48,6 +48,22 @@ def test_of_equals_those_are_asked_that_run_the_version(*, is_marked: bool) -> N
     assert picks(balancer) == {"b", "c"}
 
 
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_of_equals_those_are_asked_that_report_the_version_in_a_slot(*, is_marked: bool) -> None:
+    balancer = made()
+    if is_marked:
+        balancer.record_missing("d", "v1", 0)
+    balancer.record_resident("b", frozenset({"v1"}))
+    balancer.record_resident("c", frozenset({"v1", "v2"}))
+    assert picks(balancer) == {"b", "c"}
+    assert picks(balancer, adapter="v2") == {"c"}
+    assert picks(balancer, adapter="v3") == {"a", "b", "c"}
+    balancer.record_resident("c", None)
+    assert picks(balancer, adapter="v2") == {"a", "b", "c"}
+    balancer.retain({"a": "", "c": ""}, set())
+    assert picks(balancer) == {"a", "b", "c"}
+
+
 def test_the_next_is_one_that_was_not_tried_and_there_is_an_end() -> None:
     balancer = made(a=0, b=1, c=2)
     assert balancer.choose(THREE, "v1", ("a",), 0) == "b"
