@@ -220,8 +220,9 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
 
-bench-scale: setup ray ## Measure a look, plan, drift and apply with up to 1,000 servers, and a look at 200 on Ray (20 minutes, as root)
+bench-scale: setup ray ## Measure a look, plan, drift, apply with up to 1,000 servers; looks at 10,000 in shards and at 200 on Ray (40 minutes, as root)
 	$(PY) -m tests.bench.scale
+	$(PY) -m tests.bench.scale --servers 10000 --shards 10
 	$(PY) -m tests.bench.ray_scale
 
 bench-sessions: setup vllm ## Count what two real vLLMs find in their prefix caches, with and without sessions

@@ -21,13 +21,12 @@ from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.observation import merge
-from runtime.engines.protocol import Engine, Observer, Report
+from runtime.engines.protocol import Direct, Engine, Observer, Report
 from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.json_client import JsonClient
-from runtime.sources.direct import direct_from
 
 
 async def doubts(
@@ -138,9 +137,12 @@ async def connect(
     envoys: Envoys,
     report: Report = lambda *_: None,
     fleet_id: str = "",
+    direct: Direct | None = None,
 ) -> AsyncIterator[FleetConnections]:
-    """Give connections to the engines and gateways of a fleet; they are closed at the end."""
-    direct = direct_from({facts.digest: facts.source for facts in fleet.versions.values()})
+    """Give connections to the engines and gateways of a fleet; they are closed at the end.
+
+    `direct`: where hosts that fetch find versions.
+    """
     engines = {
         name: make_engine(
             host,

@@ -46,7 +46,7 @@ from runtime.trust import untrusted_notes
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
     from contextlib import AbstractAsyncContextManager
 
-    from runtime.engines.protocol import Report
+    from runtime.engines.protocol import Direct, Report
     from runtime.gateway.envoy.admin import Envoys
     from runtime.observe import FleetConnections
     from runtime.project.load import Project
@@ -273,16 +273,16 @@ class Workspace:
         return self.make_envoys(self.root)
 
     def connected(
-        self, report: "Report" = lambda *_: None
+        self, report: "Report" = lambda *_: None, direct: "Direct | None" = None
     ) -> "AbstractAsyncContextManager[FleetConnections]":
         """Connect to engines and gateways; their connections are released at the end.
 
-        `report`: called while files are brought to a host.
+        `report`: called while files are brought to a host. `direct`: as of `connect`.
         """
         from runtime.observe import connect  # noqa: PLC0415 (starlette, uvicorn)
 
         its = self.fleet(), self.root, self.state_dir, self.envoys()
-        return connect(*its, report, self.fleet_id())
+        return connect(*its, report, self.fleet_id(), direct)
 
     async def observe_now(self) -> State:
         """Observe every server and gateway; versions that may answer other bytes are marked."""

@@ -37,6 +37,7 @@ from runtime.operations.preflight import preflight_of
 from runtime.project.load import library_folder
 from runtime.removed_hosts import remember_hosts
 from runtime.secrets import read_secret
+from runtime.sources.direct import direct_from
 from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
@@ -162,7 +163,8 @@ async def execute_plan(
     def report(what: str, done: int, size: int) -> None:
         emit(ApplyEvent("transfer", {"what": what, "bytes": done, "size": size}))
 
-    async with workspace.connected(report) as connections:
+    sources = {facts.digest: facts.source for facts in fleet.versions.values()}
+    async with workspace.connected(report, direct_from(sources)) as connections:
         if trigger == "apply":
             await _require_attached(fleet, plan, connections)
         keyed = {server for its in fleet.gateways.values() for server, _ in its.server_keys}

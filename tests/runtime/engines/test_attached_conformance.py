@@ -10,6 +10,7 @@ from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.names import adapter_address
 from runtime.engines.attach import AttachEngine
+from runtime.json_client import SERVER_KEYS
 from tests.runtime.engines.conftest import SLOTS
 
 if TYPE_CHECKING:
@@ -31,14 +32,17 @@ def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
     if not there.exists():
         there.symlink_to(store)
     port = bench.server.port
-    declared = AttachedServerSpec("theirs", f"http://127.0.0.1:{port}", "tiny", 3, 16, 0.0)
+    url, key = f"http://127.0.0.1:{port}", bench.root / "their-key"
+    declared = AttachedServerSpec("theirs", url, "tiny", 3, 16, 0.0, api_key="file:their-key")
     host = HostSpec("rack", "attach", attached=(declared,), paths=((str(store), str(there)),))
 
     async def use() -> None:
         ours = bench.engine()
         await ours.start(bench.server)
+        key.write_text(SERVER_KEYS[url])
+        key.chmod(0o600)
         await ours.close()
-        engine = AttachEngine(host, store)
+        engine = AttachEngine(host, store, root=bench.root)
         await engine.load("theirs", name, folder)
         await engine.load("theirs", name, folder)
         state = await engine.observe()

@@ -188,5 +188,5 @@ class WalkWorkspace(Workspace):
         yield FleetConnections({"laptop": self.world.host}, gateways)
         await gateways.close()
 
-    def connected(self, report: Any = None) -> Any:  # noqa: ARG002
+    def connected(self, report: Any = None, direct: Any = None) -> Any:  # noqa: ARG002
         return self._connected()
