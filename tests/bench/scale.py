@@ -210,7 +210,8 @@ def sharded(work: Path, servers: int, load_s: float, shards: int) -> None:
     """Measure servers as a single fleet, and as fleets of equal parts; print both."""
     part = -(-servers // shards)
     with fakes(servers, load_s) as (_, ports):
-        for name, size in (("1 fleet", servers), (f"{shards} fleets", part)):
+        parts = [(f"{shards} fleets", part)] if shards > 1 else []
+        for name, size in (("1 fleet", servers), *parts):
             sums: dict[str, list[Figures]] = {}
             for first in range(0, servers, size):
                 root = work / f"{size}from{first}"
@@ -243,13 +244,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--servers", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--load", type=float, default=1.0)
-    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--shards", type=int, default=0)
     given = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         compiled(Path(folder) / "compiled")
         measured(*PYTHON, "fleetctl", "plan", "--help")
-        if given.shards > 1:
+        if given.shards:
             for servers in given.servers:
                 sharded(Path(folder), servers, given.load, given.shards)
             return
