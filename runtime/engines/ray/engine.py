@@ -15,11 +15,11 @@ from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
-from runtime.engines.ray.clients import NodeClients
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster, cluster_of
 from runtime.engines.ray.launching import RayLauncher
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
+from runtime.engines.server_clients import ServerClients
 from runtime.engines.ssh.box import MEMORIES, BoxMemory
 from runtime.engines.starting import START_TIMEOUT_S, flags_of
 from runtime.engines.vllm_api import (
@@ -56,7 +56,7 @@ class RayEngine:
     def __post_init__(self) -> None:
         self._namespace = f"fleetctl-{self.fleet.name}"
         self._shared = SharedFolder(Path(self.host.store), self._namespace)
-        self._servers = NodeClients(self.host, self.secret or "")
+        self._servers = ServerClients(self.host, self.secret or "")
         self._launcher = RayLauncher(
             self.host, self.folder, self._shared, self._servers, self.fleet, self.secret
         )

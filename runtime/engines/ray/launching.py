@@ -14,11 +14,11 @@ from fleet.resources import Server, ServerFlags
 from fleet.vllm import gpus_of, launch_of, servers_per_device_of
 from runtime.engines.launch_records import COPY, LaunchRecord
 from runtime.engines.observation import base_digest
-from runtime.engines.ray.clients import NodeClients
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster
 from runtime.engines.ray.programs import start_task
 from runtime.engines.ray.shared_folder import KEY, SharedFolder
 from runtime.engines.recognition import FleetMark, url_of
+from runtime.engines.server_clients import ServerClients
 from runtime.engines.starting import LAUNCH_LENGTH, not_ready
 from runtime.engines.supervisor import ended_early
 from runtime.secrets import secret_unreadable
@@ -36,7 +36,7 @@ class RayLauncher:
     folder: Path
     """The project, to which bases are relative."""
     shared: SharedFolder
-    servers: NodeClients
+    servers: ServerClients
     fleet: FleetMark
     secret: str | None = field(default="", repr=False)
     """The secret of the keys of servers; empty: they have none, None: it cannot be read."""

@@ -65,7 +65,7 @@ class SshEngine:
     )
 
     def __post_init__(self) -> None:
-        self._servers = ForwardedClients(self.host, self.ssh, self.secret or "")
+        self._servers = ForwardedClients(self.host, self.secret or "", ssh=self.ssh)
         self._launcher = BoxLauncher(
             self.host, self.ssh, self.folder, self.fleet, self.secret, self.report, self.direct
         )

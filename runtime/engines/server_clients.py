@@ -1,4 +1,4 @@
-"""Reaches the servers of a node by HTTP, at the node's own address."""
+"""Reaches the servers of a host by HTTP, and tells their launches apart."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,8 +16,8 @@ _ANSWER_S: Final = 2.0
 
 
 @dataclass(eq=False)
-class NodeClients:
-    """Clients of a node's servers, by server."""
+class ServerClients:
+    """Clients of a host's servers, by server."""
 
     host: HostSpec
     secret: str = field(default="", repr=False)
@@ -37,14 +37,19 @@ class NodeClients:
             self.by_server[record.name] = client
         return client
 
+    async def reach(self, record: LaunchRecord) -> JsonClient:
+        """Return the client of a server; a subclass makes the way to the port first."""
+        return self.client(record)
+
     async def answers(self, record: LaunchRecord) -> bool:
         """Return whether the server of a launch answers, not another server on its port.
 
         Raises:
-            EngineError: FC4024, the server has another key.
+            EngineError: FC4024, the server has another key; or as `reach`.
         """
+        client = await self.reach(record)
         try:
-            stamps = (await list_models(self.client(record), _ANSWER_S)).stamps
+            stamps = (await list_models(client, _ANSWER_S)).stamps
         except EngineError as error:
             if refuses_key(error):
                 raise
