@@ -4,7 +4,6 @@ Only the top level is decoded, and written anew: whatever trick spells `model` t
 escaped, the server gets a single `model`, the gateway's. Values are passed on byte for byte.
 """
 
-import codecs
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,6 +11,7 @@ from typing import Final, cast
 
 import msgspec
 
+from runtime.gateway.body_text import check_text
 from runtime.gateway.endpoints import COUNTED, PLAIN_TYPES, RESPONSES, check_headers
 from runtime.gateway.errors import invalid, no_such_model
 from runtime.gateway.fields import SENT, check_size
@@ -19,15 +19,11 @@ from runtime.gateway.fields import SENT, check_size
 USER_FIELDS: Final = ("user", "safety_identifier", "prompt_cache_key")
 """Fields that name a user of the client; the first that is given counts."""
 
-MAX_COLONS: Final = 100_000
-"""Upper bound of the colons of a body, and so of its names, for all of which objects are made at
-once. A prompt of a million tokens has fewer."""
 MAX_NAMES: Final = 256
 MAX_NAME: Final = 256
 """Upper bounds of the names at the top level, and of the letters of a name."""
 MAX_USER: Final = 4096
 """Upper bound of the JSON of a value that names a user or a session, bytes."""
-_SLICE: Final = 2**20
 
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
@@ -98,7 +94,7 @@ class RequestBody(msgspec.Struct, frozen=True):
         return msgspec.json.encode(sent)
 
 
-def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> RequestBody:
+def parse_body(raw: bytes | bytearray, content_type: str = "", encoding: str = "") -> RequestBody:
     """Return a whole body, decoded; headers that were not given are empty.
 
     Raises:
@@ -131,16 +127,11 @@ def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> Reques
     )
 
 
-def _decoded(raw: bytes) -> dict[str, msgspec.Raw]:
+def _decoded(raw: bytes | bytearray) -> dict[str, msgspec.Raw]:
     """Return the top level of a body, or refuse the body (400)."""
-    if len(raw) > MAX_COLONS and raw.count(b":") > MAX_COLONS:
-        raise invalid(f"The request body may have at most {MAX_COLONS} colons.")
+    check_text(raw)
     try:
         fields = _TOP.decode(raw)
-        if not raw.isascii():
-            _check_utf8(raw)
-    except UnicodeDecodeError:
-        raise invalid("The request body is not UTF-8.") from None
     except (msgspec.DecodeError, RecursionError):
         text = "The request body is not a JSON object: look at its quotes and commas."
         raise invalid(text) from None
@@ -171,16 +162,6 @@ def _name(field: str, raw: msgspec.Raw) -> str | None:
     if _SIZE(raw) > MAX_USER:
         check_size(field, raw, MAX_USER)
     return _text(raw)
-
-
-def _check_utf8(raw: bytes) -> None:
-    """Raise UnicodeDecodeError for bytes that are no UTF-8; takes little memory beside them."""
-    if len(raw) <= _SLICE:
-        raw.decode()
-        return
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    for start in range(0, len(raw), _SLICE):
-        decode(raw[start : start + _SLICE], start + _SLICE >= len(raw))
 
 
 def _switch(raw: msgspec.Raw) -> msgspec.Raw:
@@ -221,7 +202,7 @@ def _truthy(raw: msgspec.Raw | None) -> bool:
     return _given(raw) and raw is not None and bytes(raw) not in {b"0", b'""', b'"false"'}
 
 
-def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+def _is_plain(raw: bytes | bytearray, fields: dict[str, msgspec.Raw]) -> bool:
     """Return whether a body plainly has every name once, as most bodies do.
 
     Written without blanks, its members take all its bytes: a name that is given twice or escaped
@@ -260,7 +241,7 @@ def _frame(names: tuple[str, ...]) -> list[bytes | msgspec.Raw]:
     return [*frame, b"}"]
 
 
-def _unique(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+def _unique(raw: bytes | bytearray, fields: dict[str, msgspec.Raw]) -> bool:
     """Return whether every name stands once at the top level.
 
     The decoder keeps the last of equal names. So the check walks over the bytes, past each name and
@@ -271,10 +252,9 @@ def _unique(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     position, seen = start.end(), set()
     while member := _MEMBER.match(raw, position):
         name = _TEXT.decode(member[1])
-        value = memoryview(fields[name])
-        end = member.end() + len(value)
-        after = _END.match(raw, end)
-        if name in seen or after is None or memoryview(raw)[member.end() : end] != value:
+        value = fields[name]
+        after = _END.match(raw, member.end() + _SIZE(value))
+        if name in seen or after is None or not raw.startswith(value, member.end()):
             return False
         seen.add(name)
         position = after.end()

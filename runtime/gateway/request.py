@@ -77,7 +77,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
     is_stream: bool = False
     must_wait: bool = False
     """Whether the request waits for its turn before a server may get the request."""
-    _waiting: "tuple[RequestBody, bytes, RequestMeta] | None" = None
+    _waiting: "tuple[RequestBody, bytes | bytearray, RequestMeta] | None" = None
     """Body and headers that a waiting request is routed by."""
     priority: int | None = None
     trace: bytes = b""
@@ -108,7 +108,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
     def _memory(self) -> MemoryBudget:
         return self._state.shadow_memory if self._is_shadow else self._state.request_memory
 
-    def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
+    def route(self, raw: bytes | bytearray, now: float, meta: RequestMeta) -> UpstreamAttempts:
         """Decide which version answers, by the table of this moment; return what finds servers.
 
         Raises:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import uvloop
@@ -141,11 +142,16 @@ def _names(model: str) -> list[bytes]:
     return [posted(b"%b,%b}" % (start, names)) for names in (many, long, some)]
 
 
-def _chunks(model: str) -> list[bytes]:
+def _in_chunks(model: str, size: int) -> list[bytes]:
     text = json.dumps(chat(model, "x" * 4_000_000)).encode()
     head = posted(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-    pairs = b"".join(b"2\r\n%b\r\n" % text[i : i + 2] for i in range(0, len(text) // 2 * 2, 2))
-    return [head + pairs + b"0\r\n\r\n"]
+    parts = (text[start : start + size] for start in range(0, len(text), size))
+    return [head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"]
+
+
+def _ahead(model: str) -> list[bytes]:
+    head = f"POST {CHAT} HTTP/1.1\r\nAuthorization: Bearer {ACME}\r\nContent-Length: 2\r\n\r\n{{}}"
+    return [head.encode() * 10_000 + posted(chat(model))]
 
 
 def _answers(model: str) -> list[bytes]:
@@ -191,7 +197,9 @@ def _engine(model: str) -> list[bytes]:
 ATTACKS: Final[dict[str, Attack]] = {
     "large bodies": Attack(_bodies),
     "names of bodies": Attack(_names),
-    "chunks of 2 bytes": Attack(_chunks, connections=8),
+    "chunks of 2 bytes": Attack(partial(_in_chunks, size=2), connections=8),
+    "chunks of 8 bytes": Attack(partial(_in_chunks, size=8), connections=200),
+    "requests sent ahead": Attack(_ahead, connections=200),
     "answers of 600 MB": Attack(_answers, connections=2),
     "lines without end": Attack(_lines, connections=2),
     "bodies on 600 connections": Attack(_drops, connections=600, play=drip),

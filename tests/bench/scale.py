@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.bench.scale [--servers 10 100 1000] [--load 1.0] [--shards 10]
 
-Servers are fake ones that speak HTTP, in one process beside; each holds 10 adapters of 10 clients.
+Servers are fake ones that speak HTTP, in processes beside; each holds 10 adapters of 10 clients.
 `observe` is a look at all servers; `plan`, `drift` and `apply` are whole processes. The apply loads
 half an adapter a server again, which servers have lost, and every load takes `--load` seconds at
 the server: the ideal is that time, with as many servers at work at a time as fleetctl allows.
@@ -26,7 +26,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -41,6 +41,8 @@ PER_SERVER: Final = 10
 PER_HOST: Final = 8
 PER_FILE: Final = 100
 """Hosts in a file."""
+PER_PROCESS: Final = 2500
+"""Fake servers in a process, which has three open files for each."""
 LANES: Final = 8
 """Servers that an apply works on at the same time (`Timings.lanes`)."""
 
@@ -141,17 +143,26 @@ def write_fleet(root: Path, ports: list[str], per_server: int = PER_SERVER) -> N
 
 
 @contextmanager
-def fakes(servers: int, load_s: float) -> Iterator[tuple[int, list[str]]]:
-    """Serve fake servers while the block runs; give their process and their ports."""
-    command = *PYTHON, "tests.bench.scale_servers", str(servers), str(BASE)
-    with subprocess.Popen(
-        [*command, str(load_s)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
+def fakes(servers: int, load_s: float) -> Iterator[tuple[list[int], list[str]]]:
+    """Serve fake servers while the block runs; give their processes and their ports."""
+    command = *PYTHON, "tests.bench.scale_servers"
+    with ExitStack() as stack:
+        processes, ports = [], []
+        for first in range(0, servers, PER_PROCESS):
+            count = min(PER_PROCESS, servers - first)
+            process = subprocess.Popen(
+                [*command, str(count), str(BASE), str(load_s)],
+                cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            processes.append(process)
+        for process in processes:
             assert process.stdout is not None
-            yield process.pid, process.stdout.readline().split()
-        finally:
-            process.kill()
+            ports += process.stdout.readline().split()
+        if len(ports) < servers:
+            raise SystemExit(f"{len(ports)} of {servers} fake servers have begun")
+        yield [process.pid for process in processes], ports
 
 
 def run_seconds(events: str) -> tuple[float, float]:
@@ -172,15 +183,15 @@ def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
     root.mkdir()
     beside: dict[str, float] = {}
     found: dict[str, Figures] = {}
-    with fakes(servers, load_s) as (pid, ports):
+    with fakes(servers, load_s) as (pids, ports):
         write_fleet(root, ports)
         own = *PYTHON, "fleetctl", "-C", str(root)
         parts = *PYTHON, "tests.bench.scale_parts"
 
         def measure(name: str, *command: str) -> None:
-            before = cpu_of(pid)
+            before = sum(map(cpu_of, pids))
             found[name] = measured(*command)
-            beside[name] = cpu_of(pid) - before
+            beside[name] = sum(map(cpu_of, pids)) - before
 
         lost = measured(*parts, "seed", str(root)).output.split()[: servers // 2]
         measured(*own, "adopt")

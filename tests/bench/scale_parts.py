@@ -1,8 +1,8 @@
 """Parts of `tests.bench.scale` that import fleetctl: `python -m tests.bench.scale_parts PART DIR`.
 
-`lock` pins the library; `seed` lets servers list what a plan would load, and prints
-the ports of these; `look` looks at all
-servers and prints the seconds. They are processes of their own: memory is measured by process.
+`lock` pins the library; `seed` lets servers list what a plan would load, and prints the ports of
+these; `look` looks at all servers and prints the seconds. They are processes of their own, since
+memory is measured by process.
 """
 
 import asyncio
@@ -69,7 +69,8 @@ def look(root: Path) -> None:
     live = asyncio.run(workspace.observe_now())
     print(f"{time.monotonic() - began:.2f}")
     if live.unknown_servers:
-        raise SystemExit(f"unknown: {sorted(live.unknown_servers)[:5]}")
+        name, reason = min(live.unknown_servers.items())
+        raise SystemExit(f"{len(live.unknown_servers)} servers are unknown, as {name}: {reason}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
 from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.proxy import Proxy
+from runtime.gateway.http.reading_pace import ReadingPace
 from runtime.gateway.http.request_reader import RequestReader
 from runtime.gateway.http.response_sink import ResponseSink
 from runtime.gateway.http.turns import LARGE_BODY
@@ -19,8 +20,6 @@ from runtime.gateway.limits import UnreadBytes
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of a response that wait for the client before the server is read no further."""
-MAX_PIPELINED: Final = 64 * 1024
-"""Bytes of requests sent ahead by a client before the client is read no further."""
 
 
 class ClientConnection(asyncio.Protocol, ResponseSink):
@@ -45,11 +44,12 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         self._client = ""
         """The client of the newest request."""
         self._waiting: deque[IncomingRequest] = deque()
-        self._pipelined_bytes = 0
+        postponed = UnreadBytes(app.state.request_memory)
+        self._pace = ReadingPace(self._reader, self._waiting, pool.turns, postponed)
         self._served: IncomingRequest | None = None
         self._proxy: Proxy | None = None
         self._is_advancing = self._is_draining = False
-        self._is_reading_paused = self._is_writing_paused = False
+        self._is_writing_paused = False
         self._unread = UnreadBytes(app.state.request_memory)
         self._last_active_at = pool.loop.time()
 
@@ -57,6 +57,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, if the connection gets a slot."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._pace.start(self._transport)
         self._slot = self._limit.acquire(self.evict, self._transport)
         if self._slot is not None:
             self._transport.set_write_buffer_limits(high=MAX_UNREAD)
@@ -64,17 +65,13 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
 
     def data_received(self, data: bytes) -> None:
         """Read, also while a response is on its way: that shows a client that leaves."""
-        if self._reader.is_closed:
+        reader = self._reader
+        if reader.is_closed:
             return
         self._last_active_at = self._loop.time()
-        self._reader.feed(data)
-        if self._waiting:
-            self._pipelined_bytes += len(data)
-            if self._pipelined_bytes > MAX_PIPELINED and not self._is_reading_paused:
-                self._is_reading_paused = True
-                self._transport.pause_reading()
-        elif self._reader.reading is not None:
-            self._reader.yield_turn(self._transport)
+        rest = reader.feed(data)
+        if rest or self._waiting or reader.reading is not None:
+            self._pace.slow_down(len(data) - len(rest), rest)
 
     def connection_lost(self, _: Exception | None) -> None:
         """End the client's requests, and leave no cycle: a new table would keep it for good."""
@@ -87,6 +84,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         if proxy is not None:
             proxy.cancel()
         self._drop()
+        self._pace.end()
         self._reader.release()
 
     def pause_writing(self) -> None:
@@ -136,10 +134,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
             self._serve(self._waiting.popleft())
         self._is_advancing = False
         if not self._waiting:
-            self._pipelined_bytes = 0
-            if self._is_reading_paused:
-                self._is_reading_paused = False
-                self._transport.resume_reading()
+            self._pace.speed_up()
         if self._reader.reading is not None:
             self._on_head()
 

@@ -9,6 +9,7 @@ import httptools
 import msgspec
 
 from runtime.gateway import errors
+from runtime.gateway.body_text import BodyText
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.errors import ApiError
 from runtime.gateway.limits import UNCOUNTED_BYTES
@@ -136,9 +137,9 @@ class IncomingRequest(msgspec.Struct, eq=False):
     proxied: ProxyRequest | None = None
     """The request for a server; None: for the gateway itself."""
     error: ApiError | None = None
-    body: bytes = b""
+    body: bytes | bytearray = b""
     """The body, once the request is complete."""
-    _received_body: bytearray = msgspec.field(default_factory=bytearray)
+    _received_body: BodyText = msgspec.field(default_factory=BodyText)
     """The body so far, joined: parts of a few bytes would take many times their size."""
     _length: int = 0
     _size: int = 0
@@ -170,11 +171,11 @@ class IncomingRequest(msgspec.Struct, eq=False):
             self._hold(len(body))
 
     def finish(self) -> None:
-        """Join the received parts of the body."""
+        """Take what was received as the body, without a copy, which would take 8 ms of 15 MB."""
         self.is_complete = True
         self._count_body()
-        self.body = bytes(self._received_body)
-        self._received_body = bytearray()
+        self.body = self._received_body
+        self._received_body = BodyText()
 
     @property
     def missing(self) -> int:
@@ -189,7 +190,7 @@ class IncomingRequest(msgspec.Struct, eq=False):
     def refuse(self, error: ApiError, *, closing: bool = False) -> None:
         """Refuse the request; `closing`: nothing after it can be trusted to be a request."""
         self.error = error.with_traceback(None)  # its frames have this request: a cycle
-        self._received_body = bytearray()
+        self._received_body = BodyText()
         if closing:
             self.keeps_alive = False
             self.is_complete = True
@@ -201,7 +202,7 @@ class IncomingRequest(msgspec.Struct, eq=False):
         if self._size > (MAX_IGNORED if is_ignored else MAX_BODY):
             self.refuse(self.error or errors.too_large(MAX_BODY), closing=True)
         elif not is_ignored:
-            self._received_body += data
+            self._received_body.add(data)
             if self._size - self._counted >= _COUNTED_BYTES and self._size > self._length:
                 self._count_body()
 

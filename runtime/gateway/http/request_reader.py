@@ -7,6 +7,7 @@ from typing import Final
 import httptools
 
 from runtime.gateway import errors
+from runtime.gateway.errors import ApiError
 from runtime.gateway.http.incoming import (
     MAX_BODY,
     IncomingRequest,
@@ -16,8 +17,8 @@ from runtime.gateway.http.incoming import (
 from runtime.gateway.http.repeated_head import RepeatedHead, repeated_head
 from runtime.gateway.state import GatewayState
 
-_PIECE: Final = 32 * 1024
-"""Most bytes of a body in chunks that are parsed before they are counted."""
+_FIRST_PIECE: Final = 4096
+"""Bytes that the parser takes at once, whatever they are: most heads."""
 
 
 class RequestReader:
@@ -53,35 +54,34 @@ class RequestReader:
         self.began_at = 0.0
         """When the newest request began; the event loop's time, seconds."""
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes; what breaks the rules is a request that is refused."""
-        reading = self.reading
-        if reading is None and not self._unparsed:
-            if not self._feed_repeated(data):
-                self._parse(data)
-        elif reading is not None and reading.head.transfer and len(data) > _PIECE:
-            for start in range(0, len(data), _PIECE):  # tiny chunks are noticed in between
-                if not self.is_closed:
-                    self.feed(data[start : start + _PIECE])
-            return
-        elif self._unparsed:
-            self._feed_unparsed(data)
-        else:
-            self._parse(data)
+    def feed(self, data: bytes, most: int = 0) -> bytes:
+        """Take bytes, and return those that are for a later turn of the event loop.
+
+        `most`: bytes that the parser may take now; 0: few, and none of a body in chunks, which may
+        be tiny. What breaks the rules is a request that is refused.
+        """
+        reading, rest = self.reading, b""
+        if self._unparsed:
+            rest = data[self._unparsed :]
+            self._feed_unparsed(data[: self._unparsed])
+        elif reading is not None:
+            if reading.head.transfer and not most:
+                return data
+            rest = self._parse_some(data, max(most, _FIRST_PIECE, reading.missing))
+        elif not self._feed_repeated(data):
+            rest = self._parse_some(data, max(most, _FIRST_PIECE))
         reading = self.reading
         if reading is not None:
             if not reading.is_complete:
-                reading.count_received(len(data))
+                reading.count_received(len(data) - len(rest))
             self._cut_short()
+        return b"" if self.is_closed else rest
 
-    def yield_turn(self, transport: asyncio.Transport) -> None:
-        """Read no more of a body in this turn of the event loop: other connections come next.
-
-        A transport would read on for as long as more has come, many times its buffer.
-        """
-        if self.reading is not None and not transport.is_closing():
-            transport.pause_reading()
-            self._loop.call_soon(_read_on, transport)
+    def refuse(self, error: ApiError) -> None:
+        """Refuse the incomplete request; nothing after it is read."""
+        if self.reading is not None:
+            self.reading.refuse(error, closing=True)
+            self._cut_short()
 
     def close(self) -> None:
         """Read nothing more; the request that is incomplete gets no answer."""
@@ -119,7 +119,7 @@ class RequestReader:
     def _feed_unparsed(self, data: bytes) -> None:
         if self.reading is None:
             return
-        body, rest = data[: self._unparsed], data[self._unparsed :]
+        body = data[: self._unparsed]
         self._unparsed -= len(body)
         self.reading.add(body)
         self._cut_short()
@@ -128,10 +128,21 @@ class RequestReader:
         if self._has_offer:
             self.is_closed = True
         self._complete()
-        if rest and not self.is_closed:
-            self._parse(rest)
 
     # ------------------------------------------------------- with the parser
+    def _parse_some(self, data: bytes, most: int) -> bytes:
+        """Parse so many bytes, and what has come of a body whose length is known; return the rest.
+
+        Such a body takes the parser no time.
+        """
+        self._parse(data[:most])
+        rest = data[most:]
+        if rest and not self._has_offer and self.reading is not None and self.reading.missing > 0:
+            known = self.reading.missing
+            self._parse(rest[:known])
+            rest = rest[known:]
+        return rest
+
     def _parse(self, data: bytes) -> None:
         self._is_at_start = self.reading is None
         try:
@@ -209,8 +220,3 @@ class RequestReader:
 def _unread() -> IncomingRequest:
     head = RequestHead()
     return IncomingRequest(head, head.meta)
-
-
-def _read_on(transport: asyncio.Transport) -> None:
-    if not transport.is_closing():
-        transport.resume_reading()

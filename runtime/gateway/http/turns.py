@@ -17,14 +17,18 @@ class LoopTurns:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._calls: deque[Callable[[], None]] = deque()
 
     def add(self, call: Callable[[], None]) -> None:
         """Make a call in a turn of its own."""
         self._calls.append(call)
         if len(self._calls) == 1:
-            self._loop.call_soon(self._run)
+            self.loop.call_soon(self._wait)
+
+    def _wait(self) -> None:
+        """Let what came in during the turn before be answered first."""
+        self.loop.call_soon(self._run)
 
     def _run(self) -> None:
         try:
@@ -32,4 +36,4 @@ class LoopTurns:
         finally:
             self._calls.popleft()
             if self._calls:
-                self._loop.call_soon(self._run)
+                self.loop.call_soon(self._wait)
