@@ -242,6 +242,8 @@ class State:
     """Reason why routes and keys could not be read; empty: they were read."""
     ended: Mapping[str, str] = field(default_factory=dict)
     """Launch by absent server of which its host has the record: it ended without being stopped."""
+    away_hosts: Mapping[str, str] = field(default_factory=dict)
+    """Reason by host without its machine, in its engine's words."""
     fleets: Mapping[str, str] = field(default_factory=dict)
     """Id of the fleet by server, as the process or unit says; absent: it says none."""
     boots: Mapping[str, str] = field(default_factory=dict)

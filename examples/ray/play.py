@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "boxes"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import BOLD, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example
 from play import LAPTOP, QUESTIONS, VERSIONS, Witness
-from playing import edit, play_to_the_end
+from playing import play_to_the_end
 
 from tests.beds.rays import RayBed, running
 
@@ -166,16 +166,15 @@ class RayPlay(Demo):
             self.shown("kill -9 raylet on node2")
             self.bed.kill(2, "raylet/raylet")
             self.until_node(2, "DEAD")
-            self.take_out(2)
-        with self.fault("node2 starts Ray again, and is declared again", witness):
-            self.bed.kill(2)
-            self.bed.start(2)
-            self.put_in(2)
+            self.fleetctl("plan")
+            self.fleetctl("apply", "--auto", "--yes")
+        with self.fault("node2 starts Ray again: second replicas come back", witness):
+            self.start_again(2)
         with self.fault("node2 is cut off: its versions move to node1", witness, is_away=True):
             self.shown("ip link set node2 down")
             self.bed.cut(2)
             self.until_node(2, "DEAD")
-            self.take_out(2)
+            self.fleetctl("apply", "--auto", "--yes")
             acknowledged = datetime.now(UTC)
             self.shown("ip link set node2 up")
             self.bed.mend(2)
@@ -183,10 +182,8 @@ class RayPlay(Demo):
             found = self.answered_by(acknowledged)
             self.stale += found.pop("tiny-node2-cpu0", 0)
             print(f"  answered since the table without node2: {found}", flush=True)
-        with self.fault("node2 starts Ray again, and is declared again, after the cut", witness):
-            self.bed.kill(2)
-            self.bed.start(2)
-            self.put_in(2)
+        with self.fault("node2 starts Ray again after the cut", witness):
+            self.start_again(2)
         with self.step("The head is killed: servers go on, and a rollback is a matter of routes"):
             self.shown("kill -9 everything of Ray on the head")
             for program in (".venv-ray/", "ray-dashboard", "ray::"):
@@ -201,15 +198,11 @@ class RayPlay(Demo):
             for node in (0, 1, 2):
                 self.bed.start(node)
 
-    def take_out(self, node: int) -> None:
-        """Take a node out of the declarations, and apply."""
-        edit(self.project / "fleet.yaml", (self.declared(node), ""), (", replicas: 2", ""))
-        self.fleetctl("apply", "--auto", "--yes")
-
-    def put_in(self, node: int) -> None:
-        """Declare a node again, and apply."""
-        edit(self.project / "fleet.yaml", ("hosts:\n", "hosts:\n" + self.declared(node)),
-             ("retrain_every: 30d", "retrain_every: 30d, replicas: 2"))  # fmt: skip
+    def start_again(self, node: int) -> None:
+        """Start Ray on a node again, and apply once Ray hears of the node."""
+        self.bed.kill(node)
+        self.bed.start(node)
+        self.until_node(node, "ALIVE")
         self.fleetctl("apply", "--auto", "--yes")
 
     def tell(self, witness: Witness) -> None:

@@ -45,8 +45,8 @@ def attempt(
 ) -> tuple[PlacementState, list[Item]]:
     """Place all versions that can be placed; return the state, and the versions without a place.
 
-    Versions that wait for a silent server are not among the latter. Where no attempt places
-    everything, the state is that of the first attempt in which promises choose no devices.
+    Versions that wait for a silent server or a host are not among the latter. Where no attempt
+    places everything, the state is that of the first attempt in which promises choose no devices.
     """
     numbers: dict[str, int] = {}
     state, failed = _once(fleet, targets, live, search, numbers)
@@ -166,4 +166,4 @@ def _once(
     restart(state)
     put_back(state)
     ease(state)
-    return state, [item for item in state.missing() if not state.silent_servers(item)]
+    return state, [item for item in state.missing() if not state.may_wait(item)]

@@ -115,10 +115,9 @@ def _placed(
         if not failed and cost(whole) < cost(state):
             state = as_declared(whole, fleet)
     for item in state.missing():
-        state.unplaced[item.adapter] = (
-            f"{', '.join(state.silent_servers(item))} does not answer, and no other server of "
-            f"`{item.base}` has room"
-        )
+        silent, away = state.silent_servers(item), ", ".join(f"`{n}`" for n in live.away_hosts)
+        why = f"{', '.join(silent)} does not answer" if silent else f"{away} is away"
+        state.unplaced[item.adapter] = f"{why}, and no other server of `{item.base}` has room"
     level(state)
     keep_promises(state)
     widen(state)

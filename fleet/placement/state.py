@@ -140,6 +140,10 @@ class PlacementState:
             self.hardware.drop(draft)
         del self.drafts[draft.name]
 
+    def may_wait(self, item: Item) -> bool:
+        """Say whether a version without a place waits for a silent server or for a host."""
+        return bool(self.live.away_hosts or self.silent_servers(item))
+
     def silent_servers(self, item: Item) -> tuple[str, ...]:
         """Return the servers that could hold a version and do not answer, quoted and sorted."""
         if not self.live.unknown_servers:

@@ -134,8 +134,9 @@ def _server(
         is_ours = isinstance(was, Server) and was.flags is not None
         yield of_fault(address, replace(fault, heals=fault.heals and is_ours))
     elif isinstance(was, Server) and now is None:
-        put_back = heal if was.flags else plan
-        text = f"the server has ended{lost}"
+        away = live.away_hosts.get(was.host)
+        put_back = heal if was.flags and not away else plan
+        text = f"its machine is away ({away}){lost}" if away else f"the server has ended{lost}"
         yield put_back(address, text, (address, *missing), outage=OutageKind.SERVER_DOWN)
     elif isinstance(was, Server) and now != was:
         text = f"runs with other flags or elsewhere than established{lost}"
@@ -169,9 +170,15 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
             merged |= servers
             addresses = sorted({differs for name in servers for differs in ended[name].addresses})
             lost = number_of(len(addresses) - len(servers), "adapter")
-            text = f"all {len(servers)} servers have ended; {lost} gone with them"
+            away = live.away_hosts.get(host)
+            why = (
+                f"the machine is away ({away})"
+                if away
+                else f"all {len(servers)} servers have ended"
+            )
+            text = f"{why}; {lost} gone with them"
             remedy = max(ended[server].remedy for server in servers)
-            command = USUAL[DriftAction.HEAL]
+            command = USUAL[DriftAction.PLAN if away else DriftAction.HEAL]
             subject, outage = Address(f"host/{host}"), OutageKind.SERVER_DOWN
             yield cause_of(remedy, subject, text, addresses, command, outage)
     yield from (cause for cause in causes if cause.subject not in merged)

@@ -20,12 +20,12 @@ from fleet.placement import (
     Violation,
     late_aliases,
     loss_outlook,
-    place,
     placement_accounts,
     verify_placement,
     verify_steps,
 )
 from fleet.plan import Change, CostChange, Plan
+from fleet.planning.away_hosts import placed
 from fleet.planning.desired import PlanInput, desired_state_of, rules_of
 from fleet.planning.diff import diff
 from fleet.planning.diversion import Interruption, reroute
@@ -44,7 +44,7 @@ from fleet.planning.prospects import prospects_of
 from fleet.planning.reasons import reasons_of
 from fleet.planning.upgrades import upgrade_notes
 from fleet.resources import State
-from fleet.rollouts import decide_rollouts, forecast_rollouts, outlook, rollout_ahead
+from fleet.rollouts import forecast_rollouts, outlook, rollout_ahead
 from fleet.spec import FleetSpec
 from fleet.steps import Step
 from fleet.vllm import with_engines
@@ -71,9 +71,7 @@ def make_plan(
         FleetError: FC2090, the placement or the order of the steps fails its check, which is a
             mistake of fleetctl and says nothing about whether the fleet fits.
     """
-    fleet = with_engines(fleet, live)
-    targets = decide_rollouts(fleet, live, history, now)
-    placement = place(fleet, targets, live, search)
+    fleet, targets, placement = placed(with_engines(fleet, live), live, history, now, search)
     _refuse(verify_placement(fleet, targets, live, placement))
     desired = desired_state_of(fleet, targets, placement, live)
     plan_input = PlanInput(fleet, live, history, now, targets, placement, desired)
@@ -151,9 +149,8 @@ def _client_costs(plan_input: PlanInput) -> tuple[CostChange, ...]:
 
 def desired_state(fleet: FleetSpec, live: State, history: History, now: datetime) -> State:
     """Return the state that `make_plan` plans towards; errors as there."""
-    fleet = with_engines(fleet, live)
-    targets = decide_rollouts(fleet, live, history, now)
-    return desired_state_of(fleet, targets, place(fleet, targets, live), live)
+    fleet, targets, placement = placed(with_engines(fleet, live), live, history, now, USUAL)
+    return desired_state_of(fleet, targets, placement, live)
 
 
 def _refuse(violations: Sequence[Violation]) -> None:

@@ -100,6 +100,7 @@ class StateBuilder:
     unknown_servers: dict[str, str] = field(default_factory=dict)
     of_others: dict[str, str] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    away_hosts: dict[str, str] = field(default_factory=dict)
     fleets: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
     launches: dict[str, str] = field(default_factory=dict)
@@ -190,8 +191,8 @@ class StateBuilder:
     def state(self) -> State:
         """Return the state, everything sorted."""
         names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "pythons", "resolvable", "faults", "of_others", "ended", "fleets",
-                 "attached")  # fmt: skip
+                 "pythons", "resolvable", "faults", "of_others", "ended",
+                 "away_hosts", "fleets", "attached")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
 
@@ -203,10 +204,10 @@ def is_interpreter(path: str, declared: str) -> bool:
 
 
 _BY_SERVER = (
-    "unknown_servers", "of_others", "ended", "fleets", "boots", "launches", "routed_launches",
-    "urls", "versions", "attached", "bases", "pythons", "resolvable",
+    "unknown_servers", "of_others", "ended", "away_hosts", "fleets", "boots", "launches",
+    "routed_launches", "urls", "versions", "attached", "bases", "pythons", "resolvable",
 )  # fmt: skip
-"""Fields of a state that the states of different hosts add to, by server or by adapter."""
+"""Fields of a state that the states of different hosts add to, by server, adapter or host."""
 
 
 def merge(*states: State) -> State:

@@ -200,6 +200,7 @@ def test_a_server_of_a_lost_node_is_absent_and_none_is_started_there(ready: "Ray
         seen = bench.observe()
     assert (seen.resources, seen.unknown_servers) == ({}, {})
     assert seen.ended == before.launches
+    assert seen.away_hosts == {bench.host.name: f"Ray says of node {bench.host.address}: DEAD"}
     with pytest.raises(EngineUnreachableError, match="Ray says of node") as caught:
         bench.run(lambda engine: engine.start(bench.server))
     assert code_of(caught.value) == "FC4120"

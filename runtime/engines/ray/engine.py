@@ -255,6 +255,7 @@ class RayEngine:
                     seen.fleets[name] = actor.fleet.id
         if not view.is_up(self.host.address):
             state = view.nodes.get(self.host.address, "not there")
+            seen.away_hosts[self.host.name] = f"Ray says of node {self.host.address}: {state}"
             seen.notes.append(
                 f"Node {self.host.address} of host {self.host.name} is {state}, by Ray."
             )

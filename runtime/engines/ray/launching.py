@@ -62,8 +62,9 @@ class RayLauncher:
                 "A node of a Ray cluster is away",
                 f"Ray says of node {self.host.address} of host `{self.host.name}`: "
                 f"{state or 'no such node'}. Alive are: {up}.",
-                hint="Start Ray there again, or take the host out of the declarations: the plan "
+                hint="Start Ray there again, or plan again once Ray calls the node dead: the plan "
                 "moves its versions.",
+                command="fleetctl plan",
             )
 
     async def check(self, server: Server, cluster: RayCluster, view: ClusterView) -> None:

@@ -12,7 +12,7 @@ from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
 from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.proxy import Proxy
-from runtime.gateway.http.reading_pace import ReadingPace
+from runtime.gateway.http.reading_limit import ReadingLimit
 from runtime.gateway.http.request_reader import RequestReader
 from runtime.gateway.http.response_sink import ResponseSink
 from runtime.gateway.http.turns import LARGE_BODY
@@ -45,7 +45,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         """The client of the newest request."""
         self._waiting: deque[IncomingRequest] = deque()
         postponed = UnreadBytes(app.state.request_memory)
-        self._pace = ReadingPace(self._reader, self._waiting, pool.turns, postponed)
+        self._reading_limit = ReadingLimit(self._reader, self._waiting, pool.turns, postponed)
         self._served: IncomingRequest | None = None
         self._proxy: Proxy | None = None
         self._is_advancing = self._is_draining = False
@@ -57,7 +57,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, if the connection gets a slot."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        self._pace.start(self._transport)
+        self._reading_limit.start(self._transport)
         self._slot = self._limit.acquire(self.evict, self._transport)
         if self._slot is not None:
             self._transport.set_write_buffer_limits(high=MAX_UNREAD)
@@ -71,7 +71,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         self._last_active_at = self._loop.time()
         rest = reader.feed(data)
         if rest or self._waiting or reader.reading is not None:
-            self._pace.slow_down(len(data) - len(rest), rest)
+            self._reading_limit.slow_down(len(data) - len(rest), rest)
 
     def connection_lost(self, _: Exception | None) -> None:
         """End the client's requests, and leave no cycle: a new table would keep it for good."""
@@ -84,7 +84,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         if proxy is not None:
             proxy.cancel()
         self._drop()
-        self._pace.end()
+        self._reading_limit.end()
         self._reader.release()
 
     def pause_writing(self) -> None:
@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
             self._serve(self._waiting.popleft())
         self._is_advancing = False
         if not self._waiting:
-            self._pace.speed_up()
+            self._reading_limit.speed_up()
         if self._reader.reading is not None:
             self._on_head()
 

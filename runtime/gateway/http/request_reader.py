@@ -131,7 +131,7 @@ class RequestReader:
 
     # ------------------------------------------------------- with the parser
     def _parse_some(self, data: bytes, most: int) -> bytes:
-        """Parse so many bytes, and what has come of a body whose length is known; return the rest.
+        """Parse `most` bytes, and all bytes of a body with a known length; return the rest.
 
         Such a body takes the parser no time.
         """

@@ -27,7 +27,7 @@ class LoopTurns:
             self.loop.call_soon(self._wait)
 
     def _wait(self) -> None:
-        """Let what came in during the turn before be answered first."""
+        """Wait for a turn, so that requests that came in meanwhile are answered first."""
         self.loop.call_soon(self._run)
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""How fast a client's connection is read: a little in a turn, and nothing while requests wait."""
+"""The limit on reading a client's connection: a little in a turn, nothing while requests wait."""
 
 import asyncio
 from collections.abc import Sized
@@ -15,8 +15,8 @@ _PIECE: Final = 16 * 1024
 """Most bytes that are parsed in a turn of their own: in chunks of 2 bytes they take 3 ms."""
 
 
-class ReadingPace:
-    """What follows when bytes have come that are more than a turn of the event loop may take.
+class ReadingLimit:
+    """The limit on the bytes of a connection that a turn of the event loop parses.
 
     A read brings up to 256 KiB of a connection. In chunks of a few bytes, or in requests sent
     ahead, they would take tens of milliseconds, times the connections that bring some at once. So
@@ -62,7 +62,7 @@ class ReadingPace:
             self._read_on()
 
     def end(self) -> None:
-        """Forget what has come: the connection has ended."""
+        """Forget the bytes that wait: the connection has ended."""
         self._rest = b""
         self._postponed.release()
 
