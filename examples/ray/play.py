@@ -74,27 +74,24 @@ class RayPlay(Demo):
         )  # fmt: skip
 
     @contextmanager
-    def fault(self, title: str, witness: Witness, *, is_away: bool = False) -> Iterator[None]:
-        """A step that ends when a plan has nothing to do and all aliases answer.
-
-        Unless a node `is_away`, whose server is unknown, `drift` finds nothing either.
-        """
+    def fault(self, title: str, witness: Witness) -> Iterator[None]:
+        """A step that ends when plan and drift find nothing, and all aliases answer."""
         with self.step(title):
             began = time.monotonic()
             yield
-            self.until_converged(is_away=is_away)
+            self.until_converged()
             for alias in QUESTIONS:
                 witness.answers_again(alias, WAIT_S)
             took = time.monotonic() - began
             self.gaps.append((title, took, {a: witness.longest_gap(a, began) for a in QUESTIONS}))
 
-    def until_converged(self, *, is_away: bool) -> None:
-        """Run rounds of `reconcile` until a plan finds nothing to do."""
+    def until_converged(self) -> None:
+        """Run rounds of `reconcile` until plan and drift find nothing to do."""
         ends = time.monotonic() + WAIT_S
         while True:
             done = self.quietly("plan", "--detailed-exitcode")
             drift = self.quietly("drift")
-            if done.returncode == 0 and (is_away or drift.returncode == 0):
+            if done.returncode == drift.returncode == 0:
                 return
             if time.monotonic() > ends:
                 raise SystemExit(f"play failed: {done.stdout}{done.stderr}{drift.stdout}")
@@ -160,9 +157,7 @@ class RayPlay(Demo):
             self.kill_process(1, "vLLM")
         with self.fault("The actor of node1 is killed, and its vLLM with it", witness):
             self.kill_process(1, "actor")
-        with self.fault(
-            "Ray's daemon of node2 is killed: its versions move to node1", witness, is_away=True
-        ):
+        with self.fault("Ray's daemon of node2 is killed: its versions move to node1", witness):
             self.shown("kill -9 raylet on node2")
             self.bed.kill(2, "raylet/raylet")
             self.until_node(2, "DEAD")
@@ -170,7 +165,7 @@ class RayPlay(Demo):
             self.fleetctl("apply", "--auto", "--yes")
         with self.fault("node2 starts Ray again: second replicas come back", witness):
             self.start_again(2)
-        with self.fault("node2 is cut off: its versions move to node1", witness, is_away=True):
+        with self.fault("node2 is cut off: its versions move to node1", witness):
             self.shown("ip link set node2 down")
             self.bed.cut(2)
             self.until_node(2, "DEAD")

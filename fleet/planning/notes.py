@@ -36,7 +36,9 @@ def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Plan
         for adapter, _ in target.shares:
             if reason := placement.unplaced.get(adapter):
                 route = "; its route stays as it is" if adapter in waiting else ""
-                yield PlanNote(f"{adapter} is not loaded: {reason}{route}", alias)
+                has_some = placement.bindings.get(adapter)
+                state = "lacks a further server" if has_some else "is not loaded"
+                yield PlanNote(f"{adapter} {state}: {reason}{route}", alias)
     yield from _other_bytes(plan_input, {change.address for change in changes})
 
 

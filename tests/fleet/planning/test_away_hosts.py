@@ -66,7 +66,8 @@ def test_what_has_no_room_elsewhere_waits_and_the_rest_is_served() -> None:
     world.apply(plan)
     assert servers_of(world, "acme-support") == servers_of(world, "birch-faq") == [A]
     (waits,) = (note.text for note in plan.held if "is away" in note.text)
-    assert waits.endswith(": `h1` is away, and no other server of `tiny` has room")
+    why = "lacks a further server: `h1` is away, and no other server of `tiny` has room"
+    assert waits == f"{SUPPORT} {why}"
     world.apply(world.plan(made))
     assert sorted(servers_of(world, "acme-support")) == [A, B]
 
