@@ -251,8 +251,8 @@ proof-gates: setup ## Print what the gates catch, miss and raise in vain (an hou
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
 	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v
 
-proof-ray: setup vllm ray ## Kill parts of a Ray cluster with two real vLLMs while clients ask, as root (10 minutes); kept in docs/proof
-	$(PROOF) ray-engine $(PYTEST) -n 0 -m ray tests/beds -v
+proof-ray: setup vllm ray ## Test the engine `ray` with two real vLLMs, kill parts of their cluster while clients ask, as root (25 minutes); kept in docs/proof
+	$(PROOF) ray-engine env FLEETCTL_REQUIRE_LIVE=1 $(PYTEST) -n 0 -m ray tests/beds -v
 	$(PROOF) ray $(PY) examples/ray/play.py
 
 proof-retraining: setup vllm ## Time a retraining from data to all traffic, on a real vLLM; kept in docs/proof

@@ -1,13 +1,14 @@
-"""A host of engine `ray` on a bed of Ray, with the fake server in place of vLLM.
+"""A host of engine `ray` on a bed of Ray, with the fake server in place of vLLM or with vLLM.
 
-The node's interpreter is a script that runs another module. It waits where `hold` lies beside it,
-and ends at once where `fail` does.
+The node's interpreter is a script that runs another module, or that of vLLM. It waits where `hold`
+lies beside it; the one of the fake server ends at once where `fail` does.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,11 @@ while [ -e "$here/hold" ]; do sleep 0.05; done
 shift 2
 cd {Path(__file__).parents[2]} && exec {sys.executable} -m runtime.fake_vllm.server "$@"
 """
+_DELAYED = """\
+#!/bin/sh
+while [ -e "$(dirname "$0")/hold" ]; do sleep 0.05; done
+exec {python} "$@"
+"""
 
 
 def fake_python(folder: Path) -> Path:
@@ -44,6 +50,16 @@ def fake_python(folder: Path) -> Path:
     program = folder / "bin" / "python"
     program.parent.mkdir()
     program.write_text(_FAKE, encoding="utf-8")
+    program.chmod(0o755)
+    return program
+
+
+def delayed_python(folder: Path, python: Path) -> Path:
+    """Write an interpreter that is another, once nothing holds it up; return its path."""
+    program = folder / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    (folder / "lib").symlink_to(python.absolute().parents[1] / "lib")
+    program.write_text(_DELAYED.format(python=python.absolute()), encoding="utf-8")
     program.chmod(0o755)
     return program
 
@@ -100,8 +116,12 @@ class RayBench(Bench):
         return httpx.get(self.bed.cluster + path, headers=headers, timeout=30).text
 
     def server_pids(self) -> list[int]:
-        """Return the processes of the server, without its actor."""
+        """Return the processes of the server, without its actor and its workers."""
         return self.bed.pids(self.node, self.server.digest or "none")
+
+    def workers(self) -> list[int]:
+        """Return the workers of vLLM on the node, which have titles of their own."""
+        return self.bed.pids(self.node, "VLLM::")
 
     def kill(self) -> None:
         """Kill the server's process; return once the kernel has ended it."""
@@ -141,19 +161,26 @@ def ray_bed() -> Iterator[RayBed]:
         yield bed
 
 
-@pytest.fixture(scope="module")
-def ray_bench(ray_bed: RayBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayBench]:
-    """The server of a node, for a whole file."""
-    folder = tmp_path_factory.mktemp("ray")
+@contextmanager
+def serving(bed: RayBed, folder: Path, python: Path) -> Iterator[RayBench]:
+    """Give the server of the first node, which an interpreter runs, while the block lasts."""
     made = make_bench("fake", folder / "project")
     (folder / "shared").mkdir()
     host = HostSpec(
-        "node1", "ray", made.host.devices, address=ray_bed.address(1), cluster=ray_bed.cluster,
-        token=TOKEN, python=str(fake_python(folder / "fake")), store=str(folder / "shared"),
+        "node1", "ray", made.host.devices, address=bed.address(1), cluster=bed.cluster,
+        token=TOKEN, python=str(python), store=str(folder / "shared"),
     )  # fmt: skip
     server = replace(made.server, name="tiny-node1-cpu0", host="node1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(folder / "home"))
-        patch.setenv(TOKEN.removeprefix("env:"), ray_bed.token)
+        patch.setenv(TOKEN.removeprefix("env:"), bed.token)
         trust_nodes(NODES, (server.port,))
-        yield RayBench(host, server, made.root, made.state_dir, ray_bed)
+        yield RayBench(host, server, made.root, made.state_dir, bed)
+
+
+@pytest.fixture(scope="module")
+def ray_bench(ray_bed: RayBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayBench]:
+    """The server of a node, for a whole file."""
+    folder = tmp_path_factory.mktemp("ray")
+    with serving(ray_bed, folder, fake_python(folder / "fake")) as bench:
+        yield bench
