@@ -35,12 +35,17 @@ class Authority:
         Path(self.ca).write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
 
     def issue(
-        self, name: str, ends: timedelta = DAY, dns: str = "", password: str = ""
+        self,
+        name: str,
+        ends: timedelta = DAY,
+        dns: str = "",
+        password: str = "",
+        address: str = "127.0.0.1",
     ) -> tuple[str, str]:
         """Sign a certificate that ends after a time from now; return its file and its key's."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        at = x509.DNSName(dns) if dns else x509.IPAddress(ip_address("127.0.0.1"))
+        at = x509.DNSName(dns) if dns else x509.IPAddress(ip_address(address))
         made = self._signed(subject, key, ends, is_authority=False)
         made = made.add_extension(x509.SubjectAlternativeName([at]), critical=False)
         certificate, secret = self._folder / f"{name}.crt", self._folder / f"{name}.key"

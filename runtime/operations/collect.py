@@ -12,7 +12,7 @@ from fleet.names import AdapterName
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.copies import HostCopy, delete_copies, list_copies
 from runtime.engines.ssh.engine import SshEngine
-from runtime.engines.ssh.files import source_of
+from runtime.engines.ssh.source_folder import source_of
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder

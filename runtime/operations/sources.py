@@ -11,7 +11,7 @@ from pathlib import Path
 from fleet.config import Lock
 from fleet.errors import LibraryError
 from fleet.names import AdapterName
-from runtime.files import locked_folder, make_private
+from runtime.files import locked_folder, make_private, replace_file
 from runtime.library.add import AddedVersion, KnownBase, add
 from runtime.library.inspect import require_folder
 from runtime.library.layout import folder_digest, version_folder
@@ -77,9 +77,12 @@ async def _bring(reference: SourceReference, folder: Path, report: Report) -> st
 def _empty_if_changed(folder: Path, listing: str) -> None:
     """Delete the files of another listing: a tag has moved, or files have changed since."""
     mark = folder / "listing"
-    if mark.exists() and mark.read_text("utf-8") != listing:
+    known = mark.read_text("utf-8") if mark.exists() else ""
+    if known == listing:
+        return  # a full disk would take the mark that is there, and with it what has arrived
+    if known:
         shutil.rmtree(folder / _FILES, ignore_errors=True)
-    mark.write_text(listing, "utf-8")
+    replace_file(mark, listing.encode())
 
 
 def add_from(

@@ -1,10 +1,13 @@
 """Brings the files of a source here: resumed, checked, four at a time."""
 
 import asyncio
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -27,6 +30,8 @@ PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 _LONGEST_WAIT_S: Final = 60.0
 _LARGEST: Final = 64 << 30
 """Upper bound of a file whose size no source says. Bytes."""
+_SPARE: Final = 1 << 20
+"""Room that a version leaves on the disk for ledger and routing table. Bytes."""
 _CHUNK: Final = 1 << 20
 _PART: Final = ".part"
 Found = TypeVar("Found")
@@ -62,13 +67,16 @@ async def bring(
 ) -> None:
     """Bring the files of a listing into `folder`; parts that are there already are kept.
 
-    A file stands under its name only when it is whole and its bytes are those promised.
+    A file stands under its name only when it is whole and its bytes are those promised. Nothing is
+    brought to a disk without room for the version, and for its copy in the library.
 
     Raises:
         LibraryError: FC3051 to FC3054, or FC3003, there is no room on the disk.
     """
     make_private(folder)
     total, done = sum(file.size or 0 for file in listing.files), dict[str, int]()
+    if (missing := _missing(folder, total)) > 0:
+        raise _no_room(folder, os.strerror(errno.ENOSPC), missing)
     places = asyncio.Semaphore(AT_A_TIME)
 
     def told(name: str, size: int) -> None:
@@ -88,14 +96,26 @@ async def bring(
     except* (LibraryError, OSError) as errors:
         failed = errors.exceptions[0]
     if failed is not None:
-        raise _told_of(failed, folder)
+        raise _told_of(failed, folder, total)
 
 
-def _told_of(failed: BaseException, folder: Path) -> BaseException:
+def _told_of(failed: BaseException, folder: Path, total: int) -> BaseException:
     """Return the error of the first file that failed."""
     if not isinstance(failed, OSError):
         return failed
-    detail = f"`{failed.filename or folder}`: {failed.strerror or failed}."
+    missing = _missing(folder, total) if failed.errno == errno.ENOSPC else 0
+    return _no_room(failed.filename or folder, failed.strerror or str(failed), missing)
+
+
+def _missing(folder: Path, total: int) -> int:
+    """Return the bytes that the disk lacks for a version that arrives, and for its copy."""
+    arrived = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 2 * total - arrived + _SPARE - shutil.disk_usage(folder).free
+
+
+def _no_room(place: Path | str, why: str, missing: int) -> LibraryError:
+    needed = f" {missing} bytes more are needed." if missing > 0 else ""
+    detail = f"`{place}`: {why}.{needed}"
     hint = "What has arrived is kept; make room, then repeat."
     return LibraryError.of("FC3003", "Adapter cannot be copied", detail, hint=hint)
 
@@ -157,13 +177,20 @@ class _Transfer:
                         stream.truncate(0)
                         what = f"`{file.name}` is larger than {self._limit} bytes"
                         raise differing(self._place, what)
-                    stream.write(chunk)
+                    _write_whole(stream, chunk)
                     self._digest.update(chunk)
                     self.size += len(chunk)
                     told(self.size)
         if file.size is not None and self.size < file.size:
             told_size = f"{self.size} of {file.size} bytes"
             raise TransientError(f"`{file.name}` ended after {told_size}")
+
+
+def _write_whole(stream: FileIO, chunk: bytes) -> None:
+    """Write all of a chunk; a disk that becomes full takes a part of it without an error."""
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 async def repeated(

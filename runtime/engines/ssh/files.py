@@ -1,34 +1,26 @@
 """Brings folders to the store of a host, where a folder's name is its digest."""
 
-import asyncio
-import hashlib
 import re
 import shlex
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from time import monotonic
-from typing import Final, Self
+from collections.abc import Callable
+from typing import Final
 
-from fleet.errors import EngineError, EngineUnreachableError
-from runtime.engines.protocol import Direct, Report
-from runtime.engines.ssh.client_process import run_client
+from fleet.errors import EngineUnreachableError
+from runtime.engines.protocol import Direct
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.fetching import fetch
-from runtime.store_paths import manifest_of, name_of_copy
+from runtime.engines.ssh.sending import listed, mib, no_room, not_brought, other_bytes, send
+from runtime.engines.ssh.source_folder import SourceFolder
+from runtime.store_paths import name_of_copy
 
 _SPARE: Final = 1 << 20
 """Room that a copy leaves on the host's disk. Bytes."""
-_SILENCE_S: Final = 30
-"""Upper bound of a transfer's time without a byte. Seconds."""
-_REPORT_S: Final = 5.0
-"""Time between two reports of a transfer. Seconds."""
 _HASHED: Final = 50e6
 """Lower bound of the speed at which a host reads and hashes, for the deadline. Bytes a second."""
 _OTHER_BYTES: Final = 5
 _PATHS: Final = 3
 """Upper bound of the paths that are tried for a folder whose copies are damaged."""
-_PROGRESS: Final = re.compile(rb"(\d+)\s+\d+%")
+_FAULTY: Final = re.compile(r"^(.+): FAILED(?: open or read)?$", re.MULTILINE)
 
 _PREPARE: Final = """\
 mkdir -p {store} && cd {store} && pwd -P || exit
@@ -50,49 +42,8 @@ sync .
 """Another run may have brought the same folder meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFolder:
-    """The files of a folder of this machine, to be brought to hosts."""
-
-    folder: Path
-    manifest: str
-    """The files with their digests, in the format of `sha256sum`."""
-    size: int
-    """Sum of the files. Bytes."""
-
-    @classmethod
-    def of(cls, folder: Path, names: Iterable[str], *, links: bool = False) -> Self:
-        """Hash the files of these names, relative to the folder; `links` are followed if allowed.
-
-        Raises:
-            OSError: as `manifest_of`.
-        """
-        chosen = sorted(names)
-        size = sum((folder / name).stat().st_size for name in chosen)
-        return cls(folder, manifest_of(folder, chosen, links=links), size)
-
-    @property
-    def digest(self) -> str:
-        """Digest of the folder; an adapter version's is that of `fleet.lock`."""
-        return hashlib.sha256(self.manifest.encode()).hexdigest()
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the files."""
-        return [line.partition("  ")[2] for line in self.manifest.splitlines()]
-
-
-def now_and_then(host: str, source: SourceFolder, report: Report) -> Callable[[int, int], None]:
-    """Return the report of a transfer, which is made every `_REPORT_S` seconds."""
-    told = monotonic()
-
-    def tell(done: int, size: int) -> None:
-        nonlocal told
-        if monotonic() - told >= _REPORT_S:
-            told = monotonic()
-            report(f"{source.folder.name} to {host}", done, size)
-
-    return tell
+def _tell_nothing(_: str) -> None:
+    """Tell of no fault."""
 
 
 async def bring_folder(
@@ -102,6 +53,7 @@ async def bring_folder(
     number: int = 1,
     report: Callable[[int, int], None] = lambda *_: None,
     direct: Direct | None = None,
+    tell: Callable[[str], None] = _tell_nothing,
 ) -> str:
     """Bring a folder into a host's store unless present there; return the copy's path.
 
@@ -116,35 +68,42 @@ async def bring_folder(
         number: of the copy's path: 1, or more where earlier copies were damaged.
         report: called with the bytes that are there and those of the folder.
         direct: where the host may fetch the files itself; what it cannot is brought from here.
+        tell: called with the reason why the files are brought from here after all.
 
     Raises:
         EngineUnreachableError: FC4097, the transfer was interrupted; or as `SshConnection.run`.
         EngineError: FC4098, the host's disk lacks room; FC4099, other bytes arrived.
     """
-    name = name_of_copy(source.digest, number)
+    name, before = name_of_copy(source.digest, number), ""
     path, is_there = await _prepare(ssh, source, store, name)
-    part = f"{path}.part"
+    part, faulty = f"{path}.part", list[str]()
     files = await direct(source.digest) if direct is not None and not is_there else ()
     for attempt in ("fetch", "send", "send again") if files else ("send", "send again"):
         if is_there:
             return path
         try:
             if attempt == "fetch":
-                await fetch(ssh, files, part, source.size)
+                complaint = await fetch(ssh, files, source, part)
             else:
-                await _transfer(ssh, source, part, report, again=attempt == "send again")
+                await send(ssh, source, part, report, again=attempt == "send again", before=before)
             script = _check(source, part) + _FINISH.format(name=name)
             ended = await ssh.run(script, timeout_s=_deadline_s(source))
             if ended.code not in (0, _OTHER_BYTES):
-                raise _not_brought(ssh, source, ended.stderr)
+                raise not_brought(ssh, source, ended.stderr, before)
         except EngineUnreachableError:  # or another run has brought the folder meanwhile
             if not (await _prepare(ssh, source, store, name))[1]:
                 raise
             return path
-        is_there = ended.code == 0
+        is_there, faulty = ended.code == 0, _FAULTY.findall(ended.stdout)
+        if attempt == "fetch" and not is_there:
+            why = f" ({complaint})" if complaint else ""
+            what = listed(faulty) or "its files"
+            before = f"`{ssh.address}` did not fetch {what} as its digest says{why}"
+            tell(before)
+            is_there = (await _prepare(ssh, source, store, name))[1]  # or there is no room left
     if is_there:
         return path
-    raise _other_bytes(ssh, source, part)
+    raise other_bytes(ssh, source, part, faulty)
 
 
 async def bring_good(
@@ -154,6 +113,7 @@ async def bring_good(
     number: int,
     report: Callable[[int, int], None],
     direct: Direct | None = None,
+    tell: Callable[[str], None] = _tell_nothing,
 ) -> str:
     """Bring a folder to a host, hash the copy there even if present, and return the copy's path.
 
@@ -163,31 +123,12 @@ async def bring_good(
         EngineError: as `bring_folder`.
     """
     for fresh in range(number, number + _PATHS):
-        path = await bring_folder(ssh, source, store, fresh, report, direct)
-        if not await fault_of_copy(ssh, source, path):
+        path = await bring_folder(ssh, source, store, fresh, report, direct, tell)
+        fault, faulty = await _fault_of(ssh, source, path)
+        if not fault:
             return path
-    raise _other_bytes(ssh, source, path)
-
-
-async def source_of(folder: Path, *, links: bool = False) -> SourceFolder:
-    """Hash the files of a folder, without its folders; `links`: as `SourceFolder.of`.
-
-    Raises:
-        EngineError: FC4097, a file cannot be read.
-    """
-
-    def hashed() -> SourceFolder:
-        names = [path.name for path in folder.iterdir() if path.is_file()]
-        return SourceFolder.of(folder, names, links=links)
-
-    try:
-        return await asyncio.to_thread(hashed)
-    except OSError as error:
-        detail = f"`{error.filename or folder}` cannot be read: {error.strerror or error}."
-        hint = "Let your user read the folder and its files, then run the command again."
-        raise EngineError.of(
-            "FC4097", "Files did not arrive on a host", detail, hint=hint
-        ) from None
+        tell(f"the copy at `{path}` of `{ssh.address}` {fault}")
+    raise other_bytes(ssh, source, path, faulty)
 
 
 async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> str:
@@ -196,62 +137,40 @@ async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> 
     Raises:
         EngineError: as `SshConnection.run`.
     """
+    return (await _fault_of(ssh, source, path))[0]
+
+
+async def _fault_of(ssh: SshConnection, source: SourceFolder, path: str) -> tuple[str, list[str]]:
+    """Return the fault of a copy, and the files that have the fault."""
     ended = await ssh.run(_check(source, path), timeout_s=_deadline_s(source))
-    if ended.code in (0, _OTHER_BYTES):
-        return "has other bytes than its digest" if ended.code else ""
-    return "is gone, or cannot be read"
+    faulty = _FAULTY.findall(ended.stdout)
+    if ended.code not in (0, _OTHER_BYTES):
+        return "is gone, or cannot be read", faulty
+    if ended.code == 0:
+        return "", faulty
+    where = f" in {listed(faulty)}" if faulty else ", or more files"
+    return f"has other bytes than its digest{where}", faulty
 
 
 async def _prepare(
     ssh: SshConnection, source: SourceFolder, store: str, name: str
 ) -> tuple[str, bool]:
-    """Return the path of a copy on the host, and whether the copy is there."""
+    """Return the path of a copy on the host, and whether the copy is there.
+
+    Raises:
+        EngineError: FC4098, the disk has no room for what is missing of the copy.
+    """
     ended = await ssh.run(_PREPARE.format(store=shlex.quote(store), name=name))
     path, *sizes = ended.stdout.splitlines() or [""]
     if ended.code or not path:
-        raise _not_brought(ssh, source, ended.stderr)
-    if sizes and (int(sizes[0]) + int(sizes[1])) << 10 < source.size + _SPARE:
-        raise _no_room(ssh, source, f"{int(sizes[0]) >> 10} MiB are free")
+        if "No space left on device" in ended.stderr:
+            raise no_room(ssh, source, path or store, "no further file has room")
+        raise not_brought(ssh, source, ended.stderr)
+    free, arrived = (int(size) << 10 for size in sizes or ("0", "0"))
+    missing = source.size + _SPARE - free - arrived
+    if sizes and missing > 0:
+        raise no_room(ssh, source, path, f"{mib(free)} are free, {mib(missing)} more are needed")
     return f"{path}/{name}", not sizes
-
-
-async def _transfer(
-    ssh: SshConnection,
-    source: SourceFolder,
-    part: str,
-    report: Callable[[int, int], None],
-    *,
-    again: bool,
-) -> None:
-    def note(stdout: bytearray) -> bool:
-        done = progress_in(stdout)
-        if done is not None:
-            report(done, source.size)
-        return False
-
-    words = (
-        "rsync", "--copy-links", "--times", "--perms", "--chmod=D755,F644", "--inplace",
-        "--protect-args", "--files-from=-", "--from0", "--info=progress2", "--no-human-readable",
-        f"--timeout={_SILENCE_S}", *(["--ignore-times"] if again else []),
-        "--rsh", shlex.join(ssh.words()),
-        f"{source.folder}/", f"{ssh.rsync_host}:{part}/",
-    )  # fmt: skip
-    names = "\0".join(source.names).encode()
-    async with ssh.session():
-        ended = await run_client(words, stdin=names, timeout_s=None, is_whole=note)
-    if "No space left on device" in ended.complaint:
-        raise _no_room(ssh, source, "it became full meanwhile")
-    if ended.code:
-        raise _not_brought(ssh, source, ended.complaint)
-
-
-def progress_in(stdout: bytearray) -> int | None:
-    """Take the last number of bytes that `rsync` printed out of its output; None: no whole one."""
-    found = [*_PROGRESS.finditer(bytes(stdout))]
-    if not found:
-        return None
-    del stdout[: found[-1].end()]
-    return int(found[-1][1])
 
 
 def _check(source: SourceFolder, path: str) -> str:
@@ -265,36 +184,3 @@ def _check(source: SourceFolder, path: str) -> str:
 
 def _deadline_s(source: SourceFolder) -> float:
     return SCRIPT_S + source.size / _HASHED
-
-
-def _other_bytes(ssh: SshConnection, source: SourceFolder, path: str) -> EngineError:
-    return EngineError.of(
-        "FC4099",
-        "Files on a host have other bytes",
-        f"The copy of `{source.folder}` at `{path}` of `{ssh.address}` has other bytes than its "
-        "digest, again and again: files change here, or the host's disk or memory is faulty.",
-        hint="See that no training writes into the folder, and check the library:",
-        command="fleetctl adapter verify",
-    )
-
-
-def _no_room(ssh: SshConnection, source: SourceFolder, why: str) -> EngineError:
-    return EngineError.of(
-        "FC4098",
-        "No room on a host",
-        f"`{source.folder}` has {source.size >> 20} MiB, and the store's disk of `{ssh.address}` "
-        f"lacks room: {why}. Servers there go on.",
-        hint="Make room on the host, then run the command again: what arrived is used again. What "
-        "no server needs there is deleted by:",
-        command="fleetctl gc",
-    )
-
-
-def _not_brought(ssh: SshConnection, source: SourceFolder, complaint: str) -> EngineError:
-    first = next((line for line in complaint.splitlines() if line.strip()), "no reason was given")
-    return EngineUnreachableError.of(
-        "FC4097",
-        "Files did not arrive on a host",
-        f"`{source.folder}` to `{ssh.address}`: {first.strip().rstrip('.')}.",
-        hint="Run the command again: what arrived is used again. `rsync` is needed here and there.",
-    )

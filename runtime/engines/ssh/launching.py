@@ -31,10 +31,12 @@ from runtime.engines.protocol import Direct, Report
 from runtime.engines.recognition import UNIT, FleetMark, url_of
 from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.files import bring_folder, bring_good, now_and_then, source_of
+from runtime.engines.ssh.files import bring_folder, bring_good
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.quadlets import INSTALL_QUADLET, look_for_plugin, quadlet_of
+from runtime.engines.ssh.sending import TransferReport
 from runtime.engines.ssh.server_units import ServerUnit
+from runtime.engines.ssh.source_folder import source_of
 from runtime.engines.ssh.units import (
     INSTALL_SCRIPT,
     control_unit,
@@ -233,9 +235,11 @@ class BoxLauncher:
             return posixpath.join(box.home, self.host.store_there, folder.name), ""
         files = await source_of(folder)
         number = number_of_copy(folder.name, files.digest) or 1
-        told = now_and_then(self.host.name, files, self.report)
-        store, direct = self.host.store_there, self.direct
-        return await bring_good(self.ssh, files, store, number, told, direct), files.digest
+        told = TransferReport(self.host.name, files, self.report)
+        path = await bring_good(
+            self.ssh, files, self.host.store_there, number, told, self.direct, told.begun_anew
+        )
+        return path, files.digest
 
     async def _bring_base(self, flags: ServerFlags) -> tuple[str, str]:
         """Return the path of the base there, and the digest of its files; empty: no folder here.
@@ -248,7 +252,7 @@ class BoxLauncher:
         if self.ssh.is_here:
             return str(here), await asyncio.to_thread(base_digest, here)
         source = await source_of(here, links=True)
-        told = now_and_then(self.host.name, source, self.report)
+        told = TransferReport(self.host.name, source, self.report)
         path = await bring_folder(self.ssh, source, self.host.store_there, report=told)
         return path, await asyncio.to_thread(base_digest, here)
 

@@ -22,6 +22,7 @@ class StandIn:
     """A server with the files of a folder; `fault` may answer a request in the files' place."""
 
     folder: Path
+    host: str = "127.0.0.1"
     port: int = 0
     fault: Fault = lambda _: None
     cut_after: int | None = None
@@ -32,12 +33,14 @@ class StandIn:
     tls: ssl.SSLContext | None = None
     sent: Counter[str] = field(default_factory=Counter)
     """Bytes sent, by file."""
+    sent_to: Counter[str] = field(default_factory=Counter)
+    """Bytes sent, by the address of the reader."""
     starts: list[int] = field(default_factory=list)
     """Bytes from which weights were asked for."""
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if (given := self.fault(request)) is not None:
@@ -91,6 +94,7 @@ class StandIn:
                 return answer
             await answer.write(content[at : at + CHUNK])
             self.sent[path.name] += len(content[at : at + CHUNK])
+            self.sent_to[request.remote or ""] += len(content[at : at + CHUNK])
             if self.pause_s:
                 await asyncio.sleep(self.pause_s)
         return answer
@@ -105,7 +109,7 @@ def serving(stand_in: StandIn) -> Iterator[StandIn]:
 
     async def begin() -> None:
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=stand_in.tls)
+        site = web.TCPSite(runner, stand_in.host, 0, ssl_context=stand_in.tls)
         await site.start()
         stand_in.port = runner.addresses[0][1]
         ready.set()

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.ssh import files
-from runtime.engines.ssh.files import SourceFolder, now_and_then
+from runtime.engines.ssh import sending
+from runtime.engines.ssh.sending import TransferReport
+from runtime.engines.ssh.source_folder import SourceFolder
 
 
 @pytest.mark.parametrize(("seconds", "reports"), [(60.0, 0), (0.0, 3)])
@@ -12,10 +13,10 @@ def test_a_transfer_is_reported_now_and_then(
 ) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "weights").write_bytes(bytes(8))
-    monkeypatch.setattr(files, "_REPORT_S", seconds)
+    monkeypatch.setattr(sending, "_REPORT_S", seconds)
     told: list[tuple[str, int, int]] = []
     source = SourceFolder.of(tmp_path / "tiny", ["weights"])
-    tell = now_and_then("box1", source, lambda *report: told.append(report))
+    tell = TransferReport("box1", source, lambda *report: told.append(report))
     for done in (2, 4, 8):
         tell(done, source.size)
     assert told == [("tiny to box1", done, 8) for done in (2, 4, 8)][:reports]
