@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import obstore
-from aiohttp import web
 from obstore.store import S3Store
 
 from runtime.library.layout import CONFIG, SERVED_FILES, WEIGHTS, folder_digest
@@ -34,7 +33,7 @@ from tests.bench.slow_proxy import SlowProxy, slowed
 from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY
 from tests.runtime.sources.buckets import create_bucket
 from tests.runtime.sources.conftest import serving_object_store, serving_registry
-from tests.runtime.sources.stand_ins import StandIn, serving
+from tests.runtime.sources.stand_ins import BucketStandIn, StandIn, serving
 
 NAME = "acme-support-tiny-v9.0.0"
 FOLDER = "models/adapters/acme/support-v9.0.0"
@@ -42,23 +41,6 @@ KILLS = 10
 RANK = 512  # the largest that vLLM serves: the most bytes
 PAUSE_S = 0.004
 MIB = 1 << 20
-
-
-class BucketStandIn(StandIn):
-    """Answers as an object store: a listing, and files from any byte on."""
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer for the bucket `models`, whose keys begin with `acme/support/`."""
-        if "list-type" in request.query:
-            sizes = {name: (self.folder / name).stat().st_size for name in SERVED_FILES}
-            rows = "".join(
-                f"<Contents><Key>acme/support/{name}</Key><Size>{size}</Size>"
-                "<LastModified>2026-12-01T00:00:00Z</LastModified></Contents>"
-                for name, size in sizes.items()
-            )
-            text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
-            return web.Response(text=text, content_type="application/xml")
-        return await self.file(request, self.folder / request.path.rpartition("/")[2])
 
 
 def make_version(folder: Path) -> None:

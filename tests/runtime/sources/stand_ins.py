@@ -12,6 +12,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from runtime.library.layout import SERVED_FILES
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CHUNK = 1 << 14
 Fault = Callable[[web.Request], web.StreamResponse | None]
@@ -74,7 +76,9 @@ class StandIn:
 
     async def file(self, request: web.Request, path: Path) -> web.StreamResponse:
         content = path.read_bytes()  # noqa: ASYNC240 (the loop is the test's own)
-        etag, start = f'"{hashlib.sha256(content).hexdigest()[:16]}"', 0
+        etag, start = mark_of(content), 0
+        if request.headers.get("If-Match", etag) != etag:
+            return web.Response(status=412)
         wanted = request.headers.get("Range", "") if self.ranges else ""
         if wanted and request.headers.get("If-Range", etag) == etag:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
@@ -98,6 +102,29 @@ class StandIn:
             if self.pause_s:
                 await asyncio.sleep(self.pause_s)
         return answer
+
+
+class BucketStandIn(StandIn):
+    """Answers as an object store: a listing, and files from any byte on."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer for the bucket `models`, whose keys begin with `acme/support/`."""
+        if "list-type" not in request.query:
+            return await self.file(request, self.folder / request.path.rpartition("/")[2])
+        contents = {name: (self.folder / name).read_bytes() for name in SERVED_FILES}
+        rows = "".join(
+            f"<Contents><Key>acme/support/{name}</Key><Size>{len(content)}</Size>"
+            f"<ETag>{mark_of(content)}</ETag>"
+            "<LastModified>2026-12-01T00:00:00Z</LastModified></Contents>"
+            for name, content in contents.items()
+        )
+        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
+        return web.Response(text=text, content_type="application/xml")
+
+
+def mark_of(content: bytes) -> str:
+    """Return the ETag of a file."""
+    return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
 @contextmanager
