@@ -1,4 +1,4 @@
-"""Sends folders to hosts by `rsync`, tells of it, and words what kept a folder from arriving."""
+"""Sends folders to hosts by `rsync`, and words the errors of folders that do not arrive."""
 
 import re
 import shlex
