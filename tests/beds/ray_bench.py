@@ -116,8 +116,8 @@ class RayBench(Bench):
         return httpx.get(self.bed.cluster + path, headers=headers, timeout=30).text
 
     def server_pids(self) -> list[int]:
-        """Return the processes of the server, without its actor and its workers."""
-        return self.bed.pids(self.node, self.server.digest or "none")
+        """Return the processes of the server with its workers, without its actor."""
+        return [*self.bed.pids(self.node, self.server.digest or "none"), *self.workers()]
 
     def workers(self) -> list[int]:
         """Return the workers of vLLM on the node, which have titles of their own."""

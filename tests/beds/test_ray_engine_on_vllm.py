@@ -40,11 +40,6 @@ def shared_bench(request: pytest.FixtureRequest, vllm_bench: "RayBench") -> "Ray
     return vllm_bench.on(node)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="the program of actors does not find it: its title hides it",
-)
 def test_a_killed_vllm_leaves_no_worker_beside_the_next_one(ready: "RayBench") -> None:
     before = {*ready.workers()}
     ready.kill()

@@ -12,6 +12,8 @@ from runtime.engines.launch_records import MARK
 
 RESULT: Final = "fleetctl-result:"
 """Beginning of the line that a job ends with; JSON follows."""
+_KEEPS_MARK: Final = {"SPT_NOENV": "1"}
+"""Variable by which the title of a worker leaves the mark in the environment readable."""
 _PROGRAM: Final = """\
 import ctypes, glob, json, os, signal, subprocess, sys, threading, time
 import ray
@@ -24,7 +26,8 @@ class Server:
             if os.getppid() != parent:
                 os._exit(1)
         self.launch, self.stopping, self.began = its["launch"], False, time.monotonic()
-        sweep(its["mark"], self.launch)
+        self.mark = its["mark"]
+        sweep(self.mark, self.launch)
         kept = {name: value for name, value in os.environ.items() if name in its["allowed"]
                 or name.startswith(("CUDA_", "HIP_", "LC_", "NCCL_", "NVIDIA_", "ROCR_"))}
         if its["key_file"]:
@@ -44,6 +47,7 @@ class Server:
 
     def watch(self):
         self.child.wait()
+        sweep(self.mark, self.launch)  # workers outlive the process that started them
         time.sleep(max(0, self.began + 3 - time.monotonic()))  # restarts are bounded
         if not self.stopping:
             os._exit(1)  # Ray starts the actor again, on its node
@@ -58,6 +62,7 @@ class Server:
             self.child.wait(30)
         except subprocess.TimeoutExpired:
             self.child.kill()
+        sweep(self.mark, self.launch)
 
 def sweep(mark, launch):
     wanted = (mark + "=" + launch).encode()
@@ -130,7 +135,7 @@ def start_task(
     """
     return {
         "name": name, "launch": launch, "mark": MARK, "node": node, "gpus": gpus,
-        "arguments": [*arguments], "environment": {**environment, MARK: launch},
+        "arguments": [*arguments], "environment": {**environment, MARK: launch, **_KEEPS_MARK},
         "variables": dict(variables), "allowed": sorted(ALLOWED), "log": log,
         "largest_log": 64 << 20, "key_file": key_file, "plugin": RESOLVER, "stamp": RESOLVER_STAMP,
     }  # fmt: skip
