@@ -1,7 +1,5 @@
 """A source of versions that boxes reach over TLS, on the operator's machine."""
 
-import json
-import shutil
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +21,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 def moved_away(project: Project, tmp_path: Path) -> Path:
     """Move a version out of library and lock; return its folder."""
-    kept = tmp_path / "kept"
-    shutil.move(project.root / FOLDER, kept)
-    file = project.root / "fleet.lock"
-    document = json.loads(file.read_text("utf-8"))
-    del document["adapters"][NAME]
-    file.write_text(json.dumps(document), encoding="utf-8")
-    return kept
+    return project.take_out(NAME, FOLDER, tmp_path / "kept")
 
 
 @contextmanager

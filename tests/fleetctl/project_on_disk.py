@@ -97,6 +97,15 @@ class Project:
             while start_mark(pid) is not None:
                 os.sched_yield()
 
+    def take_out(self, name: str, folder: str, to: Path) -> Path:
+        """Move a version out of library and lock; return its folder."""
+        shutil.move(self.root / folder, to)
+        file = self.root / "fleet.lock"
+        document = json.loads(file.read_text("utf-8"))
+        del document["adapters"][name]
+        file.write_text(json.dumps(document), encoding="utf-8")
+        return to
+
     def clean_up(self) -> None:
         from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
 

@@ -37,13 +37,7 @@ def locked(project: Project) -> dict[str, str]:
 
 def away(project: Project, tmp_path: Path) -> Path:
     """Move the version out of library and lock; return its folder."""
-    kept = tmp_path / "kept"
-    shutil.move(project.root / FOLDER, kept)
-    file = project.root / "fleet.lock"
-    document = json.loads(file.read_text("utf-8"))
-    del document["adapters"][NAME]
-    file.write_text(json.dumps(document), encoding="utf-8")
-    return kept
+    return project.take_out(NAME, FOLDER, tmp_path / "kept")
 
 
 def added(project: Project, source: str) -> dict[str, str]:
