@@ -1,6 +1,6 @@
 """Describes hosts, devices, attached servers, bases and measured profiles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from fleet.cost_policy import Billing
@@ -291,3 +291,7 @@ class HostSpec:
         if self.engine != "ssh":
             return self.address
         return forwarded_address(self.address)
+
+    def drained(self) -> "HostSpec":
+        """Return the host with all its devices draining."""
+        return replace(self, devices=tuple(replace(d, state="draining") for d in self.devices))

@@ -47,11 +47,7 @@ def with_removed(fleet: FleetSpec, known: Mapping[str, HostSpec]) -> FleetSpec:
 
     All devices of such a host drain. A device alone keeps its price: its server stops.
     """
-    removed = {
-        name: replace(host, devices=tuple(replace(d, state="draining") for d in host.devices))
-        for name, host in known.items()
-        if name not in fleet.hosts
-    }
+    removed = {name: host.drained() for name, host in known.items() if name not in fleet.hosts}
     hosts = {**removed, **{name: _with_left(host, known) for name, host in fleet.hosts.items()}}
     return replace(fleet, hosts=dict(sorted(hosts.items())), removed=frozenset(removed))
 

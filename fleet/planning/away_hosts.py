@@ -27,12 +27,7 @@ def placed(
     if not away:
         return fleet, targets, place(fleet, targets, live, search)
     place(fleet, targets, replace(live, away_hosts={}), search)  # or its error
-    hosts = {
-        name: replace(host, devices=tuple(replace(d, state="draining") for d in host.devices))
-        if name in away
-        else host
-        for name, host in fleet.hosts.items()
-    }
+    hosts = {**fleet.hosts, **{name: fleet.hosts[name].drained() for name in away}}
     told = (f"host `{name}` is away, nothing is placed on it ({why})" for name, why in away.items())
     fleet = replace(fleet, hosts=hosts, warnings=(*fleet.warnings, *told))
     return fleet, targets, place(fleet, targets, live, search)
