@@ -251,7 +251,7 @@ class HostSpec:
     token: str = ""
     """Reference of the cluster's token; empty: none is asked for."""
     fetch: bool = False
-    """Whether the host fetches versions from their sources itself (engine `ssh`)."""
+    """Whether the host fetches versions from their sources itself (engines `ssh` and `ray`)."""
 
     @property
     def has_system_units(self) -> bool:

@@ -55,18 +55,19 @@ def make_engine(
         return AttachEngine(host, store, root=root)
     folder = Path(normal_path(root))
 
+    own = direct if host.fetch else None
+
     def units(host: HostSpec) -> SshEngine:
         memory = state_dir / MEMORIES / f"{host.name}.json"
         known = bases if host.engine == "ssh" else ()  # units here run or do not
         ssh = connection_to(host)
-        own = direct if host.fetch else None
         return SshEngine(host, ssh, folder, store, memory, fleet, secret, known, report, own)
 
     if host.engine in ("ssh", "ray"):
         raise_file_limit()  # a round has 5 files open for every host
         if host.engine == "ssh":
             return units(host)
-        return RayEngine.of(host, folder, state_dir, fleet, secret, bases)
+        return RayEngine.of(host, folder, state_dir, fleet, secret, bases, report, own)
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:

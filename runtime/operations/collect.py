@@ -9,10 +9,10 @@ from fleet.errors import EngineError
 from fleet.history import Collected
 from fleet.maintenance import UNRECORDED, RetentionDecision, kept_answers, retained
 from fleet.names import AdapterName
+from runtime.engines.source_folder import source_of
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.copies import HostCopy, delete_copies, list_copies
 from runtime.engines.ssh.engine import SshEngine
-from runtime.engines.ssh.source_folder import source_of
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder

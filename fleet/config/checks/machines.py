@@ -166,7 +166,7 @@ _KEYS = {
     "ssh": (("devices", "address"), ("servers", "paths", *_OF_RAY)),
     "ray": (
         ("devices", "cluster", "node", "python", "store"),
-        ("servers", "paths", "image", "fetch"),
+        ("servers", "paths", "image"),
     ),
     "fake": (("devices",), ("servers", "paths", "store", "image", "fetch", *_OF_RAY)),
     "attach": (("servers",), ("devices", "store", "image", "fetch", *_OF_RAY)),

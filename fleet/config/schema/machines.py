@@ -222,7 +222,7 @@ class Host(Section):
     Default (`ssh`): `.local/share/fleetctl/store`.
     """
     fetch: bool = False
-    """Whether the host fetches versions from their sources itself (engine `ssh`)."""
+    """Whether the host fetches versions from their sources itself (engines `ssh` and `ray`)."""
     address: HostAddress = "127.0.0.1"
     """Address that the host's servers listen on.
 

@@ -86,8 +86,10 @@ class RayCluster:
             self._pending = asyncio.ensure_future(self._look())
         return await asyncio.shield(self._pending)
 
-    async def run(self, do: str, servers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Run a job that starts or stops servers; return its results, in their order.
+    async def run(
+        self, do: str, tasks: Sequence[Mapping[str, Any]], limit_s: float = _JOB_S
+    ) -> list[dict[str, Any]]:
+        """Run a job with tasks of a kind; return their results, in their order.
 
         Raises:
             EngineError: FC4122, the cluster is open to all; FC4123, the job failed; as `look`.
@@ -95,16 +97,16 @@ class RayCluster:
         await self.require_token()
         job = f"fleetctl-{do}-{uuid4().hex[:12]}"
         body = {
-            "entrypoint": entrypoint(do, self.namespace, servers),
+            "entrypoint": entrypoint(do, self.namespace, tasks),
             "submission_id": job,
             "metadata": {"fleetctl": self.namespace},
         }
         await self._post("/api/jobs/", body)
         clock = asyncio.get_running_loop().time
-        ends = clock() + _JOB_S
+        ends = clock() + limit_s
         while (status := (await self._get(f"/api/jobs/{job}"))["status"]) not in _ENDED:
             if clock() > ends:
-                raise _failed(self.url, job, f"it is `{status}` after {_JOB_S:.0f} s")
+                raise _failed(self.url, job, f"it is `{status}` after {limit_s:.0f} s")
             await asyncio.sleep(_JOB_POLL_S)
         logs = str((await self._get(f"/api/jobs/{job}/logs"))["logs"])
         last = next((line for line in reversed(logs.splitlines()) if line.startswith(RESULT)), "")

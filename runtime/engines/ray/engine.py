@@ -14,8 +14,9 @@ from fleet.resources import Server, State
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import StateBuilder, observe_servers
-from runtime.engines.protocol import Completion
+from runtime.engines.protocol import Completion, Direct, Report
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster, cluster_of
+from runtime.engines.ray.fetching import NodeFetcher
 from runtime.engines.ray.launching import RayLauncher
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
@@ -51,12 +52,16 @@ class RayEngine:
     """As in `RayLauncher`."""
     bases: Collection[str] = ()
     """Names of the bases of which the host may have servers."""
+    report: Report = lambda *_: None
+    direct: Direct | None = None
+    """Where the node may fetch versions itself; None: it does not."""
     start_timeout_s: float = START_TIMEOUT_S
 
     def __post_init__(self) -> None:
         self._namespace = f"fleetctl-{self.fleet.name}"
         self._shared = SharedFolder(Path(self.host.store), self._namespace)
         self._servers = ServerClients(self.host, self.secret or "")
+        self._fetcher = NodeFetcher(self.host, self._shared, self.direct, self.report)
         self._launcher = RayLauncher(
             self.host, self.folder, self._shared, self._servers, self.fleet, self.secret
         )
@@ -70,10 +75,12 @@ class RayEngine:
         fleet: FleetMark,
         secret: str | None = "",
         bases: Collection[str] = (),
+        report: Report = lambda *_: None,
+        direct: Direct | None = None,
     ) -> Self:
         """Return the engine of a host of a project; nothing is contacted."""
-        memory = state_dir / MEMORIES / f"{host.name}.json"
-        return cls(host, root, state_dir / STORE, memory, fleet, secret, bases)
+        memory, store = state_dir / MEMORIES / f"{host.name}.json", state_dir / STORE
+        return cls(host, root, store, memory, fleet, secret, bases, report, direct)
 
     async def actors(self) -> list[RayActor]:
         """Return the actors of this fleet's servers on this host, by name.
@@ -95,7 +102,7 @@ class RayEngine:
         here = self.host.python, self.host.python
         copies = ((str(self.store.absolute()), self.host.store),)
         seen = StateBuilder(StoreView(self.store, copies), interpreter=here)
-        kept = {its.name: its for its in await asyncio.to_thread(self._kept)}
+        kept = await asyncio.to_thread(self._shared.of_host, self.host.name)
         try:
             view = await self._cluster().look()
         except EngineError as error:
@@ -191,7 +198,7 @@ class RayEngine:
         folder, digest = Path(absolute(source)), ""
         there = self._shared.path / folder.name
         if await asyncio.to_thread(folder.is_dir):  # else the server's own answer says so
-            there, digest = await asyncio.to_thread(self._shared.bring, folder)
+            there, digest = await self._fetcher.bring(folder, self._cluster())
         await load_adapter(client, adapter, str(there))
         if digest:
             entries = self._shared.records.adapters(server)
@@ -235,9 +242,6 @@ class RayEngine:
     def _cluster(self) -> RayCluster:
         return cluster_of(self.host.cluster, self._namespace, self.host.token, self.folder)
 
-    def _kept(self) -> list[LaunchRecord]:
-        return [*self._shared.of_host(self.host.name)]
-
     def _started(
         self, view: ClusterView, before: BoxMemory, seen: StateBuilder
     ) -> dict[str, LaunchRecord]:
@@ -262,11 +266,7 @@ class RayEngine:
         return found
 
     async def _observe_unreached(
-        self,
-        kept: dict[str, LaunchRecord],
-        error: EngineError,
-        seen: StateBuilder,
-        only: str,
+        self, kept: dict[str, LaunchRecord], error: EngineError, seen: StateBuilder, only: str
     ) -> State:
         why = "; ".join(problem.detail for problem in error.diagnostics)
         seen.notes.append(f"The cluster of host {self.host.name} is not reached: {why}")

@@ -15,7 +15,7 @@ RESULT: Final = "fleetctl-result:"
 _KEEPS_MARK: Final = {"SPT_NOENV": "1"}
 """Variable by which the title of a worker leaves the mark in the environment readable."""
 _PROGRAM: Final = """\
-import ctypes, glob, json, os, signal, subprocess, sys, threading, time
+import ctypes, fcntl, glob, json, os, signal, subprocess, sys, threading, time
 import ray
 
 class Server:
@@ -105,16 +105,34 @@ def stop(its):
     ray.kill(actor, no_restart=True)
     return {}
 
+def run_on_node(its):
+    with open(its["lock"], "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # what the script starts holds it too
+        done = subprocess.run(
+            ["timeout", "--kill-after=5", str(its["limit_s"]), "sh", its["script"]],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, pass_fds=[lock.fileno()])
+    return {"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+def fetch(its):
+    pinned = ray.remote(run_on_node).options(
+        num_cpus=0, max_retries=0, resources={"node:" + its["node"]: 0.001})
+    try:
+        return ray.get(pinned.remote(its), timeout=its["limit_s"] + 60)
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return {"error": (lines or ["no answer of the node in time"])[-1][:400]}
+
 task = json.loads(sys.argv[1])
 ray.init(address="auto", namespace=task["namespace"], log_to_driver=False)
-found = [{"start": start, "stop": stop}[task["do"]](its) for its in task["servers"]]
+do = {"start": start, "stop": stop, "fetch": fetch}[task["do"]]
+found = [do(its) for its in task["tasks"]]
 print("\\n" + task["result"] + json.dumps(found), flush=True)
 """
 
 
-def entrypoint(do: str, namespace: str, servers: Sequence[Mapping[str, Any]]) -> str:
-    """Return the command line of a job that starts or stops servers."""
-    task = {"do": do, "namespace": namespace, "result": RESULT, "servers": [*servers]}
+def entrypoint(do: str, namespace: str, tasks: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command line of a job with tasks of a kind: `start`, `stop` or `fetch`."""
+    task = {"do": do, "namespace": namespace, "result": RESULT, "tasks": [*tasks]}
     return shlex.join(("python", "-c", _PROGRAM, json.dumps(task)))
 
 
@@ -139,3 +157,11 @@ def start_task(
         "variables": dict(variables), "allowed": sorted(ALLOWED), "log": log,
         "largest_log": 64 << 20, "key_file": key_file, "plugin": RESOLVER, "stamp": RESOLVER_STAMP,
     }  # fmt: skip
+
+
+def fetch_task(node: str, script: str, lock: str, limit_s: int) -> dict[str, Any]:
+    """Return the task of a fetch: a shell script that a node runs, alone with the lock.
+
+    The script is a file of the shared folder: the cluster shows the words of its jobs.
+    """
+    return {"node": node, "script": script, "lock": lock, "limit_s": limit_s}

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -24,7 +26,7 @@ from runtime.store_paths import manifest_of, name_of_copy, number_of_copy
 
 KEY: Final = "key"
 """File of a server's key, for its actor."""
-_PATHS: Final = 3
+PATHS: Final = 3
 """Upper bound of the paths that are tried for a folder whose copies are damaged."""
 
 
@@ -49,11 +51,11 @@ class SharedFolder:
             return record if record.name == server else None
         return None
 
-    def of_host(self, host: str) -> Iterator[LaunchRecord]:
-        """Yield the records of a host's servers, by name."""
-        for path in sorted(self.records.folder.glob(f"*/{RECORD}")):
-            if (record := self.record(path.parent.name)) and record.host == host:
-                yield record
+    def of_host(self, host: str) -> dict[str, LaunchRecord]:
+        """Return the records of a host's servers, by name."""
+        paths = sorted(self.records.folder.glob(f"*/{RECORD}"))
+        found = (self.record(path.parent.name) for path in paths)
+        return {record.name: record for record in found if record and record.host == host}
 
     def require(self) -> None:
         """Refuse a folder that is not there.
@@ -86,6 +88,38 @@ class SharedFolder:
             self.records.forget(server)
             (self.records.folder / server / KEY).unlink(missing_ok=True)
 
+    def write_script(self, text: str) -> Path:
+        """Write a script for a node, its owner's alone; return its path.
+
+        Raises:
+            EngineError: FC4124.
+        """
+        folder = self.records.folder
+        with _told(folder):
+            make_private(folder)
+            path = folder / f"fetch-{uuid4().hex[:12]}.sh"
+            replace_file(path, text.encode())
+            return path
+
+    def drop_script(self, script: Path) -> None:
+        """Delete a script that its node has not deleted.
+
+        Raises:
+            EngineError: FC4124.
+        """
+        with _told(script):
+            script.unlink(missing_ok=True)
+
+    def drop_part(self, copy: Path) -> None:
+        """Delete the part and the lock of a copy that is finished."""
+        shutil.rmtree(copy.with_name(f"{copy.name}.part"), ignore_errors=True)
+        self.lock(copy).unlink(missing_ok=True)
+
+    @staticmethod
+    def lock(copy: Path) -> Path:
+        """Return the file of the lock of a copy, by which nodes take turns."""
+        return copy.with_name(f"{copy.name}.lock")
+
     def bring(self, source: Path, *, links: bool = False) -> tuple[Path, str]:
         """Copy a folder's files unless a good copy is there; return the copy and its digest.
 
@@ -101,7 +135,7 @@ class SharedFolder:
             manifest = manifest_of(source, names, links=links)
             digest = hashlib.sha256(manifest.encode()).hexdigest()
             first = number_of_copy(source.name, digest) or 1
-            for number in range(first, first + _PATHS):
+            for number in range(first, first + PATHS):
                 copy = self.path / name_of_copy(digest, number)
                 if not copy.is_dir():
                     with moved_into_place(copy) as scratch:

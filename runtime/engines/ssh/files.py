@@ -1,45 +1,37 @@
 """Brings folders to the store of a host, where a folder's name is its digest."""
 
-import re
 import shlex
 from collections.abc import Callable
 from typing import Final
 
 from fleet.errors import EngineUnreachableError
+from runtime.engines.copy_scripts import (
+    OTHER_BYTES,
+    check_limit_s,
+    check_script,
+    fault_of,
+    faulty_files,
+    fetch_limit_s,
+    fetch_script,
+    finish_script,
+    not_fetched,
+)
 from runtime.engines.protocol import Direct
+from runtime.engines.source_folder import SourceFolder
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
-from runtime.engines.ssh.fetching import fetch
-from runtime.engines.ssh.sending import listed, mib, no_room, not_brought, other_bytes, send
-from runtime.engines.ssh.source_folder import SourceFolder
+from runtime.engines.ssh.sending import mib, no_room, not_brought, other_bytes, send
 from runtime.store_paths import name_of_copy
 
 _SPARE: Final = 1 << 20
 """Room that a copy leaves on the host's disk. Bytes."""
-_HASHED: Final = 50e6
-"""Lower bound of the speed at which a host reads and hashes, for the deadline. Bytes a second."""
-_OTHER_BYTES: Final = 5
 _PATHS: Final = 3
 """Upper bound of the paths that are tried for a folder whose copies are damaged."""
-_FAULTY: Final = re.compile(r"^(.+): FAILED(?: open or read)?$", re.MULTILINE)
 
 _PREPARE: Final = """\
 mkdir -p {store} && cd {store} && pwd -P || exit
 test -d {name} && exit
 mkdir -p {name}.part && df -Pk . | awk 'NR == 2 {{ print $4 }}' && du -sk {name}.part | cut -f 1
 """
-_CHECK: Final = """\
-cd {folder} || exit
-sha256sum --check --quiet --strict <<'{digest}' || exit 5
-{manifest}{digest}
-test "$(find . -type f | wc -l)" -eq {count} || exit 5
-"""
-_FINISH: Final = """\
-find . -type f -exec chmod 444 {{}} + -exec sync {{}} + &&
-find . -type d -exec chmod 555 {{}} + -exec sync {{}} + && cd .. || exit
-mv -T {name}.part {name} || {{ chmod -R u+w {name}.part; rm -rf {name}.part; test -d {name}; }} &&
-sync .
-"""
-"""Another run may have brought the same folder meanwhile."""
 
 
 def _tell_nothing(_: str) -> None:
@@ -83,22 +75,21 @@ async def bring_folder(
             return path
         try:
             if attempt == "fetch":
-                complaint = await fetch(ssh, files, source, part)
+                script = fetch_script(files, source, part)
+                fetched = await ssh.run(script, timeout_s=SCRIPT_S + fetch_limit_s(source))
             else:
                 await send(ssh, source, part, report, again=attempt == "send again", before=before)
-            script = _check(source, part) + _FINISH.format(name=name)
-            ended = await ssh.run(script, timeout_s=_deadline_s(source))
-            if ended.code not in (0, _OTHER_BYTES):
+            script = check_script(source, part) + finish_script(name)
+            ended = await ssh.run(script, timeout_s=SCRIPT_S + check_limit_s(source))
+            if ended.code not in (0, OTHER_BYTES):
                 raise not_brought(ssh, source, ended.stderr, before)
         except EngineUnreachableError:  # or another run has brought the folder meanwhile
             if not (await _prepare(ssh, source, store, name))[1]:
                 raise
             return path
-        is_there, faulty = ended.code == 0, _FAULTY.findall(ended.stdout)
+        is_there, faulty = ended.code == 0, faulty_files(ended.stdout)
         if attempt == "fetch" and not is_there:
-            why = f" ({complaint})" if complaint else ""
-            what = listed(faulty) or "its files"
-            before = f"`{ssh.address}` did not fetch {what} as its digest says{why}"
+            before = not_fetched(ssh.address, ended.stdout, fetched.stderr)
             tell(before)
             is_there = (await _prepare(ssh, source, store, name))[1]  # or there is no room left
     if is_there:
@@ -142,14 +133,9 @@ async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> 
 
 async def _fault_of(ssh: SshConnection, source: SourceFolder, path: str) -> tuple[str, list[str]]:
     """Return the fault of a copy, and the files that have the fault."""
-    ended = await ssh.run(_check(source, path), timeout_s=_deadline_s(source))
-    faulty = _FAULTY.findall(ended.stdout)
-    if ended.code not in (0, _OTHER_BYTES):
-        return "is gone, or cannot be read", faulty
-    if ended.code == 0:
-        return "", faulty
-    where = f" in {listed(faulty)}" if faulty else ", or more files"
-    return f"has other bytes than its digest{where}", faulty
+    script = check_script(source, path)
+    ended = await ssh.run(script, timeout_s=SCRIPT_S + check_limit_s(source))
+    return fault_of(ended.code, ended.stdout), faulty_files(ended.stdout)
 
 
 async def _prepare(
@@ -171,16 +157,3 @@ async def _prepare(
     if sizes and missing > 0:
         raise no_room(ssh, source, path, f"{mib(free)} are free, {mib(missing)} more are needed")
     return f"{path}/{name}", not sizes
-
-
-def _check(source: SourceFolder, path: str) -> str:
-    return _CHECK.format(
-        folder=shlex.quote(path),
-        digest=source.digest,
-        manifest=source.manifest,
-        count=len(source.names),
-    )
-
-
-def _deadline_s(source: SourceFolder) -> float:
-    return SCRIPT_S + source.size / _HASHED

@@ -29,14 +29,13 @@ from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Direct, Report
 from runtime.engines.recognition import UNIT, FleetMark, url_of
+from runtime.engines.source_folder import source_of
 from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, bring_good
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.quadlets import INSTALL_QUADLET, look_for_plugin, quadlet_of
-from runtime.engines.ssh.sending import TransferReport
 from runtime.engines.ssh.server_units import ServerUnit
-from runtime.engines.ssh.source_folder import source_of
 from runtime.engines.ssh.units import (
     INSTALL_SCRIPT,
     control_unit,
@@ -47,6 +46,7 @@ from runtime.engines.ssh.units import (
     write_unit,
 )
 from runtime.engines.starting import LAUNCH_LENGTH
+from runtime.engines.transfer_report import TransferReport
 from runtime.secrets import secret_unreadable
 from runtime.store_paths import StoreView, number_of_copy
 from runtime.trust import load_trust

@@ -16,10 +16,10 @@ from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec, is_cpu
 from fleet.hosts import HostFacts, judge_template, root_script
 from fleet.vllm import RELEASE
+from runtime.engines.source_folder import SourceFolder
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.files import bring_folder
 from runtime.engines.ssh.quadlets import PLUGIN
-from runtime.engines.ssh.source_folder import SourceFolder
 from runtime.shipped import PLUGIN_FOLDER
 
 _TOOLS: Final = ".local/share/fleetctl/tools"

@@ -3,44 +3,17 @@
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from time import monotonic
 from typing import Final
 
 from fleet.errors import EngineError, EngineUnreachableError
-from runtime.engines.protocol import Report
+from runtime.engines.copy_scripts import listed
+from runtime.engines.source_folder import SourceFolder
 from runtime.engines.ssh.client_process import run_client
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.source_folder import SourceFolder
 
 _SILENCE_S: Final = 30
 """Upper bound of a transfer's time without a byte. Seconds."""
-_REPORT_S: Final = 5.0
-"""Time between two reports of a transfer. Seconds."""
-_SHOWN: Final = 3
-"""Upper bound of the files that an error names."""
 _PROGRESS: Final = re.compile(rb"(\d+)\s+\d+%")
-
-
-@dataclass(slots=True)
-class TransferReport:
-    """Tells of a folder on its way to a host every `_REPORT_S` seconds, and of faults at once."""
-
-    host: str
-    source: SourceFolder
-    report: Report
-    _told: float = field(default_factory=monotonic)
-
-    def __call__(self, done: int, size: int) -> None:
-        """Take the bytes that are there, and those of the folder."""
-        if monotonic() - self._told >= _REPORT_S:
-            self._told = monotonic()
-            self.report(f"{self.source.folder.name} to {self.host}", done, size)
-
-    def begun_anew(self, why: str) -> None:
-        """Tell why the folder is brought once more."""
-        what = f"{self.source.folder.name} to {self.host} once more, as {why}"
-        self.report(what, 0, self.source.size)
 
 
 async def send(
@@ -91,12 +64,6 @@ def progress_in(stdout: bytearray) -> int | None:
         return None
     del stdout[: found[-1].end()]
     return int(found[-1][1])
-
-
-def listed(files: list[str]) -> str:
-    """Return names of files for a sentence."""
-    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return ", ".join(f"`{name}`" for name in files[:_SHOWN]) + more
 
 
 def mib(size: int) -> str:

@@ -1,0 +1,139 @@
+"""Writes the shell scripts by which another machine fetches, hashes and finishes a copy."""
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from runtime.engines.protocol import DirectFile
+from runtime.engines.source_folder import SourceFolder
+
+OTHER_BYTES: Final = 5
+"""Status of a check of files that are not those of the source."""
+_SLOWEST: Final = 1e6
+"""Lower bound of the speed of a fetch, for the deadline. Bytes a second."""
+_HASHED: Final = 50e6
+"""Lower bound of the speed of a check, for the deadline. Bytes a second."""
+_SHOWN: Final = 3
+"""Upper bound of the files that a text names."""
+_FAULTY: Final = re.compile(r"^(.+): FAILED(?: open or read)?$", re.MULTILINE)
+_CURL: Final = "curl: "
+"""Beginning of the complaints of `curl`."""
+
+_FETCH: Final = f"""\
+cd {{folder}} || exit
+command -v curl >/dev/null || {{{{ echo '{_CURL}it is not installed' >&2; exit 127; }}}}
+leave_out() {{{{
+    test "$(stat -c %s "$1" 2>/dev/null || echo 0)" -lt "$2" ||
+        printf '%s  %s\\n' "$3" "$1" | sha256sum --check --status || rm -f "$1"
+}}}}
+{{left_out}}{{calls}}"""
+"""A whole file with other bytes goes first: `curl` would go on behind its end for ever."""
+_CALL: Final = """\
+curl --config - <<'end-of-fetch'
+{config}end-of-fetch
+"""
+_OPTIONS: Final = (
+    "silent", "show-error", "fail", "location", "retry = 2", "connect-timeout = 10",
+    "speed-limit = 1000", "speed-time = 30", 'proto = "=https"', 'proto-redir = "=https"',
+    'continue-at = "-"',
+)  # fmt: skip
+_CHECK: Final = """\
+cd {folder} || exit
+sha256sum --check --quiet --strict <<'{digest}' || exit {other}
+{manifest}{digest}
+test "$(find . -type f | wc -l)" -eq {count} || exit {other}
+"""
+_FINISH: Final = """\
+find . -type f -exec chmod 444 {{}} + -exec sync {{}} + &&
+find . -type d -exec chmod 555 {{}} + -exec sync {{}} + && cd .. || exit
+mv -T {name}.part {name} || {{ chmod -R u+w {name}.part; rm -rf {name}.part; test -d {name}; }} &&
+sync .
+"""
+"""Another run may have brought the same folder meanwhile."""
+
+
+def fetch_script(files: Sequence[DirectFile], source: SourceFolder, folder: str) -> str:
+    """Return the script that fetches files into a folder, by the machine's own `curl`.
+
+    The caller checks the files, as some may be missing. URLs and rights go to `curl` by its input:
+    no command line there shows them. What has arrived already is kept.
+    """
+    rights = dict.fromkeys(file.right for file in files)
+    calls = "".join(
+        _CALL.format(config=_config(right, [file for file in files if file.right == right]))
+        for right in rights  # a store behind a registry refuses the registry's token
+    )
+    left_out = "".join(
+        f"leave_out {shlex.quote(file.name)} {(source.folder / file.name).stat().st_size} "
+        f"{source.digests[file.name]}\n"
+        for file in files
+    )
+    return _FETCH.format(folder=shlex.quote(folder), left_out=left_out, calls=calls)
+
+
+def fetch_limit_s(source: SourceFolder) -> float:
+    """Return the upper bound of the time of a fetch."""
+    return source.size / _SLOWEST
+
+
+def check_script(source: SourceFolder, folder: str) -> str:
+    """Return the script that ends with `OTHER_BYTES` where a folder has other files."""
+    return _CHECK.format(
+        folder=shlex.quote(folder),
+        digest=source.digest,
+        manifest=source.manifest,
+        count=len(source.names),
+        other=OTHER_BYTES,
+    )
+
+
+def check_limit_s(source: SourceFolder) -> float:
+    """Return the upper bound of the time of a check."""
+    return source.size / _HASHED
+
+
+def finish_script(name: str) -> str:
+    """Return the script, for after the check of `<name>.part`, that gives the copy its name."""
+    return _FINISH.format(name=name)
+
+
+def faulty_files(stdout: str) -> list[str]:
+    """Return the files that a check found to be others."""
+    return _FAULTY.findall(stdout)
+
+
+def listed(files: Sequence[str]) -> str:
+    """Return names of files for a sentence."""
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return ", ".join(f"`{name}`" for name in files[:_SHOWN]) + more
+
+
+def fault_of(code: int, stdout: str) -> str:
+    """Return the fault of a copy by its check, as the end of a sentence; empty: it is good."""
+    if code not in (0, OTHER_BYTES):
+        return "is gone, or cannot be read"
+    faulty = faulty_files(stdout)
+    where = f" in {listed(faulty)}" if faulty else ", or more files"
+    return f"has other bytes than its digest{where}" if code else ""
+
+
+def not_fetched(machine: str, stdout: str, stderr: str) -> str:
+    """Return why a machine has not fetched the files, by fetch and check, as a sentence's end."""
+    lines = [line.strip() for line in stderr.splitlines() if line.startswith(_CURL)]
+    why = f" ({lines[-1].rstrip('.')})" if lines else ""
+    what = listed(faulty_files(stdout)) or "its files"
+    return f"`{machine}` did not fetch {what} as its digest says{why}"
+
+
+def _config(right: str, files: Iterable[DirectFile]) -> str:
+    words = [*_OPTIONS, *([f"header = {_quoted(f'Authorization: {right}')}"] if right else [])]
+    for file in files:
+        words += [f"url = {_quoted(file.url)}", f"output = {_quoted(file.name)}"]
+    return "".join(f"{word}\n" for word in words)
+
+
+def _quoted(text: str) -> str:
+    """Quote a value for a file of options of `curl`, without line ends."""
+    plain = "".join(text.splitlines())
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
