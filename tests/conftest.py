@@ -11,6 +11,7 @@ files that share a server go to the same worker, first. Tests marked `long` are 
 """
 
 import atexit
+import gc
 import importlib.util
 import os
 import re
@@ -29,6 +30,9 @@ from xdist.scheduler import LoadFileScheduling
 from tests import postgres
 from tests.beds import boxes, rays
 from tests.quadlets import GENERATOR, Generate, generated
+
+# Modules and tests that are collected stay to the end: looking for garbage among them finds none.
+gc.disable()
 
 # Sockets of gateways lie in the home of the user, and those of tests in a folder of their own.
 if "FLEETCTL_RUN_DIR" not in os.environ:
@@ -202,6 +206,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_SOURCES] = f"not installed: {absent_sources}" if absent_sources else None
     config.stash[_HAPROXY] = None if shutil.which("haproxy") else "HAProxy is not installed"
     config.stash[_PROMETHEUS] = f"not installed: {absent}" if absent else None
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def chromium() -> str | None:
