@@ -31,7 +31,7 @@ _FullName = Annotated[str, PlainValidator(lambda value: str(AdapterName.parse(st
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LockedSignature(_Document):

@@ -18,6 +18,7 @@ from fleet.config.merge import Path, Tree, quoting
 from fleet.config.scalars.quantities import shown
 from fleet.config.scalars.texts import version_hint
 from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.section import field_docstrings
 from fleet.errors import Diagnostic, Position
 
 
@@ -211,8 +212,8 @@ def _finding(error: ErrorDetails) -> Problem:
         more = " A key of your own begins with `x-`."
         return Problem("FC1003", path, f"{where} takes no `{name}`.{more}", hint=hint, at="key")
     if kind == "missing":
-        field = model.model_fields.get(name) if model else None
-        hint = f"`{name}`: {field.description}" if field and field.description else ""
+        text = field_docstrings(model).get(name) if model else None
+        hint = f"`{name}`: {text}" if text else ""
         return Problem("FC1004", around, f"{where} has no `{name}`.", hint=hint, at="key")
     return _value_finding(error, path)
 

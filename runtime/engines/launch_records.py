@@ -52,7 +52,7 @@ class LaunchRecord(BaseModel):
     run that dies in between leaves no unknown server.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = Field(default=1, exclude=True)
     """Not written for format 1."""

@@ -38,7 +38,7 @@ _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
 
 
 class _TableModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ShareEntry(_TableModel):
