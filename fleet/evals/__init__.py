@@ -46,7 +46,6 @@ from fleet.evals.records import (
     latest_anchor,
 )
 from fleet.evals.run import (
-    FAKE,
     NATIVE,
     EvalRun,
     EvalSpec,

@@ -16,14 +16,13 @@ from typing import Any, Literal
 from fleet.encoding import optional, plain
 from fleet.evals.golden_item import MEASURES
 from fleet.spec import EvalPolicy, JudgeSpec
+from fleet.vllm import FAKE_SUFFIX
 
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa", "replay"]
 """Why a run is made. `aa`: stable against itself, for the noise floor. `replay`: captured requests
 are asked again; no text of such a run is kept."""
 
 NATIVE = "native"
-FAKE = "+fake"
-"""Suffix of the version and the fingerprint of the fake engine, scripted or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class EvalRun:
     @property
     def made_up(self) -> bool:
         """Whether the fake engine answered, whose answers say nothing about the version."""
-        return any(fingerprint.endswith(FAKE) for fingerprint in self.fingerprints)
+        return any(fingerprint.endswith(FAKE_SUFFIX) for fingerprint in self.fingerprints)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from fleet.vllm.flags import (
 )
 from fleet.vllm.known_flags import RELEASE
 from fleet.vllm.launch import (
+    FAKE_SUFFIX,
     RESOLVER,
     LaunchCommand,
     command_line,

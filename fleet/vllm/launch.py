@@ -20,6 +20,8 @@ VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 """Module started with `python -m`; the `vllm` command of the CPU build does not run."""
 
 FAKE_MODULE = "runtime.fake_vllm.server"
+FAKE_SUFFIX = "+fake"
+"""Suffix of the version and the fingerprint of the fake engine, scripted or not."""
 CPU = "cpu"
 """Kind of a device that is not a GPU."""
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from fleet.evals import FAKE
+from fleet.vllm import FAKE_SUFFIX
 from runtime.fake_vllm.state import FakeModelServer, RefusedError
 
 _WORDS = (  # noqa: SIM905 (a word a line would bury them)
@@ -159,7 +159,7 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
         finish_reason=reason,
         prompt_tokens=prompt_tokens,
         created=int(time.time()),
-        fingerprint=(server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000") + FAKE,
+        fingerprint=(server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000") + FAKE_SUFFIX,
         include_usage=include_usage,
         continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
     )
