@@ -41,6 +41,8 @@ def commit_of(root: Path) -> str:
     `-dirty` is appended when files below `root` differ from the commit, `-unchecked` when that
     cannot be told. Empty where there is no git or no commit: a plan does not need one.
     """
+    if not _in_checkout(root):
+        return ""
     asked = ("HEAD", "--show-toplevel", "--absolute-git-dir", "--git-common-dir")
     head, *places = (_git(root, "rev-parse", *asked) or "").splitlines() or [""]
     if len(places) != len(asked) - 1:
@@ -55,6 +57,8 @@ def tracked(folder: Path) -> str:
 
     A folder outside every checkout has no tracked file.
     """
+    if not _in_checkout(folder.parent):
+        return ""
     found = _git(folder.parent, "ls-files", "-z", "--", folder.name) or ""
     return found.partition("\0")[0]
 
@@ -91,6 +95,12 @@ def commit_on_branch(
     if _git(root, "update-ref", f"refs/heads/{branch}", commit.strip(), "") is None:
         return "there is a branch of that name, or git cannot make it"
     return ""
+
+
+def _in_checkout(folder: Path) -> bool:
+    """Say whether git could find a checkout around a folder, without starting git."""
+    real = Path(os.path.realpath(folder))
+    return any(os.path.lexists(around / ".git") for around in (real, *real.parents))
 
 
 def _changes(root: Path, head: str, top: Path, folder: Path, common: Path) -> str | None:

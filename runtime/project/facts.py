@@ -114,7 +114,7 @@ def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
         lines = [line for line in content.splitlines() if line.strip()]
         items = sum(not line.lstrip().startswith(b'{"defaults"') for line in lines)
         must_pass = sum(b'"must_pass"' in line for line in lines)
-        groups = [*filter(None, map(_group, lines))]
+        groups = [*filter(None, map(_group, (line for line in lines if b'"group"' in line)))]
         repeated = len(groups) - len({*groups})
         found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass, repeated)
     return found
@@ -123,7 +123,7 @@ def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
 def _group(line: bytes) -> str:
     """Return the group of a golden item; empty: there is none, or the line is wrong."""
     with suppress(ValueError):
-        found = decode_json(line) if b'"group"' in line else None
+        found = decode_json(line)
         return str(found.get("group") or "") if isinstance(found, dict) else ""
     return ""
 
