@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fleet.errors import EngineError
+from fleet.hardware import HostSpec
 from fleet.history import Collected
 from fleet.maintenance import UNRECORDED, RetentionDecision, kept_answers, retained
 from fleet.names import AdapterName
 from runtime.engines.source_folder import source_of
-from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.copies import HostCopy, delete_copies, list_copies
-from runtime.engines.ssh.engine import SshEngine
+from runtime.engines.ssh.here import connection_to
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
@@ -29,7 +29,8 @@ class Garbage:
     copies: tuple[RetentionDecision, ...]
     answers: tuple[RetentionDecision, ...]
     host_copies: tuple[RetentionDecision, ...] = ()
-    """Copies in the stores of hosts of engine `ssh`, as `HOST:COPY`."""
+    """Copies in the stores of hosts of engine `ssh` and in the shared folders of Ray's, as
+    `HOST:COPY`; of hosts that share a folder the first is named."""
     host_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -66,6 +67,17 @@ def _bases(workspace: Workspace) -> dict[str, str]:
     }
 
 
+def _with_stores(hosts: Mapping[str, HostSpec]) -> Iterator[HostSpec]:
+    """Yield the hosts to which copies are brought, of those that share a folder the first."""
+    seen = set[str]()
+    for _, host in sorted(hosts.items()):
+        if host.engine == "ssh":
+            yield host
+        elif host.engine == "ray" and host.store not in seen:
+            seen.add(host.store)
+            yield host
+
+
 def _on_hosts(
     there: Mapping[str, HostCopy], kept: Mapping[str, str]
 ) -> Iterator[RetentionDecision]:
@@ -75,7 +87,7 @@ def _on_hosts(
         if copy.age_s < UNRECORDED.total_seconds():
             why = "it was brought less than a day ago"
         if copy.is_used:
-            why = "a unit, a file of adapters or a process there names it"
+            why = "a unit, a record, a file of adapters or a process there names it"
         yield RetentionDecision(name, bool(why), why or "nothing there or here needs it")
 
 
@@ -98,14 +110,10 @@ async def _retained(
         busy: Counter[str] = Counter()
         for (_, adapter), count in (await gateways.all_in_flight()).items():
             busy[adapter] += count
-        boxes = {
-            name: engine
-            for name, engine in connections.engines.items()
-            if isinstance(engine, SshEngine) and engine.host.engine == "ssh"
-        }
-        calls = (list_copies(box.ssh, box.host.store_there) for box in boxes.values())
-        listed = zip(boxes, await asyncio.gather(*calls), strict=True)
-    there = {f"{host}:{copy.name}": copy for host, its in listed for copy in its}
+        hosts = [*_with_stores(fleet.hosts)]
+        calls = (list_copies(connection_to(host), host.store_there) for host in hosts)
+        listed = zip(hosts, await asyncio.gather(*calls), strict=True)
+    there = {f"{host.name}:{copy.name}": copy for host, its in listed for copy in its}
     present = copies(workspace.state_dir / "store")
     history, now = workspace.history(), workspace.now()
     return *retained(fleet, live, history, now, copies=present, busy=busy), there
@@ -150,8 +158,8 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
             lease.renew()
         for name in there:
             host = workspace.fleet().hosts[name.partition(":")[0]]
-            ssh, copy = SshConnection(host.address), name.partition(":")[2]
-            asyncio.run(delete_copies(ssh, host.store_there, [copy]))
+            copy = name.partition(":")[2]
+            asyncio.run(delete_copies(connection_to(host), host.store_there, [copy]))
             lease.renew()
         for name in versions:
             remove_version(library_folder(workspace.root), workspace.root, AdapterName.parse(name))

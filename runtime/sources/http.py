@@ -131,8 +131,8 @@ class HttpSource:
             TransientError: an attempt failed that a later one may not.
             LibraryError: FC3052 or FC3053.
         """
-        try:
-            async with self.client.stream("GET", url) as answer:
+        try:  # a byte is enough to be led to the file
+            async with self.client.stream("GET", url, headers={"Range": "bytes=0-0"}) as answer:
                 self.check(answer, url)
         except httpx.HTTPError as error:
             raise TransientError(str(error) or type(error).__name__) from error

@@ -6,6 +6,7 @@ lies beside it; the one of the fake server ends at once where `fail` does.
 
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,11 @@ from runtime.engines.recognition import FleetMark
 from runtime.store_paths import STORE
 from runtime.trust import Trust, dump_trust
 from runtime.trust_file import trust_path, write_trust
-from tests.beds.rays import RayBed, running
+from tests.beds.rays import HEAD, RayBed, running
+from tests.certificates import Authority
 from tests.runtime.engines.conftest import Bench, make_bench
+from tests.runtime.sources.stand_ins import StandIn
+from tests.runtime.sources.stand_ins import serving as serving_files
 
 NODES = 2
 TOKEN = "env:RAY_TOKEN_OF_THE_BED"
@@ -155,10 +159,24 @@ def _command(pid: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def ray_bed() -> Iterator[RayBed]:
-    """A cluster of a head and two nodes, for a whole file."""
-    with running(NODES) as bed:
-        yield bed
+def ray_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayBed]:
+    """A cluster of a head and two nodes, whose `curl` knows an authority, for a whole file."""
+    authority = Authority(tmp_path_factory.mktemp("authority"), "sources")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CURL_CA_BUNDLE", authority.ca)
+        patch.setenv("SSL_CERT_FILE", authority.ca)
+        with running(NODES) as bed:
+            yield replace(bed, authority=authority)
+
+
+@contextmanager
+def ray_source(bed: RayBed, folder: Path) -> Iterator[StandIn]:
+    """Serve a folder to the nodes and to the operator, over TLS, from beside the head."""
+    assert bed.authority is not None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*bed.authority.issue("server", address=HEAD))
+    with serving_files(StandIn(folder, host=HEAD, tls=context)) as running_source:
+        yield running_source
 
 
 @contextmanager

@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tests.certificates import Authority
 
 REPOSITORY: Final = Path(__file__).parents[2]
 RAY: Final = REPOSITORY / ".venv-ray" / "bin" / "ray"
@@ -51,6 +54,8 @@ class RayBed:
     """Empty: the cluster takes jobs from everybody."""
     gpus: int = 0
     """GPUs that a node says it has."""
+    authority: "Authority | None" = None
+    """Signs the certificates of sources that the nodes' `curl` accepts."""
 
     @property
     def cluster(self) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,9 @@ from runtime.engines.protocol import DirectFile, Engine
 from runtime.engines.registry import make_engine
 from runtime.engines.source_folder import SourceFolder
 from runtime.library.layout import SERVED_FILES
-from tests.beds.ray_bench import NODES
-from tests.beds.rays import HEAD, RayBed, running
-from tests.certificates import Authority
-from tests.runtime.sources.stand_ins import StandIn, serving
+from tests.beds.ray_bench import ray_source
+from tests.beds.rays import HEAD
+from tests.runtime.sources.stand_ins import StandIn
 
 if TYPE_CHECKING:
     from tests.beds.ray_bench import RayBench
@@ -28,20 +26,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.proof]
 WEIGHTS = "adapter_model.safetensors"
 RIGHT = "Bearer of-an-hour"
 SECRET = "env:SECRET_OF_THE_NODES"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"), "sources")
-
-
-@pytest.fixture(scope="module")
-def ray_bed(authority: Authority) -> Iterator[RayBed]:
-    """A cluster whose nodes' `curl` knows the authority."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CURL_CA_BUNDLE", authority.ca)
-        with running(NODES) as bed:
-            yield bed
 
 
 @pytest.fixture
@@ -101,7 +85,7 @@ class Fetching:
 
 @pytest.fixture
 def fetching(
-    ready: "RayBench", authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ready: "RayBench", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Fetching]:
     """A version of the bench's base with weights of its own, at a source of this test."""
     monkeypatch.setenv(SECRET.removeprefix("env:"), ready.secret)
@@ -110,14 +94,13 @@ def fetching(
     shutil.copytree(folder, kept)
     for path in (kept, *kept.iterdir()):
         path.chmod(0o755)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*authority.issue("server", address=HEAD))
 
     def refuse_strangers(request: web.Request) -> web.Response | None:
         given = request.headers.get("Authorization", "")
         return None if given == RIGHT else web.Response(status=401)
 
-    with serving(StandIn(kept, host=HEAD, tls=context, fault=refuse_strangers)) as source:
+    with ray_source(ready.bed, kept) as source:
+        source.fault = refuse_strangers
         yield Fetching(ready, name, source)
     ready.run(lambda engine: engine.unload(ready.server.name, name))
     for path in Path(ready.host.store).glob(f"{SourceFolder.of(kept, SERVED_FILES).digest}*"):

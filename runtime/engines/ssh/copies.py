@@ -1,4 +1,4 @@
-"""Lists and deletes the copies in the store of a host.
+"""Lists and deletes the copies in the store of a host, or in the shared folder of Ray's nodes.
 
 `grep` reads a copy's name from its input: it would find the name in its own arguments.
 """
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from runtime.engines.adapters_file import FILE
+from runtime.engines.launch_records import RECORD
 from runtime.engines.ssh.box import SERVERS
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.units import done
@@ -19,9 +21,10 @@ _DELETION_S: Final = 300.0
 _LIST: Final = f"""\
 cd {{store}} 2>/dev/null || exit 0
 units="$HOME/.config/systemd/user $HOME/.config/containers/systemd"
+shared="servers/*/*/{RECORD} servers/*/*/{FILE}"
 for copy in *; do
   test -d "$copy" || continue
-  printf %s "$copy" | grep -rqsFf - $units ~/{SERVERS} /proc/[0-9]*/cmdline
+  printf %s "$copy" | grep -rqsFf - $units $shared ~/{SERVERS} /proc/[0-9]*/cmdline
   used=$?
   echo "$copy $used $(($(date +%s) - $(stat -c %Z "$copy"))) $(du -sk "$copy" | cut -f 1)"
 done
@@ -39,7 +42,10 @@ class HostCopy:
     name: str
     digest: str
     is_used: bool
-    """Whether a unit, a file of adapters or a process there names the copy, of any fleet."""
+    """Whether a unit, a record, a file of adapters or a process there names the copy.
+
+    Of whichever fleet. The records of Ray's servers lie beside the copies; others are units.
+    """
     age_s: int
     """Seconds since the copy got its name."""
     size: int

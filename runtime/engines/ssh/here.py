@@ -38,8 +38,8 @@ class ThisMachine(SshConnection):
 
 
 def connection_to(host: HostSpec) -> SshConnection:
-    """Return the way to a host whose servers are units."""
-    return ThisMachine() if host.engine == "local" else SshConnection(host.address)
+    """Return the machine that has the units and copies of a host, in which scripts see them."""
+    return SshConnection(host.address) if host.engine == "ssh" else ThisMachine()
 
 
 def has_units(host: HostSpec) -> bool:

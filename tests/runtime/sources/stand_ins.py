@@ -29,6 +29,8 @@ class StandIn:
     fault: Fault = lambda _: None
     cut_after: int | None = None
     """Bytes after which an answer breaks off, in each attempt."""
+    hold_at: int | None = None
+    """Byte of a file that no answer gets to, while the number stands."""
     pause_s: float = 0.0
     """Pause after each chunk."""
     ranges: bool = True
@@ -74,31 +76,46 @@ class StandIn:
             rows.append(row)
         return rows
 
+    async def may_send(self, request: web.Request, at: int) -> bool:
+        """Wait while a byte is held back; say whether the reader is still there."""
+        while self.hold_at is not None and at >= self.hold_at:
+            await asyncio.sleep(0.002)
+            if request.transport is None or request.transport.is_closing():
+                return False
+        return True
+
     async def file(self, request: web.Request, path: Path) -> web.StreamResponse:
         content = path.read_bytes()  # noqa: ASYNC240 (the loop is the test's own)
-        etag, start = mark_of(content), 0
+        etag, start, end = mark_of(content), 0, len(content)
         if request.headers.get("If-Match", etag) != etag:
             return web.Response(status=412)
         wanted = request.headers.get("Range", "") if self.ranges else ""
         if wanted and request.headers.get("If-Range", etag) == etag:
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last) + 1 if last else end
         if path.suffix == ".safetensors":
             self.starts.append(start)
-        headers = {"ETag": etag, "Content-Length": str(len(content) - start)}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        answer = web.StreamResponse(status=206 if start else 200, headers=headers)
+        headers, is_part = (
+            {"ETag": etag, "Content-Length": str(end - start)},
+            end - start < len(content),
+        )
+        if is_part:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        answer = web.StreamResponse(status=206 if is_part else 200, headers=headers)
         await answer.prepare(request)
         if request.method == "HEAD":
             return answer
-        for at in range(start, len(content), CHUNK):
+        for at in range(start, end, CHUNK):
             if self.cut_after is not None and at - start >= self.cut_after:
                 assert request.transport is not None
                 request.transport.close()
                 return answer
-            await answer.write(content[at : at + CHUNK])
-            self.sent[path.name] += len(content[at : at + CHUNK])
-            self.sent_to[request.remote or ""] += len(content[at : at + CHUNK])
+            if not await self.may_send(request, at):
+                return answer
+            chunk = content[at : min(at + CHUNK, end)]
+            await answer.write(chunk)
+            self.sent[path.name] += len(chunk)
+            self.sent_to[request.remote or ""] += len(chunk)
             if self.pause_s:
                 await asyncio.sleep(self.pause_s)
         return answer

@@ -189,16 +189,18 @@ def test_a_kill_at_ten_points_asks_again_for_no_byte_that_had_arrived(
 ) -> None:
     folder, kept = tmp_path / "here", [0]
     part = folder / f"{WEIGHTS}.part"
-    with serving(StandIn(held, pause_s=0.002)) as stand_in:
+    with serving(StandIn(held)) as stand_in:
         words = [sys.executable, "-c", CHILD, stand_in.url, str(folder), COMMIT]
         for kill in range(10):
+            stand_in.hold_at = 3 * MIB * (kill + 1) // 12
             child = subprocess.Popen(words)
-            while (part.stat().st_size if part.exists() else 0) < 3 * MIB * (kill + 1) // 12:
+            while (part.stat().st_size if part.exists() else 0) < stand_in.hold_at:
                 assert child.poll() is None
                 time.sleep(0.001)
             child.send_signal(signal.SIGKILL)
             child.wait()
             kept.append(part.stat().st_size)
+        stand_in.hold_at = None
         subprocess.run(words, check=True)
         assert stand_in.starts == kept
     assert files(folder)[WEIGHTS] == files(held)[WEIGHTS]

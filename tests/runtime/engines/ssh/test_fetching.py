@@ -118,6 +118,7 @@ def test_a_login_that_lasts_is_not_handed_on_and_a_signed_place_is(
     assert asyncio.run(found("Bearer lasting", ends=False)) is None
     assert asyncio.run(found("Basic bmFtZTpwYXNz", ends=True)) is None
     assert asyncio.run(found(RIGHT, ends=True)) == DirectFile("weights", weights, RIGHT)
+    assert server.sent[SERVED_FILES[1]] <= 3  # a byte for each answer
 
     with serving(StandIn(version.folder, tls=server.tls)) as store:
         signed = f"{store.url}/files/{SERVED_FILES[1]}?signature=1"
