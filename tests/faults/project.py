@@ -77,7 +77,6 @@ def make_project(
         alone = f"{line}        replicas: 1\n"
         corvid.write_text(text.replace(line, alone, 1), encoding="utf-8")
     made = Project(root, ())
-    for client in CLIENTS:
-        done = call(made, "key", "create", f"{client}/prod")
-        assert done.returncode == 0, done.stderr
+    done = call(made, "key", "create", "--all")
+    assert done.returncode == 0, done.stderr
     return made

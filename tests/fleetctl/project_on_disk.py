@@ -47,8 +47,7 @@ class Project:
         from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
 
         made = cls(root, () if python else ("--env", "fake"))
-        for client in CLIENTS:
-            assert call(made, "key", "create", f"{client}/prod").returncode == 0
+        assert call(made, "key", "create", "--all").returncode == 0
         return made
 
     def command(self, *arguments: str) -> list[str]:
