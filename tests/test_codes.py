@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,9 +30,10 @@ PAGE = REPOSITORY / "docs" / "errors.md"
 CODE = re.compile(r"FC[0-9]{4}")
 
 
-def spoken() -> Iterator[tuple[str, str]]:
-    """Yield code and constant summary of each diagnostic that the source makes."""
-    yield from SUMMARIES.items()
+@cache
+def spoken() -> tuple[tuple[str, str], ...]:
+    """Return code and constant summary of each diagnostic that the source makes."""
+    found = [*SUMMARIES.items()]
     for package in ("fleet", "plans", "runtime", "fleetctl"):
         for path in sorted((REPOSITORY / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -42,7 +44,8 @@ def spoken() -> Iterator[tuple[str, str]]:
                         and isinstance(summary, ast.Constant)
                         and code.value not in SUMMARIES
                     ):
-                        yield str(code.value), str(summary.value)
+                        found.append((str(code.value), str(summary.value)))
+    return tuple(found)
 
 
 def printed(folder: Path) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import ast
 import re
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from fleetctl.catalogue import entries
@@ -60,15 +61,17 @@ def is_in(parts: tuple[str, ...], text: str) -> bool:
     return True
 
 
+@cache
+def long_texts() -> frozenset[tuple[str, ...]]:
+    """Return the texts that need no code beside them to count."""
+    return frozenset(parts for _, words in texts() for parts, size in words if size >= ELSEWHERE)
+
+
 def is_quote(code: str, example: str) -> bool:
     """Say whether an example fills in a text of the source."""
     whole = f" {' '.join(example.split())} "
-    return any(
-        is_in(parts, whole)
-        for source, words in texts()
-        for parts, length in words
-        if length >= (NAMED if code in source else ELSEWHERE)
-    )
+    beside = (parts for source, words in texts() if code in source for parts, _ in words)
+    return any(is_in(parts, whole) for parts in chain(beside, long_texts()))
 
 
 def test_an_example_that_quotes_an_error_is_in_the_words_of_the_source() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.house_modules import circles, import_graph, read_modules
+from tests.bench.house_modules import circles, import_graph, read_modules, tree_of
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGES = ("fleet", "plans", "runtime", "fleetctl")
@@ -158,7 +158,7 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @cache
 def _trees() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in modules()}
+    return {path: tree_of(path) for path in modules()}
 
 
 def _classes(tree: ast.Module) -> list[ast.ClassDef]:

@@ -11,6 +11,7 @@ whose names stand in its strings, in full or from the package on.
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -43,6 +44,16 @@ class Module:
         return self.name.count(".") > 1
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, which is parsed once.
+
+    Raises:
+        SyntaxError: the file is no Python.
+    """
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def read_modules(root: Path) -> dict[str, Module]:
     """Return the modules of the four packages by name.
 
@@ -56,7 +67,7 @@ def read_modules(root: Path) -> dict[str, Module]:
             is_package = path.name == "__init__.py"
             name = ".".join((*parts[:-1], *(() if is_package else (path.stem,))))
             text = path.read_text(encoding="utf-8")
-            modules[name] = Module(name, is_package, parts, text.count("\n"), ast.parse(text))
+            modules[name] = Module(name, is_package, parts, text.count("\n"), tree_of(path))
     return modules
 
 

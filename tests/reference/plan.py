@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fleet.consent import DecisionDue
@@ -103,6 +104,7 @@ FIELD = re.compile(r'(?ms)^    (\w+): [^\n#]*?(?:  # ([^\n]+))?$(?:\n    """(.+?
 """A field of a dataclass with the comment beside it, or with its docstring."""
 
 
+@cache
 def meanings(kind: type) -> dict[str, str]:
     """Return the comments and docstrings of the fields of a dataclass, as sentences."""
     found = {}
