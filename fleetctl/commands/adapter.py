@@ -191,13 +191,14 @@ def list_versions(workspace: Workspace, selection: str | None, form: str) -> Non
 @click.argument("name", shell_complete=completion.versions)
 @with_format
 def show_version(workspace: Workspace, name: str, form: str) -> None:
-    """Show a version: bytes, training, scores and deployments.
+    """Show a version: bytes, signature, training, scores and deployments.
 
     Example:
       fleetctl adapter show acme-support-tiny-v2.1.0
     """
     from fleet.history import deployments_of
     from plans.reports.versions import render_version
+    from runtime.operations.signatures import signature_document
 
     versions = {version.name: version for version in _catalogue(workspace)}
     _require_known(name, sorted(versions))
@@ -206,6 +207,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
     deployments = deployments_of(entries, _parsed(name)) if version.locked else ()
     document = _row(version) | {
         "modules": list(version.locked.modules) if version.locked else [],
+        "signature": signature_document(workspace, version),
         "folder": str(version.folder),
         "training": version.training,
         "evals": version.evals,

@@ -54,15 +54,19 @@ def render_version(document: Mapping[str, Any]) -> str:
     lines = [document["adapter"], ""]
     if document["in_lock"]:
         lines += [
-            f"  digest   {document['digest']}",
-            f"  rank     {document['rank']}",
-            f"  size     {file_size(document['bytes'])}",
-            f"  modules  {', '.join(document['modules'])}",
-            f"  source   {document['source'] or 'a folder'}",
+            f"  digest     {document['digest']}",
+            f"  rank       {document['rank']}",
+            f"  size       {file_size(document['bytes'])}",
+            f"  modules    {', '.join(document['modules'])}",
+            f"  source     {document['source'] or 'a folder'}",
         ]
     else:
         lines.append(f"  not in the lock; pin it: fleetctl adapter add {document['folder']} --as …")
-    lines.append(f"  folder   {document['folder']}{'' if document['in_library'] else ' (absent)'}")
+    present = document["in_library"]
+    lines += [
+        f"  signature  {_signature(document['signature'], in_library=present)}",
+        f"  folder     {document['folder']}{'' if present else ' (absent)'}",
+    ]
     lines += ["", "Training", *(_pairs(document["training"]) or ["  no training.json"])]
     lines += ["", "Evaluation"]
     for name, result in document["evals"].items():
@@ -74,6 +78,29 @@ def render_version(document: Mapping[str, Any]) -> str:
     ]
     lines += ["", "Deployments", *(deployments or ["  none in the ledger"])]
     return "\n".join(lines) + "\n"
+
+
+def _signature(signature: Mapping[str, Any], *, in_library: bool) -> str:
+    """Return the signature of a version as words."""
+    key = (signature["key"] or "")[:12]
+    by = f"by `{signature['signed_by']}`, key {key}"
+    stranger = "by no key that was declared when the version was added, or damaged"
+    if key:
+        stranger = f"by key {key}, which is not declared"
+        why = f"by key {key}, and the declared keys cannot be read"
+    elif in_library:
+        why = "`model.sig` is there and was not checked"
+    else:
+        why = "none in the lock, and the version is not in the library here"
+    words = {
+        "verified": by,
+        "expired": f"{by}, whose last day was {signature['until']}",
+        "changed": f"{by}, not for these bytes",
+        "unknown_key": stranger,
+        "unsigned": "none",
+        "unknown": f"unknown: {why}",
+    }
+    return words[signature["state"]]
 
 
 def _pairs(values: Mapping[str, Any]) -> list[str]:

@@ -1,21 +1,28 @@
-"""Checks the signatures of versions: when a version is added, and again by the library's files."""
+"""Checks the signatures of versions: when a version is added, and again by the library's files.
+
+Tells what fleet.lock has of a version's signature, without a check.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 from fleet.codes import diagnostic
 from fleet.config import Lock, LockedAdapter, LockedSignature, signature_problem
-from fleet.errors import LibraryError
+from fleet.errors import ConfigError, LibraryError
 from fleet.names import AdapterName
-from fleet.signing_policy import SignedBytes, SigningSpec
+from fleet.signing_policy import SignatureState, SignedBytes, SigningSpec
 from runtime.library.add import AddedVersion
-from runtime.library.catalog import VersionCheck
-from runtime.library.layout import version_folder
+from runtime.library.catalog import CatalogVersion, VersionCheck
+from runtime.library.layout import SIGNATURE, version_folder
 from runtime.project.load import library_folder
 from runtime.project.signing_keys import TrustedKeys, trusted_keys
 from runtime.signing.bundle import check_bundle, read_bundle
 from runtime.workspace import Workspace
+
+_UNKNOWN: Final = "unknown"
+"""State of a signature that is none of `SignatureState`: neither lock nor library tells it."""
 
 
 def keys_of(workspace: Workspace) -> TrustedKeys:
@@ -104,3 +111,39 @@ def signature_checks(
             continue
         if fault := _contradiction(entry, signed_bytes(folder, keys), keys):
             yield VersionCheck(name, "unproven", folder, fault)
+
+
+def signature_document(workspace: Workspace, version: CatalogVersion) -> dict[str, Any]:
+    """Return the signature of a version by the word of fleet.lock; nothing is checked.
+
+    The lock does not tell a version without a signature from one that was added while no key was
+    declared: the version's folder does.
+    """
+    locked = version.locked.signature if version.locked else None
+    if locked is None:
+        state = SignatureState.UNSIGNED.value if _is_unsigned(version.folder) else _UNKNOWN
+        return {"state": state, "key": None, "signed_by": None, "until": None}
+    told, known = {version.name: locked.told}, True
+    try:
+        signing = SigningSpec(keys_of(workspace).specs, told)
+    except ConfigError:  # then only the lock is known
+        signing, known = SigningSpec((), told), not locked.key
+    key = signing.key(locked.key)
+    state = signing.state(version.name, workspace.now().date()).value if known else _UNKNOWN
+    return {
+        "state": state,
+        "key": locked.key or None,
+        "signed_by": key.name if key else None,
+        "until": key.until.isoformat() if key and key.until else None,
+    }
+
+
+def _is_unsigned(folder: Path) -> bool:
+    """Say whether a version is in the library and no signature lies beside its files."""
+    try:
+        (folder / SIGNATURE).lstat()
+    except FileNotFoundError:
+        return folder.is_dir()
+    except OSError:
+        return False
+    return False
