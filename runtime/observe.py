@@ -187,14 +187,13 @@ async def observe(engines: Mapping[str, Observer], gateways: LocalGateways) -> S
 
 
 async def _routes(gateways: LocalGateways) -> State:
-    missing, by_name = await asyncio.gather(gateways.missing(), gateways.faults())
-    faults = {gateway_address(name): fault for name, fault in by_name.items()}
-    try:
-        table, notes = await gateways.read_table()
-    except EngineError as error:
-        why = "; ".join(problem.detail for problem in error.diagnostics)
+    seen = await gateways.observe()
+    faults = {gateway_address(name): fault for name, fault in seen.faults.items()}
+    table = seen.table
+    if isinstance(table, EngineError):
+        why = "; ".join(problem.detail for problem in table.diagnostics)
         return State(routes_unknown=why, faults=faults)
-    notes = tuple(note for note in notes if note.answers or note.gateway not in by_name)
+    notes = tuple(note for note in seen.notes if note.answers or note.gateway not in seen.faults)
     if damage := tuple(note for note in notes if note.is_damage):
         what = "; ".join(str(note).rstrip(".") for note in damage)
         faults[TABLE] = Fault(what, "fleetctl plan", OutageKind.TABLE_DAMAGED, heals=True)
@@ -205,7 +204,7 @@ async def _routes(gateways: LocalGateways) -> State:
         resources={resource.address: resource for resource in resources},
         notes=tuple(map(str, notes)),
         behind=bool(damage) or any(note.runs for note in notes),
-        lost=tuple(adapter_address(*pair) for pair in missing),
+        lost=tuple(adapter_address(*pair) for pair in seen.missing),
         faults=faults,
         routed_launches=table.launches,
     )

@@ -1,14 +1,14 @@
 """Connections to gateways: the client of our own admin API, and the choice of a client."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EngineError, EngineRejectedError, FleetError
+from fleet.errors import EngineRejectedError, FleetError
 from fleet.names import forwarded_address
 from fleet.spec import GatewaySpec
 from runtime.engines.ssh.connection import SshConnection
@@ -235,24 +235,3 @@ def _by_server(counts: Iterable[Mapping[str, Any]]) -> Counter[OnServer]:
     for count in counts:
         total[str(count["server"]), str(count["adapter"])] += int(count["count"])
     return total
-
-
-async def tables_of(
-    newest: RoutingTable,
-    configs: Mapping[str, GatewayConfig | EngineError | None],
-    client_of: Callable[[str], GatewayClient],
-) -> tuple[RoutingTable, ...]:
-    """Return the newest table, and the tables that gateways serve in its place.
-
-    The file may have been changed by hand: the traffic goes by what gateways acknowledged.
-
-    Raises:
-        EngineError: a running gateway does not say what it serves.
-    """
-    served = [newest]
-    for name, config in configs.items():
-        if isinstance(config, EngineError):
-            raise config
-        if config is not None and config.digest not in {table.digest for table in served}:
-            served.append(await client_of(name).table())
-    return tuple(served)

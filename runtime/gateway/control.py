@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -13,32 +14,34 @@ from fleet.errors import (
     EngineTimedOutError,
     EngineUnreachableError,
     FleetError,
-    NewerFormatError,
 )
-from fleet.resources import Fault
 from fleet.spec import GatewaySpec
 from runtime.gateway import faults
 from runtime.gateway.admin_socket import is_url
-from runtime.gateway.client import AdminClient, GatewayClient, connect, tables_of, use_keys
+from runtime.gateway.client import AdminClient, GatewayClient, connect, use_keys
 from runtime.gateway.envoy.admin import Envoys
+from runtime.gateway.observed import (
+    Config,
+    ObservedGateways,
+    lacking,
+    newest_of,
+    tables_of,
+    written_table,
+)
 from runtime.gateway.protocol import (
     READ_S,
-    GatewayConfig,
     GatewayLoad,
     GatewayStatus,
     Note,
+    ObservedShare,
     OnServer,
     Published,
-    address_unknown,
-    lagging,
 )
-from runtime.gateway.state_dir import known_gateways, read_table, remember, write_table
+from runtime.gateway.state_dir import known_gateways, remember, write_table
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 
 _Answer = TypeVar("_Answer")
-_Config = GatewayConfig | EngineError | None
-"""A gateway's answer, or the reason of no answer; None: the gateway does not run."""
 
 
 class LocalGateways:
@@ -68,30 +71,25 @@ class LocalGateways:
         Raises `EngineError` where the file is damaged and no gateway has a table either,
         `NewerFormatError` where it is of a later format.
         """
-        notes, newest = list[Note](), RoutingTable(revision=0)
-        damage: FleetError | None = None
+        return await self._newest(written_table(self._state_dir), await self._configs(within_s))
+
+    async def observe(self) -> ObservedGateways:
+        """Ask every gateway once; return the newest table and the faults of gateways.
+
+        Raises `NewerFormatError` as `read_table`.
+        """
+        written, configs = written_table(self._state_dir), await self._configs()
+        found = await asyncio.to_thread(faults.faults_of, self._state_dir, self._gateways, configs)
         try:
-            newest = read_table(self._state_dir) or newest
-        except NewerFormatError:
-            raise
-        except FleetError as error:
-            damage = error
-            notes.append(Note(error.diagnostics[0].detail, is_damage=True))
-        for name, config in (configs := await self._configs(within_s)).items():
-            if isinstance(config, GatewayConfig) and config.revision > newest.revision:
-                newest = await self._client(name).table()
-                notes.append(Note("holds a newer table than the file", name, is_damage=True))
-        if damage is not None and newest.revision == 0:
-            raise EngineError(*damage.diagnostics)
-        for name, config in configs.items():
-            notes += lagging(name, config, newest)
-        notes += [address_unknown(server) for server in newest.without_address]
-        use_keys(self._state_dir, newest, self._gateways.values())
-        return newest, tuple(notes)
+            newest = await self._newest(written, configs)
+        except EngineError as error:
+            return ObservedGateways(error, (), found, lacking(configs))
+        return ObservedGateways(*newest, found, lacking(configs))
 
     async def served_tables(self) -> tuple[RoutingTable, ...]:
         """Return the tables by which traffic goes; errors as `read_table` and `tables_of`."""
-        return await tables_of((await self.read_table())[0], await self._configs(), self._client)
+        written, configs = written_table(self._state_dir), await self._configs()
+        return await tables_of((await self._newest(written, configs))[0], configs, self._client)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         """Write the table durably, hand the table to every gateway, wait for acknowledgements.
@@ -170,12 +168,6 @@ class LocalGateways:
             total += load.in_flight + load.queued
         return total
 
-    async def missing(self) -> tuple[tuple[str, str], ...]:
-        """Return (full adapter name, server) of versions that a server said not to hold."""
-        configs = (await self._configs()).values()
-        shown = (config for config in configs if isinstance(config, GatewayConfig))
-        return tuple(sorted({pair for config in shown for pair in config.missing}))
-
     async def loaded(self, server: str, adapter: str) -> None:
         """Tell every gateway that a version was just loaded; one that does not listen is fine."""
 
@@ -187,14 +179,16 @@ class LocalGateways:
 
         await asyncio.gather(*(tell(name) for name in self.names))
 
-    async def faults(self) -> dict[str, Fault]:
-        """Return by name the gateways that are down, refuse, or run otherwise than declared."""
-        found = await asyncio.to_thread(faults.deviating, self._state_dir, self._gateways)
-        for name, config in (await self._configs()).items():
-            fault = faults.fault_of(self._state_dir, self._gateways[name], config)
-            if fault is not None and (fault.outage or name not in found):
-                found[name] = fault
-        return dict(sorted(found.items()))
+    async def shares(self, names: Iterable[str]) -> tuple[ObservedShare, ...]:
+        """Return the split of aliases by those of some gateways that answer."""
+
+        async def ask(name: str) -> tuple[ObservedShare, ...]:
+            try:
+                return await self._call(name, lambda client: client.shares())
+            except EngineError:
+                return ()
+
+        return tuple(chain.from_iterable(await asyncio.gather(*map(ask, names))))
 
     async def require_secret(self) -> None:
         """Raise FC4026 where servers that are started now would refuse a gateway."""
@@ -214,6 +208,13 @@ class LocalGateways:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _newest(
+        self, written: RoutingTable | FleetError, configs: Mapping[str, Config]
+    ) -> tuple[RoutingTable, tuple[Note, ...]]:
+        newest, notes = await newest_of(written, configs, self._client)
+        use_keys(self._state_dir, newest, self._gateways.values())
+        return newest, notes
 
     async def _status(self, name: str) -> GatewayStatus:
         config = await self._config(name)
@@ -236,11 +237,11 @@ class LocalGateways:
             missing=config.missing,
         )
 
-    async def _configs(self, within_s: float = READ_S) -> dict[str, _Config]:
+    async def _configs(self, within_s: float = READ_S) -> dict[str, Config]:
         configs = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
         return dict(zip(self.names, configs, strict=True))
 
-    async def _config(self, name: str, within_s: float = READ_S) -> _Config:
+    async def _config(self, name: str, within_s: float = READ_S) -> Config:
         try:
             return await self._call(name, lambda client: client.config(within_s))
         except EngineError as error:

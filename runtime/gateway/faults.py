@@ -75,6 +75,20 @@ def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str,
     return faults
 
 
+def faults_of(
+    state_dir: Path,
+    gateways: Mapping[str, GatewaySpec],
+    configs: Mapping[str, GatewayConfig | EngineError | None],
+) -> dict[str, Fault]:
+    """Return by name the gateways that are down, refuse, or run otherwise than declared."""
+    found = deviating(state_dir, gateways)
+    for name, config in configs.items():
+        fault = fault_of(state_dir, gateways[name], config)
+        if fault is not None and (fault.outage or name not in found):
+            found[name] = fault
+    return dict(sorted(found.items()))
+
+
 def fault_of(
     state_dir: Path, gateway: GatewaySpec, config: GatewayConfig | EngineError | None
 ) -> Fault | None:

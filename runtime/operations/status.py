@@ -9,9 +9,9 @@ from fleet.errors import FleetError, did_you_mean
 from fleet.evals import DriftStatus, QualityDrift, eval_records
 from fleet.history import Entry, History, marked_unsure, settled
 from fleet.maintenance import DrillRecord
-from fleet.names import client_of
+from fleet.names import client_of, gateway_address
 from fleet.planning import DriftCause, outages_of
-from fleet.resources import State
+from fleet.resources import OutageKind, State
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from runtime import event_loop
 from runtime.operations.drills import drill_records
@@ -66,12 +66,19 @@ def require_client(workspace: Workspace, client: str | None) -> None:
         raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
 
 
+def _is_down(live: State, gateway: str) -> bool:
+    """Say whether a gateway was down just now; a second question to it could take as long."""
+    fault = live.faults.get(gateway_address(gateway))
+    return fault is not None and fault.outage is OutageKind.GATEWAY_DOWN
+
+
 async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     live = await observe_faults(workspace)
     async with workspace.connected() as connections:
-        statuses = await connections.gateways.statuses()
+        gateways = connections.gateways
+        shares = await gateways.shares(name for name in gateways.names if not _is_down(live, name))
     requests: Counter[tuple[str, str]] = Counter()
-    for share in (share for status in statuses for share in status.shares):
+    for share in shares:
         requests[share.alias, share.adapter] += share.requests
     known = workspace.last_known()
     live = with_ledger(workspace, live, known)

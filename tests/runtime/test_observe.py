@@ -6,12 +6,13 @@ from types import MappingProxyType
 
 import pytest
 
-from fleet.errors import EngineUnreachableError, FleetError, problem
+from fleet.errors import EngineError, EngineUnreachableError, FleetError, problem
 from fleet.names import Address
 from fleet.resources import Fault, Key, Resource, Route, Server, Share, State
 from runtime.engines.observation import merge
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.protocol import READ_S, Note, address_unknown, not_running
+from runtime.gateway.observed import ObservedGateways
+from runtime.gateway.protocol import Note, address_unknown, not_running
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.observe import observe
 
@@ -23,39 +24,30 @@ TABLE = RoutingTable(
 )
 
 
-class Saying(LocalGateways):
-    """An engine, or gateways, whose answer is given."""
+class Engine:
+    """An engine whose state is given."""
 
-    def __init__(self, state: State | None = None, error: Exception | None = None) -> None:
-        self.state = state or State()
-        self.error = error
-        self.notes: tuple[Note, ...] = (Note("lags behind", "main"),)
+    def __init__(self, state: State) -> None:
+        self.state = state
 
     async def observe(self, only: str = "") -> State:  # noqa: ARG002 (it is given)
         return self.state
 
-    async def missing(self) -> tuple[tuple[str, str], ...]:
-        return (("acme-support-tiny-v1.0.0", "s"),)
-
-    async def faults(self) -> dict[str, Fault]:
-        return {"west": Fault("is not running", "fleetctl gateway start west")}
-
-    async def read_table(
-        self,
-        within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
-    ) -> tuple[RoutingTable, tuple[Note, ...]]:
-        if self.error:
-            raise self.error
-        return TABLE, self.notes
-
-    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        raise NotImplementedError(table.revision)
-
-    async def in_flight(self, server: str, adapter: str) -> int:
-        raise NotImplementedError(server, adapter)
-
     async def close(self) -> None:
         return None
+
+
+class Gateways(LocalGateways):
+    """Gateways whose answers are given."""
+
+    def __init__(self, error: EngineError | None = None) -> None:
+        self.error = error
+        self.notes: tuple[Note, ...] = (Note("lags behind", "main"),)
+
+    async def observe(self) -> ObservedGateways:
+        faults = {"west": Fault("is not running", "fleetctl gateway start west")}
+        missing = (("acme-support-tiny-v1.0.0", "s"),)
+        return ObservedGateways(self.error or TABLE, self.notes, faults, missing)
 
 
 def server(name: str, host: str) -> Server:
@@ -75,8 +67,8 @@ def state(name: str, host: str) -> State:
 
 
 def test_engines_and_gateways_make_one_sorted_state() -> None:
-    engines = {"b": Saying(state("z", "b")), "a": Saying(state("y", "a"))}
-    seen = asyncio.run(observe(engines, Saying()))
+    engines = {"b": Engine(state("z", "b")), "a": Engine(state("y", "a"))}
+    seen = asyncio.run(observe(engines, Gateways()))
     assert list(seen.resources) == ["key/acme/prod", "route/acme-support", "server/y", "server/z"]
     assert seen.routes() == {"acme-support": ROUTE}
     assert seen.lost == ("adapter/acme-support-tiny-v1.0.0@s",)
@@ -107,7 +99,7 @@ def test_engines_and_gateways_make_one_sorted_state() -> None:
     ],
 )
 def test_what_a_fault_says_is_not_said_again(note: Note, shown: bool, behind: bool) -> None:  # noqa: FBT001
-    gateways = Saying()
+    gateways = Gateways()
     gateways.notes = (note,)
     seen = asyncio.run(observe({}, gateways))
     assert (seen.notes, seen.behind) == ((str(note),) if shown else (), behind)
@@ -115,7 +107,7 @@ def test_what_a_fault_says_is_not_said_again(note: Note, shown: bool, behind: bo
 
 def test_gateways_that_cannot_be_read_leave_routes_and_keys_unknown() -> None:
     error = EngineUnreachableError(problem("FC4001", "No connection", "the socket is gone"))
-    seen = asyncio.run(observe({"a": Saying(state("y", "a"))}, Saying(error=error)))
+    seen = asyncio.run(observe({"a": Engine(state("y", "a"))}, Gateways(error=error)))
     assert seen.routes_unknown == "the socket is gone"
     assert not seen.knows(Address("route/acme-support"))
     assert seen.knows(Address("server/y"))

@@ -20,7 +20,7 @@ from fleet.history.values import History
 from fleet.names import Address
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
-from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
+from fleet.resources import LoadedAdapter, Resource, Server, State
 from fleet.spec import FleetSpec
 from fleet.steps import ApplyEvent
 from runtime.engines.protocol import Completion
@@ -28,6 +28,7 @@ from runtime.execute.context import ExecutionContext, Timings
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.observed import ObservedGateways
 from runtime.gateway.protocol import READ_S, GatewayStatus, Note, address_unknown
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
@@ -156,11 +157,8 @@ class MemoryGateways(LocalGateways):
     async def statuses(self) -> tuple[GatewayStatus, ...]:
         return ()
 
-    async def missing(self) -> tuple[tuple[str, str], ...]:
-        return ()
-
-    async def faults(self) -> dict[str, Fault]:
-        return {}
+    async def observe(self) -> ObservedGateways:
+        return ObservedGateways(*await self.read_table(), {}, ())
 
     async def loaded(self, server: str, adapter: str) -> None: ...
 

@@ -164,7 +164,7 @@ def test_a_lost_version_is_marked_and_seen_from_outside(tmp_path: Path) -> None:
             assert [(await ours.send(chat())).status for _ in range(6)] == [200] * 6
             (mark,) = (await config(ours))["missing"]
             assert (mark["server"], mark["adapter"]) == ("s1", OLD)
-            assert await ours.gateways.missing() == ((OLD, "s1"),)
+            assert (await ours.gateways.observe()).missing == ((OLD, "s1"),)
             assert len(ours.replicas["s1"].bodies) == 1  # once was enough
 
     asyncio.run(scenario())

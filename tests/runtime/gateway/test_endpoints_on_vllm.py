@@ -170,12 +170,12 @@ def test_what_this_base_does_not_serve_is_told_without_names(vllm: Served, tmp_p
         reply = await ours.send(body, path="/v1/embeddings")
         assert (reply.status, reply.json["error"]["code"]) == (404, "unknown_url")
         assert (await ours.send(chat(max_tokens=1))).status == 200
-        assert await ours.gateways.missing() == ()
+        assert (await ours.gateways.observe()).missing == ()
         lost = routes(vllm.url, new=0, revision=2)
         gone = alias("acme", ("acme-support-tiny-v9.9.9", 100, (NAME,)))
         await ours.gateways.publish(lost.model_copy(update={"aliases": {"acme-support": gone}}))
         reply = await ours.send(chat(max_tokens=1))
         assert (reply.status, b"fleetctl-" in reply.body) == (503, False)  # vLLM names its aliases
-        assert await ours.gateways.missing() == (("acme-support-tiny-v9.9.9", NAME),)
+        assert (await ours.gateways.observe()).missing == (("acme-support-tiny-v9.9.9", NAME),)
 
     in_front(vllm, tmp_path / ".fleetctl", scenario)

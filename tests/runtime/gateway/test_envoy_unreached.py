@@ -35,7 +35,7 @@ def test_one_whose_socket_is_gone_holds_an_apply_up_until_it_is_stopped(tmp_path
             assert "end what listens" in told.hint
             with pytest.raises(EngineUnreachableError, match="cannot be told"):
                 await later.in_flight("s1", OLD)
-            assert "does not answer" in (await later.faults())["main"].what
+            assert "does not answer" in (await later.observe()).faults["main"].what
             ours.process.terminate()
             await ours.process.wait()
             done = await later.publish_and_report(table(URL, revision=4))

@@ -46,6 +46,7 @@ async def seen(ours: Stage) -> dict[str, tuple[int, int]]:
     """Return percent wanted and requests by version."""
     (sight,) = await ours.gateways.statuses()
     assert {share.alias for share in sight.shares} == {"acme-support"}
+    assert await ours.gateways.shares(["main"]) == sight.shares
     return {share.adapter: (share.percent, share.requests) for share in sight.shares}
 
 

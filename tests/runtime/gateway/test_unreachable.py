@@ -42,7 +42,7 @@ def test_a_gateway_whose_socket_is_lost_has_not_acknowledged(
             assert "gateway stop main && fleetctl gateway start main" in told
             with pytest.raises(EngineUnreachableError, match="with the routes that it had"):
                 await later.in_flight("s1", OLD)
-            assert "does not answer" in (await later.faults())["main"].what
+            assert "does not answer" in (await later.observe()).faults["main"].what
             ours.replicas["s1"].pace(0)
             assert (await request).version == OLD
             assert (await ours.send(chat())).version == OLD
@@ -59,6 +59,7 @@ def test_one_that_has_ended_is_absent(tmp_path: Path) -> None:
         done = await gateways.publish_and_report(table({"s1": "http://127.0.0.1:9"}))
         assert (done.absent, done.failures) == (("main",), ())
         assert await gateways.in_flight("s1", NEW) == 0
+        assert await gateways.shares(["main"]) == ()
         await gateways.close()
 
     asyncio.run(scenario())
