@@ -32,10 +32,16 @@ def own(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path / "home"), "NO_COLOR": "1", "GITHUB_ACTOR": "ana"}
 
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as installed from a wheel of this checkout."""
+    return install_wheel(tmp_path_factory.mktemp("installed"))
+
+
 @pytest.fixture
-def shell(tmp_path: Path, own: dict[str, str]) -> Iterator[Shell]:
+def shell(tmp_path: Path, own: dict[str, str], program: Path) -> Iterator[Shell]:
     """A shell in an empty folder, with the installed program on its path."""
-    own["PATH"] = f"{install_wheel(tmp_path).parent}:{os.environ['PATH']}"
+    own["PATH"] = f"{program.parent}:{os.environ['PATH']}"
     made = Shell(tmp_path / "work", {**environment(), **own}, ports())
     where = made.run("python - <<<'import fleetctl; print(fleetctl.__file__)'")
     assert str(REPOSITORY) not in where
