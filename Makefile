@@ -8,6 +8,7 @@ EXAMPLES ?= 10000
 ENGINE ?= vllm
 MINUTES ?= 30
 WORKERS ?= 3
+PARTS ?=
 BED ?= /var/tmp/fleetctl-bed
 
 PY := .venv/bin/python
@@ -32,8 +33,8 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman sources litellm javascript ray second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
+.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman programs sources litellm javascript ray second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: test proof-boxes test-fast test-long test-older proof-bare real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger bench-live
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-sessions bench-turns
 .PHONY: proof-failover proof-gates proof-latency proof-ray proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -47,9 +48,10 @@ vllm: .venv-vllm/.installed ## Install a real vLLM for CPU, with fleetctl's plug
 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
 
+# $(call packages,NAMES): install packages of Debian where that is asked for, else fail.
+packages = $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $1; } >&2,false)
 browser: setup ## Look for Chromium, for the tests of pages (0.5 GB; SYSTEM_PACKAGES=1 installs it)
-	@command -v chromium >/dev/null || { $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && \
-		apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } >&2,false); } || { \
+	@command -v chromium >/dev/null || $(call packages,chromium fonts-dejavu-core) || { \
 		echo 'Tests of pages need Chromium. On Debian: apt-get install chromium, or as root:'; \
 		echo '    make browser SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
@@ -58,9 +60,9 @@ browser: setup ## Look for Chromium, for the tests of pages (0.5 GB; SYSTEM_PACK
 POLICY := /usr/sbin/policy-rc.d
 HASH := \#
 # $(call stopped,PACKAGES): install packages without starting what is in them.
-stopped = $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && \
+stopped = $(if $(SYSTEM_PACKAGES),{ \
 	{ test -e $(POLICY) || { printf '$(HASH)!/bin/sh\nexit 101\n' >$(POLICY) && chmod +x $(POLICY) && made=1; }; } && \
-	{ apt-get install -qq -y --no-install-recommends $1; code=$$?; \
+	{ $(call packages,$1); code=$$?; \
 	test -z "$$made" || rm -f $(POLICY); test $$code = 0; }; } >&2,false)
 prometheus: setup ## Look for Prometheus and Alertmanager, for tests of what they read (0.3 GB; SYSTEM_PACKAGES=1 installs them)
 	@command -v promtool >/dev/null && command -v amtool >/dev/null || { $(call stopped,prometheus prometheus-alertmanager); } || { \
@@ -89,17 +91,24 @@ postgresql: setup ## Look for PostgreSQL and PgBouncer, for tests of the shared 
 
 GENERATOR := /usr/lib/systemd/user-generators/podman-user-generator
 podman: setup ## Look for podman, for tests of Quadlet files (170 MB; SYSTEM_PACKAGES=1 installs it)
-	@test -e $(GENERATOR) || { $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && apt-get install -qq -y \
-		--no-install-recommends podman; } >&2,false); } || { \
-		echo 'Tests of Quadlet files need podman 4.4 or later. As root, on Debian:'; \
+	@test -e $(GENERATOR) || { $(call packages,podman) && test -e $(GENERATOR); } || { \
+		echo 'Tests of Quadlet files need podman 4.4 or later. As root, on Debian 13:'; \
 		echo '    make podman SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
+
+# Programs that tests start and that no other target installs; tests/needs.py says which test needs which.
+PROGRAMS := curl debootstrap iproute2 jq nftables openssh-client procps rsync systemd systemd-container
+programs: setup ## Look for the small programs that tests start (30 MB; SYSTEM_PACKAGES=1 installs them)
+	@$(PY) -m tests.needs || { $(call packages,$(PROGRAMS)) && $(PY) -m tests.needs; } || { \
+		echo 'Tests start these programs. As root, on Debian:'; \
+		echo '    make programs SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
 
 ray: .venv-ray/.installed ## Install Ray, for the tests of the engine `ray` on clusters in network namespaces, as root (360 MB)
 
-javascript: .venv-javascript/.installed ## Install the JavaScript SDKs of clients with npm, for their test (50 MB)
+javascript: .venv-javascript/.installed ## Install the JavaScript SDKs of clients with npm, for their test (50 MB; SYSTEM_PACKAGES=1: npm too)
 
 second-python: .venv-second/.installed ## Install fleetctl on another supported Python of this machine
 
@@ -138,6 +147,11 @@ test: lint real ## Check lint, types, import rules; run the tests, on the real v
 test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
 	FLEETCTL_LONG=1 $(PYTEST) -n 2 -m '(long or drawn) and not proof and not boxes'
 
+# Kernels differ between processors in rounding and in the sizes that they take.
+test-older: setup vllm ## Run the tests on a real vLLM again, as on a processor without AVX-512 and AMX
+	$(PY) -m tests.older_processor .venv-older >/dev/null
+	FLEETCTL_LONG=1 FLEETCTL_VLLM_PYTHON=$(CURDIR)/.venv-older/bin/python $(PYTEST) -n 2 -m 'live and not proof and not boxes and not ray'
+
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 	$(PYTEST) -m 'not live and not slow and not long and not proof and not boxes'
 
@@ -151,6 +165,7 @@ real: setup
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	@$(MAKE) --no-print-directory browser || echo 'Going on without a browser.'
 	@$(MAKE) --no-print-directory prometheus || echo 'Going on without Prometheus.'
+	@$(MAKE) --no-print-directory programs || echo 'Going on without some programs.'
 	@$(MAKE) --no-print-directory haproxy || echo 'Going on without HAProxy.'
 	@$(MAKE) --no-print-directory postgresql || echo 'Going on without PostgreSQL.'
 	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
@@ -201,6 +216,9 @@ bench-help: setup ## Measure the CPU time of `fleetctl COMMAND --help`
 bench-house: setup ## Print sizes, names and imports of the packages, and numbers of tests
 	$(PY) -m tests.bench.house --collect
 
+bench-live: setup ## Plan live fleets of 300 and 1,000 as their demand changes or they lose a host, and count failed checks
+	$(PY) -m tests.bench.live_fleets
+
 bench-ledger: setup ## Measure commands with ledgers of up to a million entries
 	$(PY) -m tests.bench.ledger
 
@@ -241,6 +259,9 @@ scorecard: setup vllm ## Let 40 faults happen under a steady client; table in do
 	$(PY) -m tests.faults.scorecard --engine $(ENGINE) $(if $(filter vllm,$(ENGINE)),--into docs/trust.md)
 
 PROOF := $(PY) -m tests.bench.proof
+
+proof-bare: setup ## Run README's commands and .ci/run on a bare Debian, as root (an hour or more; PARTS=user: not kept); kept in docs/proof
+	$(if $(PARTS),tests/beds/bare.sh run $(PARTS),$(PROOF) bare tests/beds/bare.sh run)
 
 proof-failover: setup postgresql ## Kill the primary of a PostgreSQL under Patroni while runs append (needs patroni, etcd-server); kept in docs/proof
 	$(PROOF) failover $(PYTEST) -n 0 -m proof tests/beds/test_failover.py -s
@@ -292,7 +313,7 @@ licences: setup ## List the licences of all that is installed; fail on one that 
 	$(PY) -m tests.licences
 
 clean: ## Remove all environments and caches
-	rm -rf .venv .venv-javascript .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .venv-ray .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-javascript .venv-older .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .venv-ray .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -317,6 +338,10 @@ clean: ## Remove all environments and caches
 
 .venv-javascript/.installed: locks/javascript/package.json locks/javascript/package-lock.json
 	mkdir -p .venv-javascript
+	@command -v npm >/dev/null || $(call packages,nodejs npm) || { \
+		echo 'Tests of the SDKs of JavaScript need Node.js with npm. As root, on Debian:'; \
+		echo '    make javascript SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
 	cp $^ .venv-javascript
 	cd .venv-javascript && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
@@ -328,7 +353,7 @@ clean: ## Remove all environments and caches
 
 # `ip` lays the networks of the nodes.
 .venv-ray/.installed: locks/ray.lock | .venv/.uv
-	@command -v ip >/dev/null || $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && apt-get install -qq -y --no-install-recommends iproute2; } >&2,:)
+	@command -v ip >/dev/null || $(call packages,iproute2) || :
 	$(UV) venv --quiet --allow-existing --python $(PY) .venv-ray
 	$(INSTALL) .venv-ray/bin/python -r locks/ray.lock
 	@touch $@
@@ -341,7 +366,7 @@ clean: ## Remove all environments and caches
 		test $$version = $$own && continue; \
 		$(UV) venv --quiet --no-python-downloads --python $$version .venv-second 2>/dev/null && break; \
 	done; \
-	test -x .venv-second/bin/python || { \
+	test -x .venv-second/bin/python || { mkdir -p .venv-second; touch .venv-second/.tried; \
 		echo 'No other Python from 3.11 to 3.14 than '$$own' is installed; plans are compared between two.'; \
 		exit 1; } >&2
 	$(INSTALL) .venv-second/bin/python -r $(LOCK)
@@ -349,8 +374,7 @@ clean: ## Remove all environments and caches
 
 # vLLM's kernels link against libnuma, which no wheel carries. VLLM_PYTHON=PATH: another interpreter.
 .venv-vllm/.installed: locks/vllm.lock locks/torch.txt $(wildcard runtime/vllm_plugin/*.toml runtime/vllm_plugin/*/*.py) | .venv/.installed
-	@$(if $(SYSTEM_PACKAGES),$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || { apt-get update -qq && \
-		apt-get install -qq -y --no-install-recommends libnuma1; } >&2 || :)
+	@$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || $(call packages,libnuma1) || :
 	@$(PY) -m fleetctl vllm install --cpu --into .venv-vllm $(if $(VLLM_PYTHON),--python '$(VLLM_PYTHON)')
 	@touch $@
 

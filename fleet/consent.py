@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Final
 
 from fleet.hardware import NO_BASIS
-from fleet.names import server_address
+from fleet.names import alias_of, server_address
 from fleet.plan import Action, Impact, Plan, Reason
-from fleet.resources import Route, Server
+from fleet.resources import LoadedAdapter, Route, Server
 from fleet.rule_policy import PlanRuleFinding, RuleLevel
 
 WAIT_S: Final = 30
@@ -36,6 +36,8 @@ class DecisionKind(StrEnum):
     """Traffic leaves a version that is not kept loaded."""
     UNVERIFIED = "unverified"
     """More traffic goes to a server that could not be observed."""
+    BYTES = "bytes not known"
+    """A version is loaded anew, and nothing tells which bytes have answered until now."""
     ASSUMED = "not known"
     """A server starts whose memory or throughput no law tells; by server."""
     APPROVALS = "approvals"
@@ -76,6 +78,11 @@ def decisions_due(plan: Plan) -> tuple[DecisionDue, ...]:
             if impact.back_out_class == "cold" and impact.alias in kept
         ],
         DecisionKind.UNVERIFIED: list(_unverified(plan)),
+        DecisionKind.BYTES: {
+            alias_of(change.after.adapter)
+            for change in plan.changes
+            if isinstance(change.after, LoadedAdapter) and change.reason is Reason.UNKNOWN_BYTES
+        },
     }
     due = tuple(
         DecisionDue(

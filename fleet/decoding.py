@@ -248,9 +248,12 @@ def resource_of_plain(document: Mapping[str, Any]) -> Resource:
 def operation_result(operation: Mapping[str, Any]) -> tuple[bool, Resource | None]:
     """Return whether a plain operation changes a resource, and the resource afterwards.
 
-    None is a resource that is gone. Draining and smoke tests change nothing.
+    None is a resource that is gone. Draining and smoke tests change nothing, and neither does a
+    stop or an unload that makes way for the same resource: where the run ends between the two, the
+    resource is missing, and still to be there.
     """
     verb = operation.get("verb", "")
     if field := _WRITES.get(verb):
         return True, resource_of_plain(operation[field])
-    return verb in {"stop", "unload", "delete_route", "delete_key"}, None
+    is_gone = verb in {"stop", "unload", "delete_route", "delete_key"}
+    return is_gone and not operation.get("again"), None

@@ -43,7 +43,7 @@ VERBS: Mapping[str, type] = {
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
 
-ADDED = ("settings", "upgrades")
+ADDED = ("settings", "upgrades", "set_aside")
 """Further fields that the id covers, left out where they are empty: earlier releases had none."""
 
 MEASURED: Mapping[str, tuple[str, ...]] = {
@@ -58,11 +58,13 @@ out, so that the same fleet in another order has the same plan."""
 
 SPARSE: Mapping[type, tuple[str, ...]] = {
     Impact: ("waits", "outage_s", "lost_requests", "demand_basis"),
-    Plan: ("prospects",),
+    Plan: ("prospects", "set_aside"),
     LoadedAdapter: ("unsure",),
     ServerFlags: ("image",),
     Route: ("policy",),
     Server: ("supervisor",),
+    steps.StopServer: ("again",),
+    steps.UnloadAdapter: ("again",),
     TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
     TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),
     LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),
@@ -173,7 +175,25 @@ def decisions(plan: Plan) -> dict[str, Any]:
         for entry in document[section]:
             for name in measured:
                 entry.pop(name, None)
+    keys = [key for entry in (*document["changes"], *document["steps"]) if (key := new_key(entry))]
+    if keys and identify(document) != plan.id:  # the id of an earlier release covers them
+        for key in keys:
+            del key["fingerprint"]
     return document
+
+
+def new_key(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the plain key that a plain change or step issues for the first time; None: no key.
+
+    Its fingerprint is no part of the id: who plans a pull request does not have the secret.
+    """
+    match entry:
+        case {"before": None, "after": dict() as key} if key.get("kind") == "key":
+            return key
+        case {"before": None, "operation": {"verb": "set_key", "key": dict() as key}}:
+            return key
+        case _:
+            return None
 
 
 def identify(document: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Literal, Self
 
 
@@ -40,6 +41,18 @@ class Diagnostic:
     also: tuple[tuple[str, Position], ...] = ()
     """Further places with their labels, such as ("first defined at", …)."""
     severity: Literal["error", "warning"] = "error"
+    subjects: tuple[str, ...] = ()
+    """Dotted paths below `clients`, such as `acme.keys.prod`, that are wrong; empty: others are."""
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """Clients whose declarations, lock entries or places are wrong; empty: none alone."""
+        return tuple(sorted({path.partition(".")[0] for path in self.subjects}))
+
+    @property
+    def reason(self) -> str:
+        """The problem in a line: summary, code and place."""
+        return f"{self.summary} [{self.code}]" + (f" at {self.place}" if self.place else "")
 
 
 class FleetError(Exception):
@@ -168,3 +181,37 @@ def newer_server(name: str, version: int, newest: int) -> EngineError:
     )
     hint = "Upgrade fleetctl here to the release that started the server, or a later one."
     return EngineError.of("FC4023", "A server was started by a newer fleetctl", detail, hint=hint)
+
+
+def problem_of(error: Exception) -> FleetError:
+    """Return the problem to show of an error that ends a command, a round or a part."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case FleetError():
+            return error
+        case OSError():
+            path = f"`{error.filename}`: " if error.filename else ""
+            detail = f"{path}{error.strerror or error}."
+            hint = (
+                "Check permissions and free space, then run the command again; `--state-dir DIR` "
+                "before the command keeps the state elsewhere."
+            )
+            return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
+        case _:
+            return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> FleetError:
+    """Return the problem of an error of fleetctl's own: kind and place, and no value."""
+    if isinstance(error, RecursionError | MemoryError):
+        detail = "An input is nested too deeply, or too large."
+        return FleetError.of("FC1310", "Input that cannot be read", detail)
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = f" at {PurePath(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
+    detail = f"{type(error).__name__}{where}. Nothing is half done that a second run does not mend."
+    hint = "Report this line, with the command and the version of fleetctl"
+    command = "fleetctl --version"
+    return FleetError.of("FC1311", "fleetctl itself failed", detail, hint=hint, command=command)

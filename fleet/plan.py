@@ -71,13 +71,13 @@ class Reason(StrEnum):
     ROLLOUT_ADVANCED = "rollout_advanced"
     ROLLED_BACK = "rolled_back"
     RETENTION_ENDED = "retention_ended"
-    MISSING = "missing"
-    """Created by fleetctl and gone, such as after a restart."""
+    MISSING = "missing"  # created by fleetctl and gone, such as after a restart
     HUNG = "hung"
     """A server whose process runs and gives no sign of life."""
     FLAGS_CHANGED = "flags_changed"
     WRONG_SOURCE = "wrong_source"
     """Loaded under the right name from other bytes."""
+    UNKNOWN_BYTES = "unknown_bytes"  # loaded from bytes of which neither ledger nor store knows
     REPLICA_MOVED = "replica_moved"
     SERVER_EMPTY = "server_empty"
     ROTATED = "rotated"
@@ -254,8 +254,7 @@ class Freeze:
 class Plan:
     """A complete, reviewable and executable description of a change of the fleet.
 
-    `id` hashes the decisions (changes, steps, capacity, impacts, gates, held, warnings,
-    upgrades, settings), never times or measurements.
+    `id` hashes the decisions (`fleet.encoding.DECISIONS`, `ADDED`), never times or measurements.
     """
 
     id: str  # 16 hex digits of the SHA-256 of the decisions
@@ -277,6 +276,7 @@ class Plan:
     cost_after: float | None = None
     """Currency units per hour of the devices in use; None: a price is not declared."""
     unchanged: int = 0  # number of resources that are as declared
+    set_aside: tuple[PlanNote, ...] = ()  # clients that stay as they are, and why; by client
     untouched_clients: tuple[str, ...] = ()  # clients that no part of the plan concerns, sorted
     ledger_seq: int = 0  # last entry of the ledger that the plan knows
     cost_bound: float | None = None

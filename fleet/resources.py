@@ -203,8 +203,8 @@ class OutageKind(StrEnum):
     SERVER_DOWN = "server_down"
     SERVER_HUNG = "server_hung"
     """A server whose process runs and does not answer, or makes no token."""
-    KEY_GONE = "key_gone"
-    """A key whose file cannot be read any more."""
+    UNSERVED = "unserved"  # aliases: a route or the last copy of a version is gone
+    KEY_GONE = "key_gone"  # a key whose file cannot be read any more
     TABLE_DAMAGED = "table_damaged"
     """A routing table's file that is torn, gone, or was changed by hand."""
     LEDGER_DAMAGED = "ledger_damaged"
@@ -236,6 +236,8 @@ class State:
     resources: Mapping[Address, Resource] = field(default_factory=dict)
     unknown_servers: Mapping[str, str] = field(default_factory=dict)
     """Servers that did not answer, with the reason."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Port by server that did not answer, from its last start; absent: the port is not known."""
     of_others: Mapping[str, str] = field(default_factory=dict)
     """Unknown servers of this fleet that another state folder started, with the folder."""
     routes_unknown: str = ""

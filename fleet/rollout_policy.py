@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from fleet.response_format import ResponseFormat
 
@@ -118,6 +118,10 @@ class ChangeWindow:
     ends: int
     """As `begins`, not included; before `begins`: the window spans the end of the week."""
     text: str
+
+
+USUAL_WEIGHTS: Final = (10, 50, 100)
+"""Percent of the requests by stage, where a rollout declares none."""
 
 
 @dataclass(frozen=True, slots=True)

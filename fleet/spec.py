@@ -24,8 +24,7 @@ NotifyEvent = Literal[ClientEvent, "ledger_away", "alert", "alert_resolved"]
 NOTIFY_EVENTS: tuple[NotifyEvent, ...] = get_args(NotifyEvent)
 USUAL_FOR_CLIENTS: tuple[ClientEvent, ...] = ("rolled_back",)
 """Default events for a client: those that changed the answering version."""
-LEAST_KEPT = 3
-"""Lower bound of the earlier versions of an adapter that stay in the library."""
+LEAST_KEPT = 3  # lower bound of the earlier versions of an adapter that stay in the library
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +174,7 @@ class ClientKey:
     name: str
     reference: str
     fingerprint: str | None
+    is_weak: bool = False  # whether its secret is estimated below 128 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +227,14 @@ class GatewaySpec:
     name: str
     listen: str
     admin: str
-    secret: str = ""
-    """Reference of the operator's secret; empty: the secret in the state folder."""
+    secret: str = ""  # reference of the operator's secret; empty: that of the state folder
     kind: GatewayKind = "fleetctl"
     servers_secret: str = ""  # reference of the secret of servers' keys; empty: they have none
     certificate: str = ""  # file with certificate and key of its admin side; empty: plain HTTP
     ssh: str = ""  # destination on whose loopback the admin side is; empty: none is needed
     server_keys: tuple[tuple[str, str], ...] = ()  # attached servers, references of their keys
     server_tls: tuple[tuple[str, ServerTls], ...] = ()  # attached servers, files for TLS to them
+    usage_log: int = 0  # bytes of its usage log above which old files are removed; 0: as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +283,12 @@ class FleetSpec:
     compiled_for: tuple[CompiledFor, ...] = ()  # other gateways that get the routes
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     costs: CostPolicy = field(default_factory=CostPolicy)
-    servers_secret: str = ""
-    """Reference of the secret that the servers' keys are derived from; empty: they have none."""
+    servers_secret: str = ""  # reference; the servers' keys are derived from it; empty: none
     settings: Mapping[str, str] = field(default_factory=dict)
     """Declared values other than the defaults by dotted path, as texts; secrets as references."""
     removed: frozenset[str] = frozenset()
     """Hosts in `hosts` that are no longer declared: all of their devices drain."""
+    set_aside: Mapping[str, str] = field(default_factory=dict)  # clients that stay, with the reason
 
     def declared_at(self, *path: str) -> Position | None:
         """Return the place of `path`, or of its nearest declared parent; None: not of a file."""

@@ -21,11 +21,13 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from typing import Any, cast
 
-from fleet.names import Address
+from fleet.names import Address, step_parts
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 
 
@@ -41,6 +43,8 @@ class StopServer:
     """Stop a server after its requests have finished."""
 
     server: Server
+    again: bool = False
+    """Whether the same server starts again after the stop: the fleet does not lose the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,10 @@ class LoadAdapter:
 
 @dataclass(frozen=True, slots=True)
 class SmokeTest:
-    """Send a few known inputs to a freshly loaded version, before any client's request."""
+    """Send a few known inputs to a version on a server, before any client's request."""
 
     adapter: LoadedAdapter
-    inputs: tuple[str, ...]  # texts to ask
+    inputs: tuple[str, ...]  # declared texts to ask; empty: the built-in prompt alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ class UnloadAdapter:
     """Unload a version and verify that the server no longer lists the version."""
 
     adapter: LoadedAdapter
+    again: bool = False
+    """Whether the same bytes are loaded again: the fleet does not lose the version."""
 
 
 Operation = (
@@ -184,6 +190,21 @@ def duration_key(verb: str, resource: Resource | None) -> str:
             return f"load {name.base}"
         case _:
             return ""
+
+
+_RANK = {verb: index for index, verb in enumerate(TIMES)}
+
+
+def in_order(needs: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield step ids, needs first; of those that may come next, the first by verb and address."""
+    graph, ready = TopologicalSorter(needs), list[tuple[int, str]]()
+    graph.prepare()
+    while graph.is_active():
+        for step in graph.get_ready():
+            heappush(ready, (_RANK[step_parts(step)[0]], step))
+        _, step = heappop(ready)
+        graph.done(step)
+        yield step
 
 
 def schedule(steps: Iterable[Step]) -> dict[str, tuple[float, float]]:

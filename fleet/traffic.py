@@ -6,6 +6,7 @@ without declared policies has routes without a policy.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 from fleet.response_format import ResponseFormat
 
@@ -110,6 +111,20 @@ class TimeoutPolicy:
 USUAL_TIMEOUTS = TimeoutPolicy()
 
 
+class Deadlines(NamedTuple):
+    """Upper bounds of an answer's times, seconds; the gateway's own as defaults."""
+
+    first_byte_s: float = 60.0
+    """Until the body begins; an answer that is no stream is complete by then."""
+    idle_s: float = 60.0
+    total_s: float = 3600.0
+
+
+DEFAULT_DEADLINES: Final = Deadlines()
+_PROMISES: Final = 10
+"""Longest time of an answer that is no stream, in promised p95s."""
+
+
 @dataclass(frozen=True, slots=True)
 class CapturePolicy:
     """The part of requests whose text a gateway writes down, with the answer."""
@@ -148,6 +163,17 @@ class TrafficPolicy:
     promise_s: float | None = None
     """Promised p95 of an answer, in seconds: a bound of the gateway's histograms; an answer without
     stream may take ten times as long. None: no promise."""
+
+    def deadlines(self, *, stream: bool) -> Deadlines:
+        """Return the upper bounds of the times of streams, or of other answers."""
+        declared, usual = self.timeouts, DEFAULT_DEADLINES
+        if self.promise_s and not stream:
+            usual = usual._replace(first_byte_s=self.promise_s * _PROMISES)
+        return Deadlines(
+            declared.first_byte_s or usual.first_byte_s,
+            declared.idle_s or usual.idle_s,
+            declared.total_s or usual.total_s,
+        )
 
     @property
     def has_rates(self) -> bool:

@@ -166,6 +166,9 @@ class UsageFigures:
     """Seconds an output token after the first, of answered streams."""
     waited: Sketch = Sketch()
     """Seconds of waiting for a turn, of all requests that note them."""
+    tokens: Sketch = Sketch()
+    """Prompt and answer together, of answered requests with a known prompt; none in cells that an
+    earlier release has filled."""
 
     @property
     def answered(self) -> int:
@@ -185,8 +188,8 @@ class UsageFigures:
 
 
 _FIGURES: Final = tuple(field.name for field in fields(UsageFigures))
-SKETCHES: Final = ("latency", "first_token", "per_token", "waited")
-"""Names of the figures that are sketches."""
+SKETCHES: Final = ("latency", "first_token", "per_token", "waited", "tokens")
+"""Names of the figures that are sketches, in the order of the store: new ones come last."""
 COUNTS: Final = tuple(name for name in _FIGURES if name not in SKETCHES)
 """Names of the figures that are whole numbers."""
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from fleet.errors import FleetError
+from fleet.errors import problem_of
 from fleetctl import __version__
 from fleetctl.advice import given_options
 from fleetctl.harmless_stream import complete_commands, harmless_streams
@@ -65,7 +65,7 @@ def main_group(
     """Plan and apply multi-LoRA fleets on vLLM, safely.
 
     Exit codes: 0 done or no changes; 1 error; 2 changes due (`plan --detailed-exitcode`), drift
-    found or an alert stands; 3 a gate failed and was rolled back; 4 stopped half-way, safe to
+    found or an alert stands; 3 a gate failed and was rolled back; 4 something was left, safe to
     repeat; 5 the plan is stale or not approved, or the fleet is locked or frozen; 64 wrong usage;
     130 interrupted.
     """
@@ -98,38 +98,6 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _problem(error: Exception) -> FleetError:
-    """Return the problem to show of an error that ends a command."""
-    match error:
-        case FleetError():
-            return error
-        case OSError():
-            path = f"`{error.filename}`: " if error.filename else ""
-            detail = f"{path}{error.strerror or error}."
-            hint = (
-                "Check permissions and free space, then run the command again; `--state-dir DIR` "
-                "before the command keeps the state elsewhere."
-            )
-            return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
-        case _:
-            return _unexpected(error)
-
-
-def _unexpected(error: Exception) -> FleetError:
-    """Return the problem of an error of fleetctl's own: kind and place, and no value."""
-    if isinstance(error, RecursionError | MemoryError):
-        detail = "An input is nested too deeply, or too large."
-        return FleetError.of("FC1310", "Input that cannot be read", detail)
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    where = f" at {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
-    detail = f"{type(error).__name__}{where}. Nothing is half done that a second run does not mend."
-    hint = "Report this line, with the command and the version of fleetctl"
-    command = "fleetctl --version"
-    return FleetError.of("FC1311", "fleetctl itself failed", detail, hint=hint, command=command)
-
-
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with the documented code."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
@@ -155,7 +123,7 @@ def _run(arguments: list[str] | None) -> NoReturn:
         sys.stderr.close()
         sys.exit(0)
     except Exception as failed:  # noqa: BLE001 (the last guard: no traceback, which holds values)
-        shown = _problem(failed)
+        shown = problem_of(failed)
         print_diagnostics(shown.diagnostics)
         sys.exit(shown.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

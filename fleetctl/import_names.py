@@ -26,7 +26,7 @@ def refuse(name: str, place: str) -> None:
         f"  found   {place}\n"
         f"  why     fleetctl brings its own packages {', '.join(OURS)}; only one package of a name"
         " can be imported.\n"
-        "  do      install fleetctl in an environment of its own: `uv tool install fleetctl` or"
-        " `pipx install fleetctl`,\n"
+        "  do      install fleetctl in an environment of its own: `uv tool install WHEEL` or"
+        " `pipx install WHEEL`,\n"
         "          and run `fleetctl` in place of `python -m fleetctl`; unset PYTHONPATH."
     )

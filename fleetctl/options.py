@@ -78,6 +78,20 @@ live_option = click.option(
 )
 
 
+def _go_on(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.obj.without_broken |= value
+
+
+without_broken_option = click.option(
+    "--without-broken",
+    is_flag=True,
+    expose_value=False,
+    callback=_go_on,
+    help="Leave clients whose files, golden sets, lock entries or places are broken as they are "
+    "live, go on with the others, and exit 4.",
+)
+
+
 def search_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--effort`, `--max-moves` and `--repack`, the fields of `SearchLimits`."""
     effort = click.option(

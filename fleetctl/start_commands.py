@@ -165,7 +165,9 @@ def _programs(
     for name in sorted(fleet.gateways or known_gateways(workspace.state_dir)):
         yield made(f"gateway-{name}", GRACE_S + _STOP_MARGIN_S, "gateway", "run", name)
     # Servers and gateways that the reconciler started outlive the reconciler.
-    reconciler = made("reconcile", _ROUND_S, "reconcile", "--interval", "30s")
+    # A broken client keeps no other waiting: the job is red, and goes on.
+    every = ("reconcile", "--interval", "30s", "--without-broken")
+    reconciler = made("reconcile", _ROUND_S, *every)
     yield replace(reconciler, after=(*servers, *forwards), kill_mode="process")
 
 

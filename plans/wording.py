@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from fleet.names import AdapterName, kind_of_address
-from fleet.plan import Action, Change, Freeze, Plan
+from fleet.plan import Action, Change, Freeze, Impact, Plan
 from fleet.resources import Server, client_in, servers_in
 from fleet.steps import LoadAdapter, schedule
-from plans.amounts import counted, iso
+from plans.amounts import counted, iso, listed
 
 SYMBOLS = dict(zip(Action, ("+", "-", "~", "-/+", ">"), strict=True))
 UPGRADED = "^"
@@ -37,15 +37,26 @@ def frozen_line(freeze: Freeze) -> str:
     )
 
 
+def first_lines(plan: Plan) -> tuple[str, ...]:
+    """Return the lines before everything else: clients that are set aside, and a freeze."""
+    lines = [frozen_line(plan.frozen)] if plan.frozen else []
+    if plan.set_aside:
+        clients = "; ".join(map(str, plan.set_aside))
+        aside = {note.subject for note in plan.set_aside}
+        stopped = {impact.client for impact in plan.impacts if impact.interrupted} & aside
+        but = f" (a server of {listed(sorted(stopped))} restarts)" if stopped else ""
+        lines.insert(0, f"SET ASIDE, and left as it is live{but}: {clients}")
+    return tuple(lines)
+
+
 def frozen_document(freeze: Freeze) -> dict[str, Any]:
     """Return a freeze as a document."""
     return {"by": freeze.by, "at": iso(freeze.at), "reason": freeze.reason}
 
 
-def interruption(plan: Plan) -> str:
-    """Return the verb of interrupted requests: `fail` where a server restarts, else `wait`."""
-    restarts = any(change.action is Action.REPLACE for change in plan.changes)
-    return "fail" if restarts else "wait"
+def interruption(impacts: Iterable[Impact]) -> str:
+    """Return the verb of interrupted requests: `wait` where all wait for a reload, else `fail`."""
+    return "wait" if all(impact.waits for impact in impacts if impact.interrupted) else "fail"
 
 
 def kind_of(change: Change) -> str:

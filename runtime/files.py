@@ -130,6 +130,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         detail = f"{path}: {error.strerror or error}."
         hint = "choose a folder that exists and that you may write to"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "make room on that disk; what the file held before is still there"
         raise FleetError.of("FC5021", "File cannot be written", detail, hint=hint) from None
 
 

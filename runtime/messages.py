@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from fleet.errors import Diagnostic
+from fleet.errors import Diagnostic, problem_of
 
 Severity = Literal["info", "warning", "error"]
 
@@ -22,6 +22,11 @@ class FailureMessage:
     """Problems that end a part of the work; the rest goes on."""
 
     diagnostics: tuple[Diagnostic, ...]
+
+
+def failure_of(error: Exception) -> FailureMessage:
+    """Return the message of an error that ends a part of the work."""
+    return FailureMessage(problem_of(error).diagnostics)
 
 
 EmitMessage = Callable[[Message | FailureMessage], None]

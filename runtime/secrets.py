@@ -2,7 +2,9 @@
 
 import os
 import secrets
+import string
 from contextlib import suppress
+from math import log2
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,14 @@ FILLED: Final = Sources()
 """Values of the environment in all declarations that this process has read: nothing printed shows
 them."""
 _BYTES = 32
+LEAST_BITS: Final = 128
+"""Lower bound of the strength of a secret."""
+_ALPHABETS = string.digits, string.ascii_lowercase, string.ascii_uppercase
+_HEXADECIMAL = f"{string.digits}abcdef", f"{string.digits}ABCDEF"
+_OTHERS = 33
+"""Characters of ASCII beyond letters and digits."""
+_FEW = 6
+"""Different characters below which these alone count as the alphabet of a secret."""
 _LARGEST_SECRET = 64 << 10
 """Upper bound of a secret's file. Unit: bytes."""
 
@@ -34,6 +44,26 @@ def read_secret(root: Path, reference: str) -> str | None:
         except (OSError, ValueError):
             return None
     return found.strip() or None
+
+
+def is_weak(secret: str | None) -> bool:
+    """Say whether a secret is estimated below 128 bits; one that is not readable here is not.
+
+    Strength is the number of characters times the bits of their alphabet: hexadecimal digits, else
+    digits, small letters, capital letters and others, as far as they occur. The prefix of our keys
+    counts nothing. Words count as random letters, so that a phrase looks stronger than it is.
+    """
+    if secret is None:
+        return False
+    text = secret.removeprefix(PREFIX)
+    used = {*text}
+    size = sum(len(alphabet) for alphabet in _ALPHABETS if used & {*alphabet})
+    size += _OTHERS * bool(used.difference(*_ALPHABETS))
+    if len(used) < _FEW:
+        size = len(used)
+    elif any(used <= {*alphabet} for alphabet in _HEXADECIMAL):
+        size = min(size, len(_HEXADECIMAL[0]))
+    return len(text) * log2(max(size, 1)) < LEAST_BITS
 
 
 def secret_unreadable(reference: str = "", server: str = "") -> EngineError:

@@ -9,6 +9,7 @@ from typing import Any
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.history import Entry, StepStarted
 from fleet.names import alias_of
+from runtime.engines.vllm_api import answer_text, ask
 from runtime.json_client import JsonClient
 
 ANSWER_S = 10.0
@@ -16,6 +17,8 @@ ANSWER_S = 10.0
 MAX_TOKENS = 32
 MOST_INPUTS = 10
 """Upper bound of the inputs: more prove little more, and a smoke test must be over in seconds."""
+BUILT_IN_PROMPT = "Hello"
+"""The input where none is declared or recorded; any answer passes that is not empty."""
 TRIES = 2
 """Number of times an input is asked before its answer counts as bad."""
 
@@ -130,16 +133,10 @@ async def _all(client: JsonClient, model: str, inputs: Sequence[str]) -> list[An
 
 async def _ask(client: JsonClient, model: str, text: str) -> Any:
     """Return the reply or the error; a bad answer is asked for again."""
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": text}],
-        "temperature": 0,
-        "max_tokens": MAX_TOKENS,
-    }
     reply: Any = None
     for _ in range(TRIES):
         try:
-            reply = await client.post("/v1/chat/completions", body)
+            reply = await ask(client, model, text, MAX_TOKENS)
         except EngineError as error:
             reply = error
         if isinstance(reply, EngineUnreachableError) or _content(reply):
@@ -149,8 +146,8 @@ async def _ask(client: JsonClient, model: str, text: str) -> Any:
 
 def _content(reply: Any) -> str:
     try:
-        return str(reply["choices"][0]["message"]["content"] or "").strip()
-    except (KeyError, IndexError, TypeError):
+        return answer_text(reply).strip()
+    except (KeyError, IndexError, TypeError, AttributeError):
         return ""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
@@ -67,30 +67,22 @@ class Workspace:
     state_dir: Path
     emit: EmitMessage
     render_notice: RenderNotice
-    make_envoys: "Callable[[Path], Envoys]"
-    """Takes the project's folder and returns the maker of files of gateways that are Envoys."""
-    run: str = field(default_factory=lambda: uuid4().hex[:12])
-    """Id of this run, on every ledger entry that the run writes."""
-    given: FleetSpec | None = None
-    """Taken for the declared fleet; None: the files are read."""
-    hosts: Mapping[str, HostSpec] | None = None
-    """Taken for the hosts that are known to have servers; None: those of the state folder."""
-    past: History | None = None
-    """Taken for the folded ledger; None: the ledger is read."""
-    hung: list[Thread] = field(default_factory=list)
-    """Readings of the ledger that have not ended; copies of a workspace share the list."""
-    salvaged: bool = False
-    """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
+    make_envoys: "Callable[[Path], Envoys]"  # from the project's folder: maker of files of Envoys
+    run: str = field(default_factory=lambda: uuid4().hex[:12])  # id, on entries of the ledger
+    given: FleetSpec | None = None  # taken for the declared fleet; None: the files are read
+    hosts: Mapping[str, HostSpec] | None = None  # taken for `known_hosts`; None: they are read
+    past: History | None = None  # taken for the folded ledger; None: the ledger is read
+    hung: list[Thread] = field(default_factory=list)  # readings of the ledger that go on; shared
+    salvaged: bool = False  # the ledger is damaged; its verified copy is read, for repairs alone
+    without_broken: bool = False  # broken clients are set aside, and the rest goes on
+    aside: Mapping[str, str] = field(default_factory=dict)  # clients set aside, with the reason
     away: int | None = None
     """Token of the served table while the home is away and its copy read, for restarts in place."""
     offline: str | None = None
     """Why no connection is opened, and no secret and no variable is read; None: they are."""
-    drawn_id: str = ""
-    """Id of a fleet, drawn by this run; empty: the ledger has it, or none is needed."""
-    author: str = ""
-    """Author of this run; empty: found from the environment."""
-    apart: bool = False
-    """The fleet is a copy, and its state folder its only home."""
+    drawn_id: str = ""  # of a fleet, drawn by this run; empty: the ledger has it, or none is needed
+    author: str = ""  # of this run; empty: found from the environment
+    apart: bool = False  # whether the fleet is a copy, and its state folder its only home
     _delivered: bool = field(default=False, init=False)
     _pulled: bool = field(default=False, init=False)
 
@@ -144,10 +136,18 @@ class Workspace:
         `edited`: texts by file that are taken in place of those on disk.
         """
         from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
+        from runtime.project.set_aside import load_set_aside  # noqa: PLC0415 (as above)
 
         secrets = os.environ if self.offline is None else None
         its = self.root, self.environment, self.variables
-        return load_project(*its, secrets=secrets, edited=edited)
+        load = partial(load_project, *its, secrets, edited, self.state_dir)
+        return load_set_aside(load, self.root, self.history, self.aside, more=self.without_broken)
+
+    def set_aside(self, clients: Mapping[str, str]) -> None:
+        """Set further clients aside, with the reasons by client; the fleet is read anew."""
+        if clients:
+            self.aside = {**clients, **self.aside}
+            vars(self).pop("_fleet", None)
 
     @cached_property
     def home(self) -> HomeAddress:

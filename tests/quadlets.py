@@ -4,11 +4,9 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 GENERATOR = Path("/usr/lib/systemd/user-generators/podman-user-generator")
-Generate = Callable[[str], str]
 
 
 def generated(text: str) -> str:

@@ -33,7 +33,7 @@ TOP_LEVEL = {
     ".gitattributes",
     "docs",
 }
-LIMIT = 300
+LIMIT = 500
 PAGE = 100
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "core", "types", "misc"}
 METAPHORS = re.compile(

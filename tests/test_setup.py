@@ -116,7 +116,7 @@ def test_packages_are_built_only_where_no_wheel_is_and_by_what_a_lock_pins() -> 
 def test_a_system_package_is_installed_only_where_it_is_asked_for() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in makefile.splitlines() if "apt-get install -qq" in line]
-    assert any("libnuma1" in line for line in lines)
+    assert lines
     assert [line for line in lines if "$(if $(SYSTEM_PACKAGES)," not in line] == []
 
 

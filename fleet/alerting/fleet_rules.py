@@ -13,6 +13,8 @@ from fleet.planning import DriftCause
 
 AHEAD_WEEKS: Final = 2
 CAPACITY_CLEARS: Final = 0.95
+NAMED: Final = 5
+"""Upper bound of the aliases that an alert of an outage names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,14 @@ def fleet_findings(
         if outage.outage is not None:
             addresses = {outage.subject, *outage.addresses}
             servers = (name_in_address(a) for a in addresses if kind_of_address(a) == "server")
+            named = outage.unanswered or ()
+            more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+            who = f"; without an answer: {', '.join(named[:NAMED])}{more}" if named else ""
             yield RuleFinding(
                 Signal.FIRING,
                 Alert(AlertRule.OUTAGE, outage.subject, None, None, outage.since or now,
-                      outage.command, detail=outage.summary, servers=tuple(sorted(servers))),
+                      outage.command, detail=f"{outage.summary}{who}",
+                      servers=tuple(sorted(servers))),
             )  # fmt: skip
 
 

@@ -62,6 +62,8 @@ class AliasFacts:
     """Its servers at which requests of other aliases waited in the newest quarter."""
     aimed: bool = True
     """Whether answers after `promise_s` are late; its tier may drop the aim of the class."""
+    running: tuple[UsageCell, ...] = ()
+    """The quarter that has begun, up to now: the windows of burn rates end in it."""
 
 
 def alias_findings(
@@ -73,7 +75,7 @@ def alias_findings(
     """
     yield slow(facts, pinned or facts.baseline, now)
     yield starved(facts, now)
-    both = facts.quarters, facts.hours
+    both = (*facts.quarters, *facts.running), facts.hours
     late = [_late(cells, facts.promise_s, aimed=facts.aimed) for cells in both]
     failed = [_failed(cells) for cells in both]
     for counts, budget, rules in (
@@ -139,6 +141,9 @@ def burning(
     now: datetime,
 ) -> RuleFinding:
     """Judge how fast bad requests use up a budget: in a long window surely, in a short one still.
+
+    A window has the cells that began in it. So the last 15 minutes have the running quarter at
+    least, and an outage that is over is out of every window by the window's length.
 
     `counts`: of quarters, and of hours for windows that quarters do not cover.
     """

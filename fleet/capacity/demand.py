@@ -66,8 +66,10 @@ def _busy(window: tuple[int, int], offsets: tuple[int, ...]) -> tuple[bool, ...]
     return tuple(hour in found for hour in range(HOURS))
 
 
-def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Load:
-    """Return the load of an adapter's demand on a server.
+def load_of(
+    demand: DemandSpec | None, prompt_weight: float, slo_s: float, replicas: int = 1
+) -> Load:
+    """Return the load of an adapter's demand on a server, of `replicas` that share the demand.
 
     Tokens: a request costs its output tokens, and its prompt tokens at their weight.
 
@@ -83,7 +85,7 @@ def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Lo
     if demand is None:
         return IDLE
     cost = demand.output_tokens + prompt_weight * demand.prompt_tokens
-    rates = [rpm / 60 for rpm in hourly_rpm(demand)]
+    rates = [rpm / 60 / replicas for rpm in hourly_rpm(demand)]
     running = {rate: -expm1(-rate * slo_s) for rate in set(rates)}
     return Load(tuple(rate * cost for rate in rates), tuple(running[rate] for rate in rates))
 

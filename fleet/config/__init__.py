@@ -9,7 +9,7 @@ from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import splits
 from fleet.config.checks.lint import lint
 from fleet.config.checks.references import aliases_of
-from fleet.config.checks.same_bytes import equal_bytes
+from fleet.config.checks.same_bytes import declared_same_bytes, equal_bytes
 from fleet.config.checks.signatures import lint_signatures, signature_fault, signature_problem
 from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
@@ -43,6 +43,7 @@ from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations, StateHome
 from fleet.config.schema.plan_rules import SigningKey
+from fleet.config.set_aside import BrokenFile, SetAside, client_in_text
 from fleet.config.validate import Problem, check_shape, diagnostics
 from fleet.config.yaml import Parsed, parse, unmark
 from fleet.config.yaml_limits import check_project

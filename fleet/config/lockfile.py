@@ -3,14 +3,15 @@
 Format 2 has the fields of mixtures of experts and MLA, and is written where a base has such.
 Format 3 has the sources of versions, and is written where a version came from one.
 Format 4 has the signatures of versions, and is written where a version has one.
+Format 5 has the versions whose bytes others have on purpose, and is written where one has.
 
 A lock without `format` is of format 1; format 1 is written as `1`. A reader refuses unknown fields,
 so a further field needs the next format. A lock of a later format is refused.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
@@ -23,7 +24,7 @@ from fleet.signing_policy import SignedBytes, VersionSignature
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"
-FORMAT = 4
+FORMAT = 5
 """Newest format of a lock that this release reads and writes."""
 
 
@@ -69,6 +70,11 @@ class LockedAdapter(_Document):
     """Where the bytes can be had again, such as `oci://…@sha256:…`; empty: not known."""
     signature: LockedSignature | None = None
     """None: there was none, or no key was declared."""
+    same_as: str = ""
+    """The version whose bytes these are on purpose; empty: none was declared.
+
+    A record of what was reviewed: it holds whatever becomes of the other version.
+    """
 
     @property
     def facts(self) -> AdapterFacts:
@@ -104,7 +110,7 @@ class LockedBase(_Document):
 class Lock(_Document):
     """The file `fleet.lock`: written by `fleetctl adapter add`, kept in version control."""
 
-    format: Literal[1, 2, 3, 4] = 1
+    format: Literal[1, 2, 3, 4, 5] = 1
     bases: dict[str, LockedBase] = {}
     """By base."""
     adapters: dict[_FullName, LockedAdapter] = {}
@@ -115,6 +121,17 @@ class Lock(_Document):
         adapters = {**self.adapters, str(name): entry}
         least = 4 if entry.signature else 3 if entry.source else 1
         return self.model_copy(update={"adapters": adapters, "format": max(least, self.format)})
+
+    def with_same_bytes(self, declared: Mapping[str, str]) -> Self:
+        """Return this lock with records of equal bytes, as declared by `same_as` of versions."""
+        recorded: dict[str, LockedAdapter] = {}
+        for name, other in declared.items():
+            entry, its = self.adapters.get(name), self.adapters.get(other)
+            if entry and its and name != other and entry.digest == its.digest:
+                recorded[name] = entry.model_copy(update={"same_as": entry.same_as or other})
+        if not recorded:
+            return self
+        return self.model_copy(update={"adapters": {**self.adapters, **recorded}, "format": 5})
 
     def without_adapter(self, name: AdapterName) -> Self:
         """Return this lock without an adapter."""
@@ -139,8 +156,8 @@ _LATER = frozenset(
 """Fields since format 2."""
 
 
-def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
-    """Read a lock.
+def parse_lock(text: str, file: str = LOCK_FILE, without: Collection[str] = ()) -> Lock:
+    """Read a lock, `without` the malformed entries of some clients.
 
     Raises:
         ConfigError: not JSON, or an entry is malformed.
@@ -148,7 +165,14 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
     try:
         return Lock.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        faults = [fault for fault in errors if _client_at(fault["loc"]) not in without]
+        if not faults:
+            document = json.loads(text)
+            for section, name in {fault["loc"][:2] for fault in errors}:
+                document[section].pop(name)
+            return parse_lock(json.dumps(document), file)
+        first = faults[0]
         place, path, written = first["loc"], ".".join(map(str, first["loc"])), first["input"]
         detail = f"`{file}`{f' at `{path}`' if path else ''}: {first['msg']}."
         hint = "Restore it from version control; `fleetctl adapter add` writes it anew."
@@ -156,7 +180,18 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
             detail = f"`{file}` has format {written}, and this fleetctl reads format {FORMAT}."
             hint = "Upgrade fleetctl here to the release that wrote the lock, or a later one."
         where = Position(file, _line_of(text, place), 1)
-        raise ConfigError(diagnostic("FC1217", detail, where, hint=hint)) from None
+        made = diagnostic("FC1217", detail, where, hint=hint)
+        client = _client_at(place)
+        raise ConfigError(replace(made, subjects=(client,) if client else ())) from None
+
+
+def _client_at(place: tuple[int | str, ...]) -> str:
+    """Return the client of a version's entry in the lock; empty: another place."""
+    section, name, *_ = (*place, "", "")
+    try:
+        return AdapterName.parse(str(name)).client if section == "adapters" else ""
+    except ValueError:
+        return ""
 
 
 def _line_of(text: str, path: tuple[int | str, ...]) -> int:

@@ -1,7 +1,7 @@
 """Lists the paths that declarations name, of files and folders that fleetctl reads."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
@@ -23,6 +23,8 @@ class DeclaredPath:
     """Whether the path is only read where a file is there: a model as servers elsewhere see it."""
     is_socket: bool = False
     is_secret: bool = False
+    is_client_key: bool = False
+    """Whether this is an API key of a client, which only the gateway checks."""
 
 
 def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
@@ -84,7 +86,8 @@ def _of_clients(given: Declarations) -> Iterator[DeclaredPath]:
     for name, client in given.clients.items():
         at = ("clients", name)
         for key, secret in client.keys.items():
-            yield from _secret((*at, "keys", key), secret)
+            for path in _secret((*at, "keys", key), secret):
+                yield replace(path, is_client_key=True)
         yield from _of_receivers((*at, "notify"), client.notify)
         for task, adapter in client.adapters.items():
             own = (*at, "adapters", task)

@@ -70,7 +70,13 @@ def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> D
         tree.sources, problem.code, detail, place,
         hint=hint, command=problem.command, also=also, severity=problem.severity,
     )  # fmt: skip
-    return replace(result, source="") if place and (place.file, place.line) in secret else result
+    if place and (place.file, place.line) in secret:
+        result = replace(result, source="")
+    paths = (problem.path, *(path for _, path in problem.also))
+    if problem.path[:1] == ("clients",):
+        subjects = (path[1:] for path in paths if path[:1] == ("clients",) and path[1:])
+        return replace(result, subjects=tuple(".".join(map(str, path)) for path in subjects))
+    return result
 
 
 _KEY = "[key]"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.gates.own_control import names_users
-from fleet.gates.sample_ratio import mismatch, unchecked
+from fleet.gates.routing_errors import best_cases, first_windows
+from fleet.gates.sample_ratio import mismatch, sound_windows, unchecked
 from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.gates.verdict import Finding, Verdict, percent_text
 
@@ -59,11 +60,14 @@ def conclude(
     about = made.about
     worse = f"worse, with an e-value of {value:.3g}"
     if made.collapsed and not failed:
-        failed, worse = True, "most of its requests are bad, and of the old version hardly any"
+        failed = len(counts["requests"])
+        worse = "most of its requests are bad, and of the old version hardly any"
     requests, least = sum(counts["requests"]), f"{limits['least_requests']:g}"
     split = mismatch(counts, limits)
-    if split:
-        verdict, why = Verdict.INCONCLUSIVE, split
+    if split and failed and (despite := _despite_split(made, counts, limits, failed)):
+        verdict, why = Verdict.FAIL, f"{worse}, {despite}: {split}"
+    elif split:
+        verdict, why = Verdict.INCONCLUSIVE, f"void, for {split}"
     elif failed:
         verdict, why = Verdict.FAIL, worse
     elif counts.get("missing"):
@@ -93,13 +97,31 @@ def conclude(
     )
 
 
-def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, bool]:
-    """Return the e-value at the first moment that shows harm and True; else the last and False."""
+def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, int]:
+    """Return the e-value at the first moment that shows harm, and its number, or 0."""
     value = 1.0
-    for value, bad, difference in moments:
+    for number, (value, bad, difference) in enumerate(moments, 1):
         if value * alpha >= 1 and bad >= LEAST_BAD and difference >= LEAST_DIFFERENCE:
-            return value, True
-    return value, False
+            return value, number
+    return value, 0
+
+
+def _despite_split(made: Estimate, counts: Series, limits: Limits, failed: int) -> str:
+    """Say why FAIL of window `failed` holds although the split is wrong now; empty: it does not."""
+    if "misplaced" not in limits:  # a finding of an earlier release, which is judged as it was
+        return ""
+    first = last = len(counts["requests"])
+    if "each_window" in limits:
+        if failed <= sound_windows(counts, limits["alpha"]):
+            return "before the split went wrong"
+        # With a fixed limit the draws may be of both versions, and are not known by window.
+        first = last if "limit" in limits else failed
+    for seen in (first_windows(counts, number) for number in range(first, last + 1)):
+        cases = best_cases(seen, limits, made.tolerated, made.allowed)
+        fails = all(_first_failure(iter([moment]), limits["alpha"])[1] for moment in cases)
+        if fails and mismatch(seen, limits):
+            return "whatever is wrong with the split"
+    return ""
 
 
 def enough_people(people: float, bad: float, requests: float) -> bool:

@@ -20,6 +20,7 @@ from fleet.gates.decide import (
 from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.own_control import BY_WINDOW, CONSTANTS, SideCounts
 from fleet.gates.past import UNKNOWN, Baseline
+from fleet.gates.routing_errors import MISPLACED
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH
 from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
@@ -51,8 +52,8 @@ def judge_live(
 ) -> Finding:
     """Judge a stage by all its windows, oldest first. May be asked at any time.
 
-    FAIL holds from the first window at which it did. PASS and INCONCLUSIVE are what the counts
-    say now; whether the stage may end is for others to decide.
+    FAIL holds from the first window at which it did, if the split was right so far. PASS and
+    INCONCLUSIVE are what the counts say now; whether the stage may end is for others to decide.
 
     Args:
         gate: Metric and limit.
@@ -73,6 +74,7 @@ def judge_live(
     if missing:
         counts["missing"] = float(len(missing))
     limits = limits_of(gate, z) | {"mismatch": MISMATCH, "material": MATERIAL}
+    limits |= {"misplaced": MISPLACED, "each_window": 1.0}
     if longest is not None:
         limits["longest"] = longest
     if gate.metric in RISES or gate.metric in RATIOS:

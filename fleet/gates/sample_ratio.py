@@ -31,7 +31,7 @@ def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
         counts: A finding's; `split` and `split_stable` are draws, `percent` what was wanted.
         limits: Its `mismatch` and `material`; without them the split is not checked.
     """
-    draws = _draws(counts)
+    draws = draws_of(counts)
     got, total = (sum(draw[place] for draw in draws.values()) for place in (0, 1))
     expected = sum(share * both for share, (_, both) in draws.items())
     if "mismatch" not in limits:
@@ -42,9 +42,21 @@ def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
         return ""
     what = "users" if names_users(counts) else "requests"
     return (
-        f"void, for the new version got {got / total * 100:.3g} % of {total:.0f} {what} and not "
+        f"the new version got {got / total * 100:.3g} % of {total:.0f} {what} and not "
         f"{expected / total * 100:.3g} %"
     )
+
+
+def sound_windows(counts: Mapping[str, Any], chance: float) -> int:
+    """Return the number of windows before a split went wrong that is wrong by now.
+
+    From there on the evidence is largest, or less by a factor of `1 / chance` at most.
+    """
+    logs = []
+    for first in range(len(counts["percent"])):
+        since = {name: counts[name][first:] for name in ("percent", "split", "split_stable")}
+        logs.append(sum(_log_e_value(*draw, share) for share, draw in draws_of(since).items()))
+    return next(n for n, log in enumerate(logs) if log >= max(logs) + math.log(chance))
 
 
 def unchecked(counts: Mapping[str, Any]) -> str:
@@ -66,19 +78,23 @@ def e_value(got: float, total: float, share: float) -> float:
         Lindon and Malek 2022, Anytime-Valid Inference for Multinomial Count Data, NeurIPS: the
         ratio of a Dirichlet-multinomial mixture to the wanted multinomial; here of two outcomes.
     """
+    return math.exp(min(690.0, _log_e_value(got, total, share)))
+
+
+def _log_e_value(got: float, total: float, share: float) -> float:
     mine, other = BELIEF * share, BELIEF * (1 - share)
     if not total or not 0 < share < 1:
-        return 1.0
+        return 0.0
     log = _log_beta(mine + got, other + total - got) - _log_beta(mine, other)
-    log -= got * math.log(share) + (total - got) * math.log1p(-share)
-    return math.exp(min(690.0, log))
+    return log - got * math.log(share) - (total - got) * math.log1p(-share)
 
 
 def _log_beta(one: float, other: float) -> float:
     return math.lgamma(one) + math.lgamma(other) - math.lgamma(one + other)
 
 
-def _draws(counts: Mapping[str, Any]) -> Draws:
+def draws_of(counts: Mapping[str, Any]) -> Draws:
+    """Return the draws of a finding."""
     found: Draws = defaultdict(lambda: (0.0, 0.0))
     for wanted, mine, other in zip(
         counts["percent"], counts["split"], counts["split_stable"], strict=True

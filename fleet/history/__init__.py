@@ -68,6 +68,7 @@ from fleet.history.doubts import (
 from fleet.history.ed25519 import public_key, sign
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
+from fleet.history.fold_passes import SmokePass
 from fleet.history.fold_traffic import DAY, TrafficShift
 from fleet.history.fold_upgrades import UpgradeDecision, UpgradeRecord, UpgradeVerdict
 from fleet.history.freezes import freeze_after, frozen_fleet

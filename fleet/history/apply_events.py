@@ -67,6 +67,9 @@ class StepFinished(EventFields):
     """None: recovered by a later run."""
     operation: Document | None = optional()  # noqa: RUF009 (a field)
     """The operation of an adopted step, which never started; None: `StepStarted` has it."""
+    launch: str | None = optional()
+    """Launch that answered a smoke test; of a server that shows none, such as an attached one, its
+    boot. None: no smoke test, or the server shows neither."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,14 +45,7 @@ from fleet.history.values import (
     UnfinishedStep,
     latest_time,
 )
-from fleet.names import (
-    Address,
-    address_parts,
-    name_in_address,
-    route_address,
-    server_of_address,
-    step_parts,
-)
+from fleet.names import Address, address_parts, route_address, server_of_address, step_parts
 from fleet.plan import Freeze
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
@@ -101,9 +94,9 @@ def settled(history: History, live: State) -> History:
     return past.history()
 
 
-_LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell")
-"""Fields of `History` sorted by alias, without aliases that have nothing in them."""
-_SETS = "owned", "answered_all", "entry_ids"
+_LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell", "passes")
+"""Fields of `History` sorted by key, without keys that have nothing in them."""
+_SETS = "owned", "answered_all", "entry_ids", "returning"
 
 
 @dataclass(slots=True)
@@ -158,6 +151,7 @@ class _Past(RolloutsFold):
                 self.settings = self.settings if settings is None else self.settings or {}
             case ApplyFinished(boots=boots, gone=gone, settings=settings):
                 self.boots |= boots
+                self.returning -= boots.keys()
                 if settings is not None:
                     self.settings = with_changes(self.settings or {}, settings)
                 for address in gone:
@@ -198,12 +192,15 @@ class _Past(RolloutsFold):
     def _started(self, event: StepStarted, time: datetime) -> None:
         address = Address(event.address)
         self.unfinished[event.step] = UnfinishedStep(event.step, address, event.operation, time)
+        self.tried(event, event.operation)
         if operation_result(event.operation)[1] is not None:  # whatever comes of it, it is ours
             self._own(address)
 
     def _finished(self, event: StepFinished, time: datetime) -> None:
         begun = self.unfinished.pop(event.step, None)
-        changes, after = operation_result(begun.operation if begun else event.operation or {})
+        operation = begun.operation if begun else event.operation or {}
+        changes, after = operation_result(operation)
+        self.tried(event, operation)
         self.timed(event, after, time - begun.started if begun else None)
         if changes and step_parts(event.step)[0] != "divert":
             when = begun.started if begun and event.how == "recovered" else time
@@ -212,7 +209,8 @@ class _Past(RolloutsFold):
 
     def _booted(self, event: StepFinished | Adopted) -> None:
         if event.boot:
-            self.boots[name_in_address(Address(event.address))] = event.boot
+            _, server = address_parts(event.address)
+            self.boots[server] = event.boot
 
     def became(self, address: Address, after: Resource | None, when: datetime) -> None:
         """Note a resource as of `when`; None: the resource is gone."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from fleet.history.apply_events import StepFinished
-from fleet.history.fold_traffic import TrafficFold
+from fleet.history.fold_passes import PassesFold
 from fleet.names import step_parts
 from fleet.resources import Resource
 from fleet.steps import duration_key
@@ -16,7 +16,7 @@ again shows the same seconds."""
 
 
 @dataclass(slots=True)
-class DurationsFold(TrafficFold):
+class DurationsFold(PassesFold):
     """Durations while entries are being added; the field is that of `History`."""
 
     durations: dict[str, float] = field(default_factory=dict)

@@ -43,6 +43,7 @@ class RolloutsFold(UpgradesFold):
     claims: dict[str, Claim] = field(default_factory=dict)
     released: dict[str, frozenset[str]] = field(default_factory=dict)
     fell: dict[str, dict[str, Block]] = field(default_factory=dict)
+    served: dict[str, str] = field(default_factory=dict)
     cost_terms: Mapping[str, Document] = field(default_factory=dict)
     entry_ids: set[str] = field(default_factory=set)
 
@@ -71,6 +72,7 @@ class RolloutsFold(UpgradesFold):
         made = _with_servers(made, kept.values())
         now = {**usual, **kept, made.gate: made}
         self.evidence[alias] = tuple(now[gate] for gate in sorted(now))
+        self.superseded(alias, made.adapter)
         digest = made.digests.get("adapter")
         if made.finding.verdict is Verdict.FAIL and digest:
             self.rejected[alias] = {**self.rejected.get(alias, {}), digest: made}
@@ -143,6 +145,8 @@ class RolloutsFold(UpgradesFold):
 
         `digest`: of its bytes as they are loaded; empty: not known.
         """
+        if digest:
+            self.served[adapter] = digest
         self.released[alias] = self.released.get(alias, frozenset()) - {adapter}
         self.fell[alias] = {
             name: block

@@ -11,6 +11,7 @@ from fleet.encoding import optional
 from fleet.gates import EARLIER, Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
+from fleet.history.fold_passes import SmokePass
 from fleet.history.fold_traffic import TrafficShift
 from fleet.history.fold_upgrades import UpgradeRecord
 from fleet.history.rollout_events import Released
@@ -225,6 +226,8 @@ class History:
     """By alias, then by full adapter name: blocks of the kind `rolled back`, until the bytes are
     released or serve again.
     """
+    served: Mapping[str, str] = field(default_factory=dict)
+    """By full adapter name: digest of the bytes with which the version had traffic last."""
     damage: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By path of a served copy that was damaged: the boot of every server that may have read it."""
     as_of: datetime | None = None
@@ -240,6 +243,12 @@ class History:
     """
     durations: Mapping[str, float] = field(default_factory=dict)
     """By `fleet.steps.duration_key`: about how many seconds starts and loads took here."""
+    passes: Mapping[str, Mapping[str, SmokePass]] = field(default_factory=dict)
+    """By server, then by full adapter name: the smoke test passed since the version was loaded."""
+    returning: frozenset[str] = frozenset()
+    """Servers that a step began to stop or to start, and that no step has started since. Those that
+    are established were not stopped on purpose.
+    """
     settings: Mapping[str, str] | None = None
     """Declared values of the last apply by path; None: no apply of a release that records them."""
     cost_terms: Mapping[str, Document] = field(default_factory=dict)

@@ -86,11 +86,11 @@ def fill(
         fitting = fits.nonzero()[0]
         if len(fitting) and growth is None:
             chosen = int(fitting[0])
-        elif len(fitting):
+        elif len(fitting) and growth is not None:
             # Raising a server's rank costs capacity: that is charged in both.
             old = np.maximum(instance.capacity[gpus[fitting], rank[fitting], count[fitting]], 1)
             more = after[fitting] / limit[fitting] - strain[fitting].max(axis=1) / old
-            free = limit[fitting, None] - strain[fitting]
+            free = (limit[fitting, None] - strain[fitting]).astype(np.float64)
             score = _cosine(free, weight) * (limit[fitting] / old) ** 2 - growth * more
             chosen = int(fitting[int(score.argmax())])
         else:
@@ -113,10 +113,10 @@ def fill(
     return downgraded(instance, Packing(gpus[:opened].copy(), assignment))
 
 
-def _cosine(free: Ints, weight: Ints) -> Reals:
-    left, load = free.astype(np.float64), weight.astype(np.float64)
-    length = np.sqrt((left * left).sum(axis=1) + 1) * np.sqrt(float(load @ load) + 1)
-    return np.asarray((left @ load) / length)
+def _cosine(free: Reals, weight: Ints) -> Reals:
+    load = weight.astype(np.float64)
+    length = np.sqrt((free * free).sum(axis=1) + 1) * np.sqrt(float(load @ load) + 1)
+    return np.asarray((free @ load) / length)
 
 
 def downgraded(instance: Instance, packing: Packing) -> Packing:

@@ -188,7 +188,7 @@ def _assigned(instance: Instance, packing: Packing, mix: Ints, fresh: Rng | None
     load, rank, count = kept.totals(there)
     busy = kept.busy(there)
     rest = (~placed).nonzero()[0]
-    size = -instance.loads[rest].sum(axis=1)
+    size: Ints | Reals = -instance.loads[rest].sum(axis=1)
     if fresh is not None:
         size = size * (LEAST + fresh.random(len(rest)))
     order = np.lexsort((size, -instance.rank[rest]))

@@ -17,5 +17,5 @@ from fleet.placement.search import place, substitutes
 from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.survival import loss_outlook
-from fleet.placement.unplaced import causes_of, totals_of, trials_of
+from fleet.placement.unplaced import beyond_all_places, causes_of, totals_of, trials_of
 from fleet.placement.verify import Violation, verify_placement, verify_steps

@@ -62,13 +62,10 @@ def replica_load(adapter: AdapterSpec | None, replicas: int) -> capacity.Load:
     All versions together, so that a rollout may go to its end, or back, without a move. Where
     there are fewer `replicas` than declared, the rest is awaited. No adapter: not declared.
     """
-    demand = adapter.demand if adapter else None
-    if adapter is None or demand is None:
+    if adapter is None:
         return capacity.IDLE
-    part = 1 / max(adapter.replicas, replicas, 1)
-    observed = demand.observed and tuple(share * part for share in demand.observed)
-    less = replace(demand, peak_rpm=demand.peak_rpm * part, observed=observed)
-    return capacity.load_of(less, capacity.USUAL_PROMPT_WEIGHT, adapter.slo_s)
+    number = max(adapter.replicas, replicas, 1)
+    return capacity.load_of(adapter.demand, capacity.USUAL_PROMPT_WEIGHT, adapter.slo_s, number)
 
 
 _NO_SECONDS: Final = ((), 0.0, capacity.USUAL_PROMPT_WEIGHT)

@@ -9,7 +9,7 @@ could have had, so versions without a place are tried again, in this order:
    and Clements 1999, "squeaky wheel" optimisation).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from fleet.placement.buy import buy
@@ -18,7 +18,7 @@ from fleet.placement.fill import fill, place_first, restart, spare
 from fleet.placement.items import Item
 from fleet.placement.keep import close_empty, keep
 from fleet.placement.live_servers import placement_state_of
-from fleet.placement.overload import ease, put_back, relieve
+from fleet.placement.overload import ease, note_loads, overfilled, put_back, relieve
 from fleet.placement.repack import empty
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.resources import State
@@ -36,6 +36,8 @@ MOST_OTHERS = 6
 SURCHARGES = (0.25, 0.5)
 """Parts of its price that a kind of device costs more where all its devices are in use; effort
 `fast` tries the first alone."""
+RELIEFS = 3
+"""Upper bound of the times that overloaded servers are relieved in an attempt."""
 WORK = 4_000
 """Upper bound of the versions placed in all attempts, roughly."""
 
@@ -147,13 +149,38 @@ def _once(
     first: tuple[str, ...] = (),
     first_group: int = 0,
 ) -> tuple[PlacementState, list[Item]]:
-    """Place the versions named in `first`, and then all others."""
-    state = placement_state_of(fleet, targets, live, numbers, search)
+    """Place the versions named in `first`, and then all others.
+
+    Where a version left an overloaded server, found no other place and cannot go back, or a server
+    would get more load than it has as a version needs fewer servers, all are placed again, and the
+    version stays on its servers; in the end no running server is relieved.
+    """
+    staying: set[str] = set()
+    for again in range(RELIEFS + 1):
+        state = placement_state_of(fleet, targets, live, numbers, search, staying)
+        shut_out = _filled(state, search, first, first_group, staying)
+        ease(state)
+        shut_out |= overfilled(state)
+        if not shut_out:
+            break
+        staying |= state.items.keys() if again + 1 == RELIEFS else shut_out
+    return state, [item for item in state.missing() if not state.may_wait(item)]
+
+
+def _filled(
+    state: PlacementState,
+    search: SearchLimits,
+    first: tuple[str, ...],
+    first_group: int,
+    staying: Collection[str],
+) -> set[str]:
+    """Place all versions; return those that left an overloaded server and cannot go back."""
+    note_loads(state)
     if search.repack:
         empty(state, search.staying)
     else:
         keep(state)
-        relieve(state)
+        relieve(state, staying)
         close_empty(state)
     place_first(state, first)
     for item in state.missing():
@@ -164,6 +191,4 @@ def _once(
     buy(state, search, first_group)
     spare(state)
     restart(state)
-    put_back(state)
-    ease(state)
-    return state, [item for item in state.missing() if not state.may_wait(item)]
+    return put_back(state)

@@ -87,7 +87,7 @@ def _orders(state: PlacementState) -> list[ServerOrder]:
     grouped: dict[tuple[str, tuple[str, ...], str], list[Item]] = {}
     open_to: dict[tuple[frozenset[str], frozenset[str], str | None], tuple[str, ...]] = {}
     for item in state.missing():
-        if item.rank == 0 or state.silent_servers(item):
+        if item.rank == 0 or state.awaits(item):
             continue
         if item.spread == "host":
             hosts = tuple(hosts_for(state, item))

@@ -65,7 +65,7 @@ def _worth_most(state: PlacementState) -> list[ServerDraft]:
     for draft in state.drafts.values():
         items = draft.residents.values()
         alone = not any(other.residents for other in state.hardware.others(draft))
-        if draft.devices and alone and items and all(item.pin is None for item in items):
+        if draft.devices and alone and items and not any(item.is_held for item in items):
             price = sum(device.price_per_hour for device in draft.devices)
             found.append((-price / len(items), len(items), draft.name))
     return [state.drafts[name] for *_, name in sorted(found)]

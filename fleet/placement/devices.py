@@ -67,7 +67,7 @@ class Devices:
             other
             for device_id in sorted(draft.device_ids)
             for other in self.on_device[device_id]
-            if other is not draft
+            if other.name != draft.name
         ]
 
     def shape(self, draft: ServerDraft, slots: int, rank: int) -> ServerShape:

@@ -1,6 +1,6 @@
 """Items: the versions to place, their load and rules, and their number of replicas."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Self
@@ -67,7 +67,8 @@ def replicas_for(
     best, unless weaker servers carry more for their price. The present number stays while it
     carries the load and is no waste, so that a small change of demand moves nothing. The further
     numbers are for a search that finds no place, or a cheaper place: of a load that has to be
-    divided, the last is that of parts of which two fit on the strongest server.
+    divided, the last is that of parts of which two fit on the strongest server. None is below the
+    declared number.
 
     The `load` is that of all replicas together, `now` the number of replicas with traffic, `slack`
     the load that running servers may have, as a multiple of that of new servers.
@@ -89,7 +90,7 @@ def replicas_for(
     if keeps or bears or now == fewest:
         counts.insert(0, now)
     found = list(dict.fromkeys(counts))
-    halves = min(ceil(2 * peak / limits[0]), most) if fewest > least else found[0]
+    halves = min(max(ceil(2 * peak / limits[0]), least), most) if fewest > least else found[0]
     if halves != found[0]:
         found = [*(count for count in found if count != halves), halves]
     return found
@@ -124,7 +125,7 @@ class Item:
     client: str
     base: str
     rank: int
-    """0 where not known; such a version stays where it is."""
+    """0 where not known, or where the version must stay: such a version stays where it is."""
     replicas: int
     prior: tuple[str, ...]
     """Servers in the route or with the version loaded, in order of preference."""
@@ -149,6 +150,13 @@ class Item:
     """Seconds within which 95 % of the answers are due: promised, or the aim of the class."""
     promise: LatencyTarget | None = None
     """Promised latency; None: nothing is promised."""
+    stays: bool = False
+    """Whether no server may be left, as the client is set aside."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing may move the version to another server."""
+        return self.stays or self.pin is not None
 
     @property
     def peak(self) -> int:
@@ -165,33 +173,35 @@ def items_of(
     failed: Mapping[str, int],
     *,
     afresh: bool = False,
+    staying: Collection[str] = (),
 ) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
     `places` returns the places that an adapter of a base and rank could have; empty where there
     is no place, or nothing is known. `failed` counts, by alias, the numbers of replicas that were
     tried and found no place. `promise`: that of an adapter on a base. `afresh`: the present
-    number of replicas does not matter.
+    number of replicas does not matter. Versions in `staying` leave no server of theirs.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
     for target in targets.wanted.values():
         declared = fleet.adapters[target.alias]
         replicas, replica_load, others = 0, NOTHING, 0
         client, tier = declared.name.client, declared.tier
+        stays = client in fleet.set_aside
+        priors = {name: _prior(name, targets) for name, _ in target.shares}
+        least = max((len(priors[name]) for name in priors if name in staying), default=0)
         groups = {"shared": "", "tier": f"tier {tier}", "client": f"client {client}"}
         for adapter, _ in target.shares:
             facts = fleet.versions.get(adapter)
-            loaded = targets.loaded.get(adapter, ())
-            prior = tuple(dict.fromkeys((*targets.routed.get(adapter, ()), *loaded)))
-            base = base_of(adapter)
+            prior, base = priors[adapter], base_of(adapter)
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
                 limits = places(declared, base, facts.rank if facts else 0)
-                now = 0 if afresh else _serving(target, targets)
-                choices = replicas_for(declared, load, limits, now, slack)
+                now = 0 if afresh and not stays else _serving(target, targets)
+                choices = replicas_for(declared, load, limits, now, slack) if not stays else [now]
                 others = len(choices) - 1
-                replicas = choices[min(failed.get(target.alias, 0), others)]
-                replica_load = _replica_load(load, replicas)
+                replicas = max(choices[min(failed.get(target.alias, 0), others)], least)
+                replica_load = item_load(declared, replicas)
             copies = replicas
             if facts is None or base not in fleet.bases:
                 if not prior:
@@ -202,16 +212,24 @@ def items_of(
                     )
                     continue
                 copies = min(copies, len(prior))
+            if stays:
+                copies = len(prior)
             yield Item(
-                adapter, target.alias, client, base, facts.rank if facts else 0,
+                adapter, target.alias, client, base, facts.rank if facts and not stays else 0,
                 copies, prior, replica_load, declared.pin, frozenset(declared.avoid),
                 frozenset(declared.apart), groups[declared.isolation],
                 frozenset((client, tier)), declared.spread,
                 declared.residency == "cached", others,
                 declared.demand.output_tokens if declared.demand else 0,
                 declared.slo_s if declared.aimed else inf,
-                promise(declared, base),
+                promise(declared, base), stays,
             )  # fmt: skip
+
+
+def _prior(adapter: str, targets: RolloutTargets) -> tuple[str, ...]:
+    """Return the servers of a version, those of its route first."""
+    loaded = targets.loaded.get(adapter, ())
+    return tuple(dict.fromkeys((*targets.routed.get(adapter, ()), *loaded)))
 
 
 def _serving(alias: AliasTarget, targets: RolloutTargets) -> int:
@@ -221,13 +239,14 @@ def _serving(alias: AliasTarget, targets: RolloutTargets) -> int:
     return routed or max((len(targets.loaded.get(name, ())) for name in names), default=0)
 
 
-def _replica_load(load: Load, replicas: int) -> ItemLoad:
+def item_load(declared: AdapterSpec, replicas: int) -> ItemLoad:
     """Return the load of a replica: the gateway spreads requests evenly."""
+    number = max(declared.replicas, replicas, 1)
+    load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s, number)
     if not max(load.tokens):
         return NOTHING
-    tokens = np.array(load.tokens) * RATE_UNIT / replicas
     return ItemLoad(
-        np.ceil(tokens - 1e-9).astype(np.int64),
+        np.ceil(np.array(load.tokens) * RATE_UNIT - 1e-9).astype(np.int64),
         np.ceil(np.array(load.concurrency) * ACTIVE_UNIT - 1e-6).astype(np.int64),
     )
 

@@ -11,6 +11,7 @@ def keep(state: PlacementState) -> None:
     """Bind every version to its present servers, as far as rules, slots and rank still allow.
 
     Load does not count here: a server that carries too much is relieved afterwards, see `overload`.
+    Servers that do not answer come last.
     """
     spare = state.fleet.policy.canary_slots
     for item in state.items.values():
@@ -18,7 +19,6 @@ def keep(state: PlacementState) -> None:
             if len(state.bound[item.adapter]) >= item.replicas:
                 break
             if name in state.live.unknown_servers:
-                state.bound[item.adapter].append(name)
                 continue
             draft = state.drafts.get(name) or _reopen(state, name, item)
             if draft is None or draft.base.name != item.base:
@@ -35,6 +35,23 @@ def keep(state: PlacementState) -> None:
             if shape is not None and not state.hardware.host_shortage(draft, item, shape[0]):
                 draft.slots, draft.rank = shape
                 state.bind(item, draft, "")
+        count_silent(state, item)
+
+
+def count_silent(state: PlacementState, item: Item) -> None:
+    """Count replicas on servers that do not answer, where too few others hold a version.
+
+    A version that is on a server that answers needs a place on such a server.
+    """
+    bound, silent = state.bound[item.adapter], state.live.unknown_servers
+    needed = max(len(bound), not silent.keys() >= {*item.prior})
+    usable = [
+        name
+        for name in item.prior
+        if name in silent and name not in state.abandoned
+        if name not in state.places or not any(server_rules(item, state.places[name][1], name))
+    ]
+    bound += usable[: max(item.replicas - needed, 0)]
 
 
 def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:

@@ -113,13 +113,14 @@ class LatencyRisk:
     def bears(self, server: int, members: Ints, tokens: Ints, active: Ints) -> bool:
         """Say whether a server may carry these items, with their load by hour, or does now."""
         now = self.members(server), self.tokens[server], self.active[server]
-        return self._taken(server, members, tokens, active) <= max(FULL, self._taken(server, *now))
+        most = np.maximum(self._taken(server, *now), FULL)
+        return bool((self._taken(server, members, tokens, active) <= most).all())
 
-    def _taken(self, server: int, members: Ints, tokens: Ints, active: Ints) -> int:
+    def _taken(self, server: int, members: Ints, tokens: Ints, active: Ints) -> Floats:
         due = (self.items[item].promise for item in members.tolist())
         limit = self.limit(self.drafts[server], frozenset(filter(None, due))) * RATE_UNIT
         crowd = 1 + self.speeds[server].spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
-        return int(np.ceil(tokens * crowd / limit * FULL).max())
+        return np.asarray(np.ceil(tokens * crowd / limit * FULL))
 
     def members(self, server: int) -> Ints:
         """Return the items on a server."""

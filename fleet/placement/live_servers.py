@@ -31,11 +31,13 @@ def placement_state_of(
     live: State,
     failed: Mapping[str, int] | None = None,
     search: SearchLimits = USUAL,
+    staying: Collection[str] = (),
 ) -> PlacementState:
     """Return the state with everything that is live, and nothing placed.
 
-    `failed` counts, by alias, the numbers of replicas that were tried and found no place.
-    Of a search that packs afresh, the numbers of replicas do not hold on to the present ones.
+    `failed` counts, by alias, the numbers of replicas that were tried and found no place. Of a
+    search that packs afresh, the numbers of replicas do not hold on to the present ones. Versions
+    in `staying` leave no server of theirs.
     """
     every = live.servers()
     targets, live = without_hidden(targets, live)
@@ -73,8 +75,9 @@ def placement_state_of(
         return carried(base, bucket, hosts, declared.spread, due)
 
     versions = items_of(
-        fleet, targets, limits, hardware.promise, unplaced, failed or {}, afresh=search.repack
-    )
+        fleet, targets, limits, hardware.promise, unplaced, failed or {},
+        afresh=search.repack, staying=staying,
+    )  # fmt: skip
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
     drafts = _open_live(fleet, targets, live, hardware)
     for name in sorted({*live.unknown_servers, *hidden}):
@@ -82,7 +85,14 @@ def placement_state_of(
             base, host, device = places[name]
             devices = tuple(_devices(fleet, every[name]).values()) if name in hidden else (device,)
             whole = replace(fleet.bases[base], kv_cache_bytes=None)
-            hardware.put(ServerDraft(name, whole, host.name, devices, device.port))
+            port = every[name].port if name in hidden else live.ports.get(name, device.port)
+            hardware.put(ServerDraft(name, whole, host.name, devices, port))
+    attached = {server.name for host in fleet.hosts.values() for server in host.attached}
+    abandoned = frozenset(
+        name
+        for name in live.unknown_servers.keys() - attached
+        if name not in places or places[name][2].state == "draining"
+    )
     for draft in drafts.values():
         if draft.changed and draft.live and (flags := draft.live.flags):
             # A server that restarts anyway keeps its former slots, if they still fit.
@@ -91,7 +101,8 @@ def placement_state_of(
             if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
                 draft.slots, draft.rank = slots, rank
     return PlacementState(
-        fleet, targets, live, items, hardware, drafts, places, unplaced, anti_affinity_of(items)
+        fleet, targets, live, items, hardware, drafts, places, unplaced, anti_affinity_of(items),
+        abandoned,
     )  # fmt: skip
 
 

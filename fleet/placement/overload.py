@@ -1,49 +1,119 @@
 """Overload: takes versions off servers that carry too much, the heaviest that find a place.
 
-Where no version finds a place, half of the heaviest may: the version gets a further replica.
+Where no version finds a place, half of the heaviest may: the version gets a further replica. No
+running server gets more load than it has now, or may have: the plan's own check asks the same.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from math import ceil
 
-from fleet.names import adapter_address
-from fleet.placement.fill import fill, open_for
-from fleet.placement.items import RATE_UNIT, WASTEFUL, Item, ItemLoad
+import numpy as np
+
+from fleet.names import adapter_address, alias_of
+from fleet.placement.fill import bind_if_it_fits, fill, open_for
+from fleet.placement.items import NOTHING, RATE_UNIT, WASTEFUL, Ints, Item, ItemLoad, item_load
 from fleet.placement.rules import allows
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState, by_name
 
 
-def relieve(state: PlacementState) -> None:
+def note_loads(state: PlacementState) -> None:
+    """Note the load of running servers now, with all versions that are or should be loaded."""
+    numbers: Counter[str] = Counter()
+    loaded = state.targets.loaded.items()
+    for name, servers in (*loaded, *((item.adapter, item.prior) for item in state.items.values())):
+        numbers[alias_of(name)] = max(numbers[alias_of(name)], len(servers))
+    drafts: dict[str, ServerDraft] = {}
+    for name, draft in state.drafts.items():
+        if draft.live and (flags := draft.live.flags):
+            drafts[name] = ServerDraft(
+                name, draft.base, draft.host, draft.devices, draft.port,
+                flags.max_loras, flags.max_lora_rank, draft.parts,
+            )  # fmt: skip
+    for item in state.items.values():
+        load = item_load(state.fleet.adapters[item.alias], numbers[item.alias])
+        for name in drafts.keys() & {*item.prior}:
+            drafts[name].add(replace(item, load=load))
+    state.loads_now = {name: state.hardware.used(draft) for name, draft in drafts.items()}
+
+
+def relieve(state: PlacementState, staying: Collection[str] = ()) -> None:
     """Take the heaviest versions off overloaded servers, as few as possible.
 
     A running server is relieved only where it carries more than half-way between the load that a
     new placement may take and all that it could carry: a small change of demand moves nothing. A
-    server that is gone and starts again may take as much as a new server.
+    server that is gone and starts again may take as much as a new server, and so may a server that
+    would get more load than it has. Versions in `staying` are left on running servers. A version
+    that needs fewer servers than it has stays on those with room.
     """
     for draft in by_name(state.drafts.values()):
+        bound = staying if draft.live and draft.fixed else ()
         while (hour := _worst(state, draft)) is not None:
-            item = next(_movable(draft, hour), None)
-            if item is None:
+            movable = [item for item in _movable(draft, hour) if item.adapter not in bound]
+            if not movable:
                 break
-            state.forced[item.adapter] = _reason(state, draft, hour)
-            state.release(item, draft)
-            state.relieved[item.adapter] = draft.name
+            if not any(_stays_elsewhere(state, item, draft) for item in movable):
+                state.forced[movable[0].adapter] = _reason(state, draft, hour)
+                state.release(movable[0], draft)
+                state.relieved[movable[0].adapter] = draft.name
 
 
-def put_back(state: PlacementState) -> None:
-    """Leave versions on an overloaded server where no other place is found for them."""
+def _stays_elsewhere(state: PlacementState, item: Item, draft: ServerDraft) -> bool:
+    """Let a version leave a server for another server of the version; say whether a server can."""
+    state.release(item, draft)
+    for other in (state.drafts[name] for name in item.prior if name in state.drafts):
+        stays = other is not draft and other.live and not other.leaving
+        if stays and other.base is draft.base and bind_if_it_fits(state, other, item, (0,), ""):
+            return True
+    state.bind(item, draft, "")
+    return False
+
+
+def put_back(state: PlacementState) -> set[str]:
+    """Leave versions on an overloaded server where no other place is found for them.
+
+    Returns the versions that cannot go back, as the room that they left was given to others.
+    """
+    shut_out: set[str] = set()
     for item in state.missing():
-        draft = state.drafts.get(state.relieved.get(item.adapter, ""))
-        if draft is None or item.adapter in draft.residents or not draft.has_slot_for(item):
+        source = state.relieved.get(item.adapter)
+        draft = state.drafts.get(source) if source else None
+        if source is None or (draft and not draft.live):
             continue
-        if not draft.live or state.hardware.host_shortage(draft, item, draft.slots):
-            continue
-        if item.rank <= draft.rank and allows(state, draft, item):
+        if draft and _goes_back(state, item, draft):
             state.bind(item, draft, "")
             del state.forced[item.adapter]
+        if state.missing_replicas(item):
+            shut_out.add(item.adapter)
+    return shut_out
+
+
+def _goes_back(state: PlacementState, item: Item, draft: ServerDraft) -> bool:
+    """Say whether a server takes a version again, with no more load than now in any hour."""
+    if item.adapter in draft.residents or not draft.has_slot_for(item) or item.rank > draft.rank:
+        return False
+    if state.hardware.host_shortage(draft, item, draft.slots) or not allows(state, draft, item):
+        return False
+    return bool((state.hardware.used(draft, item) <= _most(state, draft)).all())
+
+
+def _most(state: PlacementState, draft: ServerDraft) -> Ints:
+    """Return the load that a server may have by hour: that of a new server, or that of now."""
+    now = state.loads_now.get(draft.name, NOTHING.tokens) if draft.live else NOTHING.tokens
+    return np.maximum(now, FULL)
+
+
+def overfilled(state: PlacementState) -> set[str]:
+    """Return the versions that would need more of their servers, for these to get no more load."""
+    return {
+        name
+        for draft in state.drafts.values()
+        if draft.live and (state.hardware.used(draft) > _most(state, draft)).any()
+        for name, item in draft.residents.items()
+        if item.replicas < len(item.prior)
+    }
 
 
 def ease(state: PlacementState) -> None:
@@ -114,18 +184,19 @@ def _placed_elsewhere(state: PlacementState, item: Item) -> bool:
     fill(state, [item])
     if not state.missing_replicas(item):
         return True
-    return not state.silent_servers(item) and open_for(state, item, Counter())
+    return not state.awaits(item) and open_for(state, item, Counter())
 
 
 def _worst(state: PlacementState, draft: ServerDraft) -> int | None:
     """Return the busiest hour of an overloaded server; None: the server carries its load."""
     slack = int(FULL * (1 + state.fleet.policy.utilization) / 2 / state.fleet.policy.utilization)
     used = state.hardware.used(draft)
-    return int(used.argmax()) if int(used.max()) > (slack if draft.live else FULL) else None
+    over = np.where(used > np.minimum(_most(state, draft), slack), used, 0)
+    return int(over.argmax()) if over.any() else None
 
 
 def _reason(state: PlacementState, draft: ServerDraft, hour: int) -> str:
-    part = state.hardware.peak_percent(state.hardware.used(draft))
+    part = state.hardware.peak_percent(state.hardware.used(draft)[hour : hour + 1])
     return f"`{draft.name}` is overloaded at {hour:02}:00 UTC, {part} of its throughput"
 
 
@@ -134,7 +205,7 @@ def _movable(draft: ServerDraft, hour: int) -> Iterator[Item]:
     movable = (
         item
         for _, item in sorted(draft.residents.items())
-        if item.pin is None and draft.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
+        if not item.is_held and draft.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
     )
     return iter(sorted(movable, key=lambda item: -int(item.load.tokens[hour])))
 

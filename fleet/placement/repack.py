@@ -13,6 +13,7 @@ from fleet.capacity import least_bytes
 from fleet.names import Address, adapter_address, alias_of
 from fleet.placement.devices import Devices
 from fleet.placement.fill import bind_if_it_fits, server_types_for
+from fleet.placement.keep import count_silent
 from fleet.placement.server_types import ServerType
 from fleet.placement.servers import FULL, ServerDraft
 from fleet.placement.state import PlacementState, by_name, hardest_first
@@ -32,8 +33,7 @@ def empty(state: PlacementState, staying: Collection[str]) -> None:
             if draft.held:
                 state.hardware.in_use |= draft.device_ids
     for item in state.items.values():
-        silent = [name for name in item.prior if name in state.live.unknown_servers]
-        state.bound[item.adapter] += silent[: item.replicas]
+        count_silent(state, item)
 
 
 def reuse(state: PlacementState) -> None:

@@ -115,8 +115,9 @@ def _placed(
         if not failed and cost(whole) < cost(state):
             state = as_declared(whole, fleet)
     for item in state.missing():
-        silent, away = state.silent_servers(item), ", ".join(f"`{n}`" for n in live.away_hosts)
-        why = f"{', '.join(silent)} does not answer" if silent else f"{away} is away"
+        silent = state.silent_servers(item)
+        names = ", ".join(f"`{name}`" for name in silent or live.away_hosts)
+        why = f"{names} {'does not answer' if silent else 'is away'}"
         state.unplaced[item.adapter] = f"{why}, and no other server of `{item.base}` has room"
     level(state)
     keep_promises(state)
@@ -138,12 +139,15 @@ def _repacked(
         fresh, lacking = _placed(
             state.fleet, state.targets, state.live, replace(search, staying=frozenset(staying))
         )
-        if lacking or (not failed and cost(fresh) >= cost(state)):
+        stuck = _missed(fresh, state)
+        in_vain = bool(stuck) and stuck <= staying
+        if lacking or in_vain or (not failed and cost(fresh) >= cost(state)):
             break
-        consolidate(fresh, moves)
-        reuse(fresh)
-        relocate(fresh)
-        stuck = find_way(fresh)
+        if not stuck:
+            consolidate(fresh, moves)
+            reuse(fresh)
+            relocate(fresh)
+            stuck = find_way(fresh)
         if not stuck:
             why = "packing everything afresh gives every version a place"
             if not failed:
@@ -155,6 +159,17 @@ def _repacked(
     if not failed and cost(state) == before:
         state.notes.append("packing everything afresh saves nothing")
     return state, failed
+
+
+def _missed(fresh: PlacementState, state: PlacementState) -> set[str]:
+    """Return the live servers of versions that have a place now, and would wait afresh."""
+    return {
+        name
+        for adapter, item in fresh.items.items()
+        if fresh.missing_replicas(item) > 0
+        and len(fresh.bound[adapter]) < len(state.bound[adapter])
+        for name in item.prior
+    }
 
 
 def _advised(

@@ -8,7 +8,7 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import Address, adapter_address, base_of_server, server_name
 from fleet.packing import Effort
 from fleet.placement.devices import Devices
-from fleet.placement.items import Item
+from fleet.placement.items import Ints, Item
 from fleet.placement.servers import DeviceId, ServerDraft
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
@@ -47,6 +47,8 @@ class PlacementState:
     unplaced: dict[str, str]
     anti_affinity: Mapping[str, frozenset[str]]
     """By alias: aliases that must not share a server with the alias."""
+    abandoned: frozenset[str] = frozenset()
+    """Servers that do not answer, and whose device drains or is no longer declared."""
     bound: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """By version: the servers that hold the version."""
     why: dict[Address, str] = field(default_factory=dict)
@@ -58,6 +60,8 @@ class PlacementState:
     """By version that could stay: the saving by its move."""
     relieved: dict[str, str] = field(default_factory=dict)
     """By version: the overloaded server that the version was taken off."""
+    loads_now: dict[str, Ints] = field(default_factory=dict)
+    """By server that runs: the part of its limit that its load takes now, by hour."""
     floors: dict[str, int] = field(default_factory=dict)
     """By base with a single order: the price that no packing undercuts, by the packer's proof."""
     groups: int = 0
@@ -141,17 +145,30 @@ class PlacementState:
         del self.drafts[draft.name]
 
     def may_wait(self, item: Item) -> bool:
-        """Say whether a version without a place waits for a silent server or for a host."""
-        return bool(self.live.away_hosts or self.silent_servers(item))
+        """Say whether a version without a place waits for a silent server or for a host.
+
+        The route of a version that waits stays as it is, so that a server of the route which starts
+        again has to load the version again. Where the host lacks the memory for that, no waiting
+        helps.
+        """
+        return bool(self.live.away_hosts or self.silent_servers(item)) and not any(
+            self.hardware.host_shortage(draft, item, draft.slots)
+            for draft in self.drafts.values()
+            if draft.changed and not draft.fixed and item.adapter in draft.held
+        )
+
+    def awaits(self, item: Item) -> bool:
+        """Say whether a silent server may come back with room: until then nothing starts for it."""
+        return not self.abandoned.issuperset(self.silent_servers(item))
 
     def silent_servers(self, item: Item) -> tuple[str, ...]:
-        """Return the servers that could hold a version and do not answer, quoted and sorted."""
+        """Return the servers that could hold a version and do not answer, sorted."""
         if not self.live.unknown_servers:
             return ()
         hosts = self.fleet.hosts.values()
         attached = {server.name: server.base for host in hosts for server in host.attached}
         return tuple(
-            f"`{name}`"
+            name
             for name in sorted(self.live.unknown_servers)
             if name == item.pin or attached.get(name, base_of_server(name)) == item.base
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from fleet.capacity import HOURS
 from fleet.errors import Diagnostic, Position
-from fleet.names import alias_of, alias_parts, server_name
+from fleet.names import alias_of, alias_parts, client_of, server_name
 from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed
 from fleet.placement.error_texts import ERRORS, FEW_SLOTS
 from fleet.placement.items import RATE_UNIT, Item
@@ -156,6 +156,46 @@ def diagnose(failed: Sequence[Item], state: PlacementState) -> Iterator[Diagnost
                 hint=f"{error.hint.format_map(facts)} What helps",
                 command="fleetctl diagnose",
                 also=(("no place left for", first),) if first and first != place else (),
+                subjects=tuple(client_of(alias_of(name)) for name in cause.adapters),
+            )
+
+
+def beyond_all_places(fleet: FleetSpec) -> Iterator[Diagnostic]:
+    """Yield FC2003 for every alias with more replicas than its base could ever have places.
+
+    Places are the servers that a host's declared devices make, or hosts where replicas share none,
+    and the attached servers of the base. What else lies on them counts only in a plan, which
+    refuses more.
+    """
+    (error,) = (error for error in ERRORS if Limit.REPLICAS in error.limits)
+    for alias, adapter in fleet.adapters.items():
+        if adapter.replicas == 1:  # a fleet may have no host yet
+            continue
+        base = fleet.bases[adapter.name.base]
+        servers = [
+            len(host.devices) // (base.tensor_parallel or 1)
+            + sum(server.base == base.name for server in host.attached)
+            for host in fleet.hosts.values()
+        ]
+        kind = "hosts" if adapter.spread == "host" else "devices"
+        have = sum(number > 0 for number in servers) if kind == "hosts" else sum(servers)
+        if adapter.replicas > have:
+            text = (
+                f"it wants {adapter.replicas} replicas on distinct {kind}, and {have} are declared"
+            )
+            if base.tensor_parallel and kind == "devices":
+                text = (
+                    f"it wants {adapter.replicas} replicas on {base.tensor_parallel} devices each, "
+                    f"and those declared are enough for {have}"
+                )
+            client, task = alias_parts(alias)
+            yield Diagnostic(
+                error.code,
+                error.summary,
+                error.detail.format(names=f"`{alias}`", text=text),
+                place=fleet.declared_at("clients", client, "adapters", task),
+                hint=error.hint.format(lack=adapter.replicas - have).capitalize(),
+                subjects=(client,),
             )
 
 

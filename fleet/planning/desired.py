@@ -11,7 +11,8 @@ from datetime import datetime
 from fleet.history import History
 from fleet.names import Address, adapter_address, server_address
 from fleet.placement import PlacementResult
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
+from fleet.planning.smoke_passes import passed_in
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State, client_in
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import FleetSpec, LatencyClass
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
@@ -91,7 +92,11 @@ def desired_state_of(
         *_keys(fleet, live),
         *unmanaged(fleet, targets, live),
     ):
-        resources.setdefault(resource.address, resource)
+        if client_in(resource) not in fleet.set_aside:
+            resources.setdefault(resource.address, resource)
+    for resource in live.resources.values():  # absence from the declarations is no removal
+        if client_in(resource) in fleet.set_aside:
+            resources[resource.address] = resource
     return State(
         resources=dict(sorted(resources.items())),
         unknown_servers=live.unknown_servers,
@@ -146,9 +151,9 @@ def _routes(
     routes = live.routes()
     for alias, target in targets.wanted.items():
         before = routes.get(alias)
-        if target.phase is Phase.UNKNOWN:
+        if target.phase in (Phase.UNKNOWN, Phase.SET_ASIDE):
             continue
-        if waits(target, placement.bindings):
+        if waits(target, placement, targets, live):
             if before is not None:
                 where = {share.adapter: share.servers for share in before.shares}
                 policy = traffic_policy_of(fleet, alias, where)
@@ -181,10 +186,19 @@ def _answering(servers: tuple[str, ...], live: State) -> tuple[str, ...]:
     return known or servers
 
 
-def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return versions that should serve and are on no server: the route stays until they are."""
+def waits(
+    wanted: AliasTarget, placement: PlacementResult, targets: RolloutTargets, live: State
+) -> tuple[str, ...]:
+    """Return versions that should serve and cannot yet: the route stays until they can.
+
+    They are on no server; or another server has them now than those that do not answer.
+    """
+    silent = live.unknown_servers.keys()
     return tuple(
-        adapter for adapter, percent in wanted.shares if percent and not bindings.get(adapter)
+        adapter
+        for adapter, percent in wanted.shares
+        for servers in [{*placement.bindings.get(adapter, ())}]
+        if percent and (not servers or (targets.loaded.get(adapter) and silent >= servers))
     )
 
 
@@ -213,7 +227,9 @@ class StepRules:
     """Rules for the order of steps, beside the two states."""
 
     smoke: Mapping[str, tuple[str, ...]]
-    """By full adapter name: inputs to ask after a load; missing or empty: none."""
+    """By full adapter name: inputs to ask before traffic; missing or empty: the built-in prompt."""
+    passed: frozenset[Address] = frozenset()
+    """Adapters whose bytes have passed a smoke test in the launch that answers; see `passed_in`."""
     tight: frozenset[str] = frozenset()
     """Servers where a load must wait until versions without traffic are unloaded."""
     gives_way: frozenset[str] = frozenset()
@@ -241,7 +257,13 @@ def rules_of(plan_input: PlanInput) -> StepRules:
         for name, server in placement.servers.items()
         if server.host in fleet.hosts and fleet.hosts[server.host].memory_bytes
     }
-    known = plan_input.history.durations
     return StepRules(
-        smoke, placement.tight, placement.gives_way, placement.turns, limited, fleet.renames, known
+        smoke,
+        passed_in(plan_input.history, plan_input.desired, plan_input.live),
+        placement.tight,
+        placement.gives_way,
+        placement.turns,
+        limited,
+        fleet.renames,
+        plan_input.history.durations,
     )

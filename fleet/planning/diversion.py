@@ -35,7 +35,9 @@ class Interruption:
     percent: int
     """Upper bound of the share of the requests."""
     servers: frozenset[str]
-    """Servers of which no other can take the place; empty: a version is reloaded."""
+    """Servers of which no other can take the place; empty: a version is reloaded, or see `keys`."""
+    keys: tuple[str, ...] = ()
+    """Keys of the client that work now, if none of them works afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +204,24 @@ class _Way:
         if not share.percent:
             return tuple(s for s in share.servers if s not in away) or share.servers
         good = tuple(s for s in share.servers if (share.adapter, s) not in self.wrong)
+        held = tuple(s for s in good if self._may_hold(share.adapter, s))
         for servers in (share.servers, goal):
             if stay := tuple(s for s in servers if self._holds(share, s, done, away)):
                 return stay
-        return good
+        waits = len(good) < len(share.servers) and self.live.unknown_servers.keys() >= {*good}
+        # Requests wait for a reload, and reach no silent server.
+        return () if waits else held or good
+
+    def _may_hold(self, adapter: str, server: str) -> bool:
+        """Say whether a server lists a version now, or is silent; others are away or empty."""
+        unknown = self.live.unknown_servers
+        return server in unknown or adapter_address(adapter, server) in self.live.resources
 
     def _holds(self, share: Share, server: str, done: int, away: frozenset[str]) -> bool:
         """Say whether a server can answer with the version of a share; no traffic moves to silence.
 
-        A server beside those of the share has to hold the version now, or to wait for no restart.
+        A server of the share has to hold the version now, as its host may be away; another one has
+        to hold the version now, or to wait for no restart.
         """
         address = adapter_address(share.adapter, server)
         if server in away:
@@ -220,7 +231,7 @@ class _Way:
         if (share.adapter, server) in self.wrong or server in self.live.unknown_servers:
             return False
         if server in share.servers:
-            return True
+            return self._may_hold(share.adapter, server)
         return address in self.live.resources if server in self.waves else server not in self.late
 
 

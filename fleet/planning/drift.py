@@ -24,6 +24,7 @@ from fleet.planning.drift_cause import (
     plan,
 )
 from fleet.planning.missing_adapters import number_of, stale_routes, why_missing
+from fleet.planning.unserved import with_unserved
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
 from fleet.rollouts import is_diverted, may_be_rollback
 
@@ -62,12 +63,14 @@ def _all(history: History, live: State, damaged: Mapping[str, str]) -> tuple[Dri
     def urgency(cause: DriftCause) -> tuple[bool, int, Address]:
         return cause.outage is None, order[cause.remedy], cause.subject
 
-    return tuple(sorted(found, key=urgency))
+    return tuple(sorted(with_unserved(found, history, live, damaged), key=urgency))
 
 
-def outages_of(history: History, live: State) -> tuple[DriftCause, ...]:
-    """Return the outages, also of a fleet that the ledger does not know; no copy is hashed."""
-    return tuple(cause for cause in _all(history, live, {}) if cause.outage)
+def outages_of(
+    history: History, live: State, damaged: Mapping[str, str] = MappingProxyType({})
+) -> tuple[DriftCause, ...]:
+    """Return the outages, also of a fleet that the ledger does not know; arguments as above."""
+    return tuple(cause for cause in _all(history, live, damaged) if cause.outage)
 
 
 def ownerless(history: History, live: State) -> tuple[Address, ...]:
@@ -148,7 +151,8 @@ def _server(
         yield heal(address, why_missing(name, missing, history, live, damaged), missing)
     elif stale:
         # The routes differ, not the server: its repair would stop what serves.
-        yield heal(address, f"the server was started anew{stale}", (Address("routes"),))
+        text = f"the server was started anew{stale}"
+        yield heal(address, text, (Address("routes"),))
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
         yield alert(address, text, command="fleetctl adopt")

@@ -43,6 +43,8 @@ class DriftCause:
     """None: clients are answered."""
     since: datetime | None = None
     """Time since which the outage is known; None: no round of `reconcile` has seen it."""
+    unanswered: tuple[str, ...] | None = None
+    """Aliases without an answer, of an outage of servers or aliases; None: its kind tells."""
 
     @property
     def id(self) -> str:

@@ -21,7 +21,7 @@ from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
 from fleet.planning.diversion import Interruption
 from fleet.prospects import BoundBasis, Prospect
-from fleet.resources import FULL, Key, LoadedAdapter, Route, State
+from fleet.resources import FULL, LoadedAdapter, Route, State, client_in
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.steps import LoadAdapter, SmokeTest, Step, schedule
 
@@ -75,6 +75,9 @@ def _outages(
             loaded[alias_of(step.operation.adapter.adapter), step.lane] = times[step.id][1]
     found: dict[str, float | None] = {}
     for alias, interruption in interrupted.items():
+        if interruption.keys:  # until the client sends another
+            found[alias] = None
+            continue
         route = route_address(alias)
         begins = {
             server: step_id("stop", server_address(server)) for server in interruption.servers
@@ -94,8 +97,8 @@ def untouched(
     changes: Iterable[Change],
 ) -> tuple[str, ...]:
     """Return the clients for which the plan changes nothing, sorted."""
-    keys = (key for change in changes for key in change.resources if isinstance(key, Key))
-    touched = {impact.client for impact in impacts} | {key.client for key in keys}
+    touched = {client_in(resource) for change in changes for resource in change.resources}
+    touched |= {impact.client for impact in impacts}
     touched |= {prospect.client for prospect in prospects}
     return tuple(name for name in sorted(fleet.clients) if name not in touched)
 
@@ -179,7 +182,7 @@ def _impact(
         back_out_class=class_,
         back_out_s=seconds,
         interrupted=interruption is not None,
-        waits=interruption is not None and not interruption.servers,
+        waits=interruption is not None and not (interruption.servers or interruption.keys),
         outage_s=outage_s,
         **_lost(declared, interruption, outage_s),
     )
@@ -202,6 +205,9 @@ def _lost(
 
 def _outage_text(interruption: Interruption) -> str:
     servers = sorted(interruption.servers, key=by_number)
+    if interruption.keys:
+        keys, works = " and ".join(interruption.keys), "work" if interruption.keys[1:] else "works"
+        return f"requests fail until the client sends another key: {keys} no longer {works}"
     if not servers:
         return _RELOADS
     fail = "requests fail" if interruption.percent == FULL else f"{interruption.percent} % fail"

@@ -21,7 +21,7 @@ def why_missing(
     stale = stale_routes(server, live)
     event = _event(history.boots.get(server), live.boots.get(server), stale)
     # Where no gateway sends a request to the server, its resolver answers no client.
-    loadable = sum(_is_answered(address, history, live, damaged) for address in missing)
+    loadable = sum(is_resolved(address, history, live, damaged) for address in missing)
     answered = 0 if stale else loadable
     if answered == len(missing):
         lack = "answered by the resolver until loaded again"
@@ -35,7 +35,7 @@ def _event(before: str | None, boot: str | None, stale: str) -> str:
         return "the server was restarted"
     if not before or not boot:
         return "adapters were unloaded, or the server was restarted and shows no start time"
-    return "adapters were unloaded by others"
+    return "adapters were unloaded by others, or a run ended before it loaded them"
 
 
 def stale_routes(server: str, live: State) -> str:
@@ -46,14 +46,17 @@ def stale_routes(server: str, live: State) -> str:
     return f"; the routes name launch {routed}, so that no gateway sends it a request"
 
 
-def _is_answered(
+def is_resolved(
     address: Address, history: History, live: State, damaged: Mapping[str, str]
 ) -> bool:
-    """Say whether a server that does not list an adapter loads its established bytes when asked."""
+    """Say whether the resolver of a server answers requests for an unlisted adapter.
+
+    Bytes other than the established ones count as no answer, where the ledger knows the adapter.
+    """
     adapter = live.resolvable.get(address)
     return (
         adapter is not None
-        and adapter == history.established.get(address)
+        and adapter == history.established.get(address, adapter)
         and adapter.path not in damaged
     )
 

@@ -29,9 +29,11 @@ from fleet.planning.desired import StepRules
 from fleet.planning.diversion import reroute
 from fleet.planning.drift_cause import DriftAction, DriftCause
 from fleet.planning.ordering import order
+from fleet.planning.smoke_passes import passed_in
 from fleet.resources import LoadedAdapter, OutageKind, Route, Server, State, servers_in
 from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec
+from fleet.steps import SmokeTest
 
 
 def repair(
@@ -46,7 +48,7 @@ def repair(
 
     Versions that may answer other bytes are loaded again. Servers come back with the flags that
     `history` established; a server that hangs is stopped first, once routes have left the server
-    where others serve. `smoke` has the inputs to ask after a load, by full adapter name.
+    where others serve. `smoke` has the inputs to ask before traffic, by full adapter name.
     `substitutes` has, by the same name, a server that answers in place of one that hangs; the
     copy there stays until a plan needs its slot or no longer wants the copy.
     """
@@ -86,7 +88,8 @@ def repair(
     desired = replace(live, resources=dict(sorted({**live.resources, **back}.items())))
     meanwhile = _with_substitutes(desired, copies)
     diversion = reroute(changes, meanwhile, live)
-    steps = order(changes, desired, live, diversion, StepRules(smoke))
+    rules = StepRules(smoke, passed_in(history, desired, live))
+    steps = order(changes, desired, live, diversion, rules)
     plan = Plan("", fleet, changes, steps, ledger_seq=history.seq)
     return replace(plan, id=plan_id(plan))
 
@@ -180,7 +183,10 @@ def _with_substitutes(desired: State, copies: Iterable[LoadedAdapter]) -> State:
 
 
 def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
-    """Return the part of a plan that moves rollouts, `without` some aliases, on or back."""
+    """Return the part of a plan that moves rollouts, `without` some aliases, on or back.
+
+    Routes that wait for nothing but smoke tests of loaded versions come with these tests.
+    """
     moves = (Reason.ROLLOUT_ADVANCED, Reason.ROLLED_BACK)
     routes = {
         change.address: change
@@ -188,12 +194,16 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
         if change.reason in moves and isinstance(change.after, Route)
         if change.after.alias not in without
     }
-    steps = tuple(
+    tests = {s.id for s in plan.steps if isinstance(s.operation, SmokeTest) and not s.needs}
+    moved = [
         step
         for step in plan.steps
-        if step.address in routes and not step.needs and step_parts(step.id)[0] != "divert"
-    )
-    done = {step.address for step in steps}
+        if step.address in routes and tests.issuperset(step.needs)
+        if step_parts(step.id)[0] != "divert"
+    ]
+    taken = {name for step in moved for name in (step.id, *step.needs)}
+    steps = tuple(step for step in plan.steps if step.id in taken)
+    done = {step.address for step in moved}
     aliases = set(map(name_in_address, done))
     part = Plan(
         "",

@@ -32,9 +32,10 @@ def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Plan
     for alias, target in plan_input.targets.wanted.items():
         if target.note:
             yield target.note
-        waiting = waits(target, placement.bindings)
+        waiting = waits(target, placement, plan_input.targets, live)
         for adapter, _ in target.shares:
-            if reason := placement.unplaced.get(adapter):
+            silent = "none of its servers answers" if adapter in waiting else ""
+            if reason := placement.unplaced.get(adapter, silent):
                 route = "; its route stays as it is" if adapter in waiting else ""
                 has_some = placement.bindings.get(adapter)
                 state = "lacks a further server" if has_some else "is not loaded"
@@ -75,9 +76,15 @@ def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
     for client in plan_input.fleet.clients.values():
         for key in client.keys:
             if key.fingerprint is None:
-                yield PlanNote(
-                    f"{key.reference} is not readable here", key_address(client.name, key.name)
-                )
+                address = key_address(client.name, key.name)
+                text = f"{key.reference} is not readable here"
+                issued = live.resources.get(address)
+                if not isinstance(issued, Key) or issued.reference != key.reference:
+                    text += (
+                        "; it must be where apply runs (fleetctl key create --all makes missing "
+                        "key files)"
+                    )
+                yield PlanNote(text, address)
 
 
 def warnings_of(
@@ -109,7 +116,6 @@ def warnings_of(
         _unmanaged(plan_input),
         _renamed_hosts(plan_input),
         _late(fleet, accounts),
-        _unreadable_keys(changes),
         _ended_overrides(plan_input),
     ):
         yield from map(PlanNote, warnings)
@@ -195,15 +201,6 @@ def _late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[str]:
     if found := late(fleet, accounts):
         text = f"{found.code} {found.summary}: {found.detail}"
         yield f"{text}. To do: {found.hint}: {found.command}"
-
-
-def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:
-    if count := sum(isinstance(c.after, Key) and not c.after.fingerprint for c in changes):
-        which = "1 key is" if count == 1 else f"{count} keys are"
-        yield (
-            f"{which} not readable here and must be where apply runs "
-            "(fleetctl key create --all makes missing key files)"
-        )
 
 
 def _ended_overrides(plan_input: PlanInput) -> Iterator[str]:

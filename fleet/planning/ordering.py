@@ -4,28 +4,26 @@
 
 A server that restarts: divert -> drain -> stop -> start -> load -> smoke -> restore or set route.
 
-No step unloads a version while a route sends traffic to it on that server. Steps of a server
-form a lane, routes and keys another; `needs` links steps that must wait across lanes.
+No step unloads a version while a route sends traffic to it on that server. No route names a version
+on a server, or raises its share, before a smoke test that passed there: in this plan, or before.
+Steps of a server form a lane, routes and keys another; `needs` links steps across lanes.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from graphlib import TopologicalSorter
-from heapq import heappop, heappush
 
 from fleet import steps
-from fleet.names import alias_of, route_address, server_address, step_id, step_parts
+from fleet.names import adapter_address, alias_of, route_address, server_address, step_id
 from fleet.plan import Change
 from fleet.planning.desired import StepRules
 from fleet.planning.diversion import Diversion
+from fleet.planning.smoke_passes import pairs_in, raised
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.steps import TIMES, Operation, Step
 
 GATEWAY = "gateway"
 """The lane of routes and keys."""
-
-_RANK = {verb: index for index, verb in enumerate(TIMES)}
 
 
 def order(
@@ -86,7 +84,7 @@ class _Graph:
         lane = GATEWAY if isinstance(resource, Route | Key) else servers_in(resource)[0]
         usual, limit = TIMES[verb]
         usual = self.rules.durations.get(steps.duration_key(verb, resource), usual)
-        if isinstance(operation, steps.SmokeTest):
+        if isinstance(operation, steps.SmokeTest) and operation.inputs:
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
         name = step_id(verb, resource.address, number)
         self.steps[name] = Step(name, operation, resource.address, before, (), lane, usual, limit)
@@ -150,9 +148,9 @@ class _Graph:
                 start = self._add("start", steps.StartServer(change.after), None)
                 for device in _devices(change.after):
                     self.starts[device].append(start)
-            if isinstance(change.before, Server):
-                stop = self._add("stop", steps.StopServer(change.before), change.before)
-                self.stops[stop] = change.before.name
+            if isinstance(before := change.before, Server):
+                stop = self._add("stop", steps.StopServer(before, before == change.after), before)
+                self.stops[stop] = before.name
 
     def unload(self, adapter: LoadedAdapter) -> None:
         """Drain and unload, once no route sends traffic there.
@@ -163,7 +161,8 @@ class _Graph:
         if server in self.diversion.restarting:
             return
         drain = self._add("drain", steps.Drain(adapter, steps.DRAIN_S), adapter)
-        unload = self._add("unload", steps.UnloadAdapter(adapter), adapter)
+        again = replace(adapter, unsure=False) == self.desired.resources.get(adapter.address)
+        unload = self._add("unload", steps.UnloadAdapter(adapter, again), adapter)
         self.needs[unload].add(drain)
         self.unloads[server].add(unload)
         if adapter.address in self.desired.resources:
@@ -190,9 +189,8 @@ class _Graph:
 
     def load(self, adapter: LoadedAdapter) -> None:
         """Load a version, and ask the smoke test."""
-        name, server = adapter.adapter, adapter.server
+        server = adapter.server
         load = self._add("load", steps.LoadAdapter(adapter), None)
-        self.ready[name, server] = load
         start = step_id("start", server_address(server))
         if start in self.steps:
             self.needs[load].add(start)
@@ -203,10 +201,13 @@ class _Graph:
         turns = self.rules.turns.get(adapter.address, ())
         self.needs[load].update(step_id("unload", gone) for gone in turns)
         self.loads[self.rules.limited.get(server, "")].append(load)
-        if inputs := self.rules.smoke.get(name, ()):
-            smoke = self._add("smoke", steps.SmokeTest(adapter, inputs), adapter)
-            self.needs[smoke].add(load)
-            self.ready[name, server] = smoke
+        self.ready[adapter.adapter, server] = smoke = self._smoke(adapter)
+        self.needs[smoke].add(load)
+
+    def _smoke(self, adapter: LoadedAdapter, number: int = 1) -> str:
+        """Ask the smoke test of a version."""
+        inputs = self.rules.smoke.get(adapter.adapter, ())
+        return self._add("smoke", steps.SmokeTest(adapter, inputs), adapter, number)
 
     def reload(self) -> None:
         """Load again the versions that a restarting server held and keeps."""
@@ -219,17 +220,28 @@ class _Graph:
                     self.load(adapter)
 
     def link_routes(self) -> None:
-        """Let routes wait for the versions that they name."""
-        pairs_by_step: dict[str, Iterable[tuple[str, str]]] = {}
+        """Let routes wait for the versions that they name, and ask smoke tests that are missing."""
+        named: dict[str, tuple[Route, Iterable[tuple[str, str]]]] = {}
         for step in self.moved.values():
             operation = self.steps[step].operation
             if isinstance(operation, steps.SetRoute):
-                pairs_by_step[step] = [(share.adapter, server) for share in operation.route.shares
-                                       for server in share.servers]  # fmt: skip
+                named[step] = operation.route, pairs_in(operation.route)
         for alias, stages in self.diversion.meanwhile.items():
-            pairs_by_step.update(zip(self.between[alias], (s.needs for s in stages), strict=True))
-        for step, pairs in pairs_by_step.items():
-            self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
+            for step, stage in zip(self.between[alias], stages, strict=True):
+                named[step] = stage.route, stage.needs
+        for step, (route, waits) in named.items():
+            loaded = self.ready.keys() & waits
+            self.needs[step] |= {self.ready[pair] for pair in loaded}
+            for pair in raised(route, self.live_routes.get(route.alias)):
+                if pair not in loaded and adapter_address(*pair) not in self.rules.passed:
+                    self.needs[step].add(self._first_asked(*pair))
+
+    def _first_asked(self, name: str, server: str) -> str:
+        """Ask the smoke test of a loaded version; a second one where it is loaded again later."""
+        address = adapter_address(name, server)
+        adapter = self.live.resources.get(address) or self.desired.resources.get(address)
+        asked = adapter if isinstance(adapter, LoadedAdapter) else LoadedAdapter(name, server, None)
+        return self._smoke(asked, 2 if (name, server) in self.ready else 1)
 
     def link_servers(self) -> None:
         """Let servers wait for their users, and starts and loads for servers that stop."""
@@ -273,20 +285,8 @@ class _Graph:
         """Return the steps in an order that `needs` allows, the same for the same steps."""
         return tuple(
             replace(self.steps[name], needs=tuple(sorted(self.needs.get(name, ()))))
-            for name in _in_order({**dict.fromkeys(self.steps, ()), **self.needs})
+            for name in steps.in_order({**dict.fromkeys(self.steps, ()), **self.needs})
         )
-
-
-def _in_order(needs: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """Yield step ids, needs first; of those that may come next, the first by verb and address."""
-    graph, ready = TopologicalSorter(needs), list[tuple[int, str]]()
-    graph.prepare()
-    while graph.is_active():
-        for step in graph.get_ready():
-            heappush(ready, (_RANK[step_parts(step)[0]], step))
-        _, step = heappop(ready)
-        graph.done(step)
-        yield step
 
 
 def _devices(server: Server) -> set[tuple[str, str]]:

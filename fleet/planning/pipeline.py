@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from fleet.capacity import without_demand
 from fleet.costing import Terms, cost_changes, terms_of
 from fleet.encoding import plan_id
-from fleet.errors import FleetError
+from fleet.errors import ConfigError, FleetError, problem_of
 from fleet.history import History, settings_due
+from fleet.names import alias_of, client_of
 from fleet.placement import (
+    PlacementResult,
     SearchLimits,
     Violation,
     late_aliases,
@@ -24,8 +27,9 @@ from fleet.placement import (
     verify_placement,
     verify_steps,
 )
-from fleet.plan import Change, CostChange, Plan
+from fleet.plan import Change, CostChange, GateDue, Plan, PlanNote
 from fleet.planning.away_hosts import placed
+from fleet.planning.client_keys import weak_new_keys, with_lock_outs
 from fleet.planning.desired import PlanInput, desired_state_of, rules_of
 from fleet.planning.diff import diff
 from fleet.planning.diversion import Interruption, reroute
@@ -42,14 +46,21 @@ from fleet.planning.notes import held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
 from fleet.planning.prospects import prospects_of
 from fleet.planning.reasons import reasons_of
+from fleet.planning.rollout_warnings import asked_first
+from fleet.planning.served_bytes import with_served_bytes
 from fleet.planning.upgrades import upgrade_notes
+from fleet.prospects import RolloutAhead
 from fleet.resources import State
-from fleet.rollouts import forecast_rollouts, outlook, rollout_ahead
+from fleet.rollouts import AliasTarget, RolloutTargets, forecast_rollouts, outlook, rollout_ahead
 from fleet.spec import FleetSpec
 from fleet.steps import Step
 from fleet.vllm import with_engines
 
 USUAL = SearchLimits()
+NO_WAY = (
+    "packing everything afresh is left out: no order of its steps keeps every client served on the "
+    "devices that there are. Servers are emptied one by one instead, as with `--max-moves`"
+)
 SHOWN = 5
 """Upper bound of the violations that an error names."""
 
@@ -67,20 +78,44 @@ def make_plan(
         search: How hard to look for places, and how much may move that need not.
 
     Raises:
+        ConfigError: As `require_sound`.
         PlacementError: The fleet does not fit on the declared hardware.
         FleetError: FC2090, the placement or the order of the steps fails its check, which is a
-            mistake of fleetctl and says nothing about whether the fleet fits.
+            mistake of fleetctl and says nothing about whether the fleet fits. FC2012, a client that
+            is set aside cannot stay as it is.
     """
-    fleet, targets, placement = placed(with_engines(fleet, live), live, history, now, search)
+    require_sound(fleet, history, live)
+    declared = fleet
+    fleet, targets, placement = placed(with_engines(declared, live), live, history, now, search)
+    _require_unmoved(fleet, targets, placement)
     _refuse(verify_placement(fleet, targets, live, placement))
     desired = desired_state_of(fleet, targets, placement, live)
     plan_input = PlanInput(fleet, live, history, now, targets, placement, desired)
     changes = reasons_of(diff(desired, live), plan_input)
     diversion = reroute(changes, desired, live)
     steps = order(changes, desired, live, diversion, rules_of(plan_input))
-    plan = _described(plan_input, changes, steps, diversion.interrupted)
-    _refuse(verify_steps(plan, fleet, live))
+    interrupted = with_lock_outs(diversion.interrupted, fleet, desired, live)
+    plan = _described(plan_input, changes, steps, interrupted)
+    violations = verify_steps(plan, fleet, live)
+    if violations and search.repack:
+        declared = replace(declared, warnings=(*declared.warnings, NO_WAY))
+        moves = sum(map(len, placement.bindings.values()))
+        without = replace(search, repack=False, max_moves=moves)
+        return make_plan(declared, live, history, now, without)
+    _refuse(violations)
     return replace(plan, id=plan_id(plan))
+
+
+def require_sound(fleet: FleetSpec, history: History, live: State) -> None:
+    """Refuse declarations by which a version or a key would not be safe any more.
+
+    Raises:
+        ConfigError: FC1281, a version has other bytes in the lock than it has served with; FC1282,
+            the secret of a new key is weak.
+    """
+    _, changed = with_served_bytes(fleet, history, live)
+    if problems := (*changed.values(), *weak_new_keys(fleet, history, live)):
+        raise ConfigError(*problems)
 
 
 def _described(
@@ -91,14 +126,12 @@ def _described(
 ) -> Plan:
     """Return a plan with the meaning of the changes for clients, gates, costs and gateways."""
     fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
-    targets = plan_input.targets.wanted.values()
-    forecasts = [(t, *forecast_rollouts(fleet, t, plan_input.history)) for t in targets]
-    past = plan_input.history
-    ahead = {t.alias: rollout_ahead(fleet, t, due, likely, past) for t, due, likely in forecasts}
+    forecasts = {t.alias: _forecast(plan_input, t) for t in plan_input.targets.wanted.values()}
     settings = settings_due(fleet.settings, plan_input.history)
     impacts = impacts_of(changes, fleet, interrupted, steps)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
-    rollouts = {alias: stages for alias, stages in ahead.items() if stages}
+    rollouts = {alias: made.ahead for alias, made in forecasts.items() if made.ahead}
+    foreseen = {alias: ahead for alias, ahead in rollouts.items() if not forecasts[alias].failed}
     prospects = prospects_of(plan_input, changes, impacts, settings, rollouts)
     left = replace(desired, unknown_servers=live.unknown_servers)
     accounts = placement_accounts(fleet, plan_input.placement).values()
@@ -110,10 +143,11 @@ def _described(
         steps=steps,
         capacity=plan_input.placement.capacity,
         impacts=impacts,
-        gates=tuple(gate for _, gates, _ in forecasts for gate in gates),
+        gates=tuple(gate for made in forecasts.values() for gate in made.gates),
         held=tuple(held_back(plan_input, changes)),
+        set_aside=tuple(PlanNote(why, client) for client, why in fleet.set_aside.items()),
         unknown=tuple(not_observed(plan_input)),
-        warnings=tuple(warnings_of(plan_input, changes, rollouts, accounts)),
+        warnings=(*asked_first(steps), *warnings_of(plan_input, changes, foreseen, accounts)),
         upgrades=tuple(upgrade_notes(plan_input)),
         settings=settings,
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
@@ -125,7 +159,7 @@ def _described(
         cost_bound=cost_bound(plan_input.placement, cost),
         moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
-        outlook=tuple(outlook(target, chances) for target, _, chances in forecasts if chances),
+        outlook=tuple(made.note for made in forecasts.values() if made.note),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
         prospects=prospects,
         frozen=plan_input.history.freeze,
@@ -135,6 +169,29 @@ def _described(
         loss=loss_outlook(fleet, plan_input.targets, left, accounts),
         client_costs=_client_costs(plan_input),
     )
+
+
+class _Forecast(NamedTuple):
+    """Gates of a rollout with their power, the stages ahead, and the likely end or an error."""
+
+    gates: tuple[GateDue, ...]
+    ahead: RolloutAhead | None
+    note: PlanNote | None
+    failed: bool = False
+
+
+def _forecast(plan_input: PlanInput, wanted: AliasTarget) -> _Forecast:
+    """Forecast a rollout; an error ends the forecast of this alias, and is its note."""
+    fleet, past = plan_input.fleet, plan_input.history
+    try:
+        gates, chances = forecast_rollouts(fleet, wanted, past)
+        ahead = rollout_ahead(fleet, wanted, gates, chances, past)
+    except Exception as error:  # noqa: BLE001 (an estimate ends no plan)
+        problem = problem_of(error).diagnostics[0]
+        note = PlanNote(f"no forecast: {problem.reason}: {problem.detail}", wanted.alias)
+        ahead = rollout_ahead(fleet, wanted, wanted.gates, None, None)
+        return _Forecast(wanted.gates, ahead, note, failed=True)
+    return _Forecast(gates, ahead, outlook(wanted, chances) if chances else None)
 
 
 def _client_costs(plan_input: PlanInput) -> tuple[CostChange, ...]:
@@ -151,6 +208,23 @@ def desired_state(fleet: FleetSpec, live: State, history: History, now: datetime
     """Return the state that `make_plan` plans towards; errors as there."""
     fleet, targets, placement = placed(with_engines(fleet, live), live, history, now, USUAL)
     return desired_state_of(fleet, targets, placement, live)
+
+
+def _require_unmoved(fleet: FleetSpec, targets: RolloutTargets, placement: PlacementResult) -> None:
+    """Raise FC2012 where a version of a client that is set aside has no place on its server."""
+    for name, servers in targets.loaded.items():
+        client = client_of(alias_of(name)) if fleet.set_aside else ""
+        moved = {*servers} - {*placement.bindings.get(name, ())}
+        if client in fleet.set_aside and moved:
+            raise FleetError.of(
+                "FC2012",
+                "A client that is set aside cannot stay",
+                f"`{name}` would have to leave {', '.join(sorted(moved))}, and all of `{client}` "
+                "is to stay as it is while its declarations are broken. Nothing was planned.",
+                hint=f"Correct the declarations of `{client}` ({fleet.set_aside[client]}), or take "
+                "back what makes it move.",
+                command="fleetctl validate",
+            )
 
 
 def _refuse(violations: Sequence[Violation]) -> None:

@@ -14,6 +14,7 @@ from fleet.names import (
 )
 from fleet.plan import Action, Change, Reason
 from fleet.planning.desired import PlanInput
+from fleet.planning.served_bytes import known_bytes
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import AliasTarget, Phase, UpgradeStage, applied_route
 
@@ -44,6 +45,7 @@ class _Reasons:
             for name in (server, adapter_address(adapter, server))
         }
         """Servers of upgrades without traffic, and the addresses of adapters there."""
+        self.known_bytes = known_bytes(plan_input.history, plan_input.live)
         self.former = frozenset(plan_input.fleet.renames.values())
         self.resident = {
             version for target in plan_input.targets.wanted.values() for version, _ in target.shares
@@ -127,6 +129,8 @@ class _Reasons:
                 before = change.before
                 if isinstance(before, LoadedAdapter) and before.unsure:
                     return Reason.WRONG_SOURCE, MAY_ANSWER_OTHER_BYTES
+                if adapter.adapter not in self.known_bytes:
+                    return Reason.UNKNOWN_BYTES, "nothing knows the bytes that it is loaded from"
                 return Reason.WRONG_SOURCE, "it is loaded from other bytes than fleet.lock pins"
 
     def _created(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:

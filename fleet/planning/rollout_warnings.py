@@ -6,16 +6,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from fleet.capacity import USER_DAYS
 from fleet.gates import percent_text
 from fleet.history import History
-from fleet.names import alias_of, version_of
+from fleet.names import adapter_of_address, alias_of, version_of
 from fleet.plan import Change, PlanNote, Reason
 from fleet.prospects import RolloutAhead
 from fleet.resources import FULL, LoadedAdapter
 from fleet.rollouts import stage_traffic
 from fleet.spec import AdapterSpec, FleetSpec
+from fleet.steps import LoadAdapter, SmokeTest, Step
 from fleet.traffic import Sticky
 
 SHOWN = 20
-"""Upper bound of the aliases that a warning names."""
+"""Upper bound of the aliases, or versions, that a warning names."""
 FEW_USERS = 8
 """Lower bound of the expected users of a new version; below, a plan warns."""
 LARGER = 25
@@ -42,6 +43,19 @@ def rollout_warnings(
             yield from _too_little(fleet, history, alias, ahead)
 
 
+def asked_first(steps: Iterable[Step]) -> Iterator[PlanNote]:
+    """Yield a note on the versions that a plan asks again, although no step loads them."""
+    listed = tuple(steps)
+    loads = {step.address for step in listed if isinstance(step.operation, LoadAdapter)}
+    asked = (step.address for step in listed if isinstance(step.operation, SmokeTest))
+    if names := sorted({adapter_of_address(address) for address in asked if address not in loads}):
+        yield PlanNote(
+            f"no smoke test is recorded of {_named(names)}, as loaded now: it failed, was "
+            "not reached, or an earlier release of fleetctl did the load. It is asked first, and "
+            "its route stays as it is unless it passes"
+        )
+
+
 def _new_aliases(changes: Iterable[Change]) -> set[str]:
     """Return the aliases of which a version is loaded that was not asked for before."""
     return {
@@ -55,8 +69,8 @@ def _new_aliases(changes: Iterable[Change]) -> set[str]:
 def _without_smoke(fleet: FleetSpec, new: Iterable[str]) -> Iterator[PlanNote]:
     if untested := [alias for alias in new if not fleet.adapters[alias].smoke]:
         yield PlanNote(
-            f"versions of {_named(untested)} get traffic without a smoke test: declare 5 to 10 "
-            "known inputs as `smoke`"
+            f"versions of {_named(untested)} get traffic after the built-in prompt alone: declare "
+            "5 to 10 known inputs as `smoke`"
         )
 
 
@@ -115,7 +129,7 @@ def _too_little(
     )
 
 
-def _named(aliases: Collection[str]) -> str:
-    named = ", ".join(f"`{alias}`" for alias in [*aliases][:SHOWN])
-    more = len(aliases) - SHOWN
+def _named(names: Collection[str]) -> str:
+    named = ", ".join(f"`{name}`" for name in [*names][:SHOWN])
+    more = len(names) - SHOWN
     return f"{named} and {more} more" if more > 0 else named

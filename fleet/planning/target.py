@@ -13,7 +13,7 @@ from fleet.encoding import plan_id
 from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address, step_parts
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
-from fleet.resources import LoadedAdapter, Resource, Route, Server, client_in, servers_in
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
 from fleet.spec import FleetSpec
 from fleet.steps import Step, resource_of
 
@@ -95,7 +95,10 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     subjects = [part for change in changes for part in change.resources]
     subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
     aliases = {alias for subject in subjects for alias in _aliases(subject)}
-    impacts = tuple(impact for impact in plan.impacts if impact.alias in aliases)
+    keyed = {subject.client for subject in subjects if isinstance(subject, Key)}
+    impacts = tuple(
+        impact for impact in plan.impacts if impact.alias in aliases or impact.client in keyed
+    )
     asked = {criterion.value for criterion in criteria}
     prospects = tuple(
         told

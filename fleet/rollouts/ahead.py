@@ -30,11 +30,12 @@ def rollout_ahead(
     wanted: AliasTarget,
     gates: tuple[GateDue, ...],
     chances: Chances | None,
-    history: History,
+    history: History | None,
 ) -> RolloutAhead | None:
     """Return the stages that follow the plan's own; None: the plan begins or moves no rollout.
 
-    Chances are unknown where traffic is to decide and no demand is declared.
+    Chances are unknown where traffic is to decide and no demand is declared. Without `history`
+    nothing is said of the traffic.
     """
     if wanted.phase not in _MOVES:
         return None
@@ -47,7 +48,7 @@ def rollout_ahead(
         return None
     unsure = [gate for gate in gates if gate.status in (NO_EVIDENCE, Verdict.INCONCLUSIVE)]
     blind = adapter.demand is None and any(not fleet.gates[gate.gate].offline for gate in unsure)
-    traffic = stage_traffic(fleet, wanted.alias, history, now or first)
+    traffic = stage_traffic(fleet, wanted.alias, history, now or first) if history else None
     others = [share for share in wanted.shares if share[0] != wanted.target and share[1]]
     return RolloutAhead(
         wanted.target,

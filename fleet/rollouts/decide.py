@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from fleet.history import History, is_way_back
-from fleet.names import AdapterName, adapter_address, adapter_of_address
+from fleet.names import AdapterName, adapter_address, adapter_of_address, alias_of
 from fleet.resources import FULL, Route, Share, State
 from fleet.rollouts.applied import applied_route
 from fleet.rollouts.guards import held_for_silent, shadowed
@@ -39,6 +39,8 @@ def decide_rollouts(
     routed = _routed_to(routes)
 
     def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
+        if why := fleet.set_aside.get(adapter.name.client):
+            return _as_live(alias, str(adapter.name), routes.get(alias), loaded, why)
         if live.routes_unknown:
             unmoved = tuple((name, 0) for name in resident.get(alias, ()))
             return AliasTarget(
@@ -74,6 +76,16 @@ def _route(
     if route is None and str(fleet.adapters[alias].name) in history.released.get(alias, ()):
         return _left_over(fleet, alias, live, history)
     return route
+
+
+def _as_live(
+    alias: str, target: str, route: Route | None, loaded: Mapping[str, object], why: str
+) -> AliasTarget:
+    """Return the target of an alias of a client that is set aside: the live shares and versions."""
+    shares = {share.adapter: share.percent for share in (route.shares if route else ())}
+    listed = sorted(name for name in loaded if alias_of(name) == alias and name not in shares)
+    shares |= dict.fromkeys(listed, 0)
+    return AliasTarget(alias, target, tuple(shares.items()), "", Phase.SET_ASIDE, why)
 
 
 def _routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:

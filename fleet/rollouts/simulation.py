@@ -124,7 +124,8 @@ def _stage(
     (share, at_end), (bucket, active) = stage, split
     z = at_end / np.sqrt(np.minimum(1, total / whole))
     mine = (active * (bucket < share / FULL)).sum(axis=1) if active.size else share / FULL
-    mine = np.broadcast_to(mine, REPLICATIONS)[:, None]
+    # The parts of all users may sum to a little more than 1: no version gets less than nothing.
+    mine = np.minimum(1, np.broadcast_to(mine, REPLICATIONS))[:, None]
     asked = total * mine, total * (1 - mine)
     return [_passes(rng, gate, usual, asked, z) for gate, usual in gates]
 

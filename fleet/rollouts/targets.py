@@ -42,6 +42,8 @@ class Phase(StrEnum):
     """The live route was changed by hand: it goes back, or is left as it is like a rollback."""
     UNKNOWN = "unknown"
     """The routes could not be read."""
+    SET_ASIDE = "set_aside"
+    """The client's declarations are broken, and its live versions and shares stay."""
 
 
 @dataclass(frozen=True, slots=True)

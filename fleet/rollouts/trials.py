@@ -88,7 +88,7 @@ def due_gates(
     found = (
         _trial(fleet, adapter, routes[alias], live, history, now, strange, loaded)
         for alias, adapter in sorted(fleet.adapters.items())
-        if alias in routes
+        if alias in routes and adapter.name.client not in fleet.set_aside
     )
     return tuple(trial for trial in found if trial is not None)
 

@@ -9,11 +9,20 @@ import click
 
 from fleet.errors import LockHeldError
 from fleetctl.commands.approve import PLAN_ID
-from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, duration, with_format
+from fleetctl.options import (
+    INPUT_FILE,
+    Command,
+    Workspace,
+    choice_option,
+    duration,
+    with_format,
+    without_broken_option,
+)
 from fleetctl.output import Form, has_colour, print_diagnostics, print_lines
 
 if TYPE_CHECKING:
     from fleet.plan import Plan
+    from fleet.resources import State
     from fleet.steps import ApplyEvent, Emit
     from runtime.execute.outcome import ApplyOutcome
 
@@ -33,6 +42,7 @@ MAX_SHOWN = 5
 @click.option(
     "--assume", is_flag=True, help="Start servers of which nothing is known, as the plan says."
 )
+@without_broken_option
 @choice_option(
     "text", "json", help="text: progress on stderr. json: events on stdout, one per line."
 )
@@ -68,33 +78,25 @@ def apply(
         require_trusted,
     )
     from runtime.operations.approve import require_approved
-    from runtime.operations.fleet_id import draw_fleet_id
     from runtime.operations.freeze import require_thawed
-    from runtime.operations.heal import put_back_store
-    from runtime.operations.plan_rules import require_allowed
-    from runtime.operations.planning import is_record_due, observe_copies, plan_fleet
-    from runtime.operations.reviewed import require_id, require_reviewed
-    from runtime.operations.unknown_fleet import require_known
+    from runtime.operations.plan_rules import exit_code, require_allowed
+    from runtime.operations.planning import is_record_due
+    from runtime.operations.reviewed import require_id
+    from runtime.operations.way_on import way_on_told
 
     if [file is not None, auto, plan_id is not None].count(True) != 1:
         text = "Name a plan file (fleetctl plan --out plan.json), or pass --auto or --plan-id ID."
         raise click.UsageError(text)
     saved = None
     if file is not None:
-        saved = _read_plan(file)
+        saved = _read_plan(workspace, file)
         require_applicable(workspace, saved, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
         text = "Not a terminal, so nobody can say yes: pass --yes to apply without confirmation."
         raise click.UsageError(text)
     require_thawed(workspace, "Nothing was applied")
-    live = observe_copies(workspace)
-    if saved is not None:
-        require_reviewed(workspace, saved, live)
-    if put_back_store(workspace, live):
-        live = observe_copies(workspace)
-    require_known(workspace, live)
-    draw_fleet_id(workspace, live)
-    plan = saved or plan_fleet(workspace, live)
+    with way_on_told(workspace):
+        live, plan = _planned(workspace, saved)
     if plan_id is not None:
         require_id(plan, plan_id)
     require_kept(plan, workspace.fleet(), workspace.history())
@@ -103,29 +105,53 @@ def apply(
     due = plan.steps or plan.settings or is_record_due(workspace, plan, live)
     if not due and not live.notes:
         _print_nothing_to_do(workspace, plan, form)
-        return
+        sys.exit(exit_code(plan, 0))
     require_allowed(workspace, plan)
     require_approved(workspace, plan, assume=assume)
     if not yes:
         _confirm(plan, whole=auto)
     try:
-        sys.exit(asyncio.run(_carry_out(workspace, plan, form)))
+        code = asyncio.run(_carry_out(workspace, plan, form))
+        sys.exit(code or exit_code(plan, 0))
     except asyncio.CancelledError:
         raise click.Abort from None
 
 
-def _read_plan(file: Path) -> "Plan":
+def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]":
+    """Observe the fleet; return the live state, and the plan that was saved or is made now."""
+    from runtime.operations.fleet_id import draw_fleet_id
+    from runtime.operations.heal import put_back_store
+    from runtime.operations.planning import observe_copies, plan_fleet
+    from runtime.operations.reviewed import require_reviewed
+    from runtime.operations.unknown_fleet import require_known
+
+    live = observe_copies(workspace)
+    if saved is not None:
+        require_reviewed(workspace, saved, live)
+    if put_back_store(workspace, live):
+        live = observe_copies(workspace)
+    require_known(workspace, live)
+    draw_fleet_id(workspace, live)
+    return live, saved or plan_fleet(workspace, live)
+
+
+def _read_plan(workspace: Workspace, file: Path) -> "Plan":
+    """Return a saved plan; the clients that it sets aside are set aside here too."""
     from plans.documents import plan_file
     from runtime.files import read_text
 
     if PLAN_ID.fullmatch(str(file)) and not file.exists():
         raise click.UsageError(f"`{file}` is a plan's id: pass --plan-id {file}")
-    return plan_file.load(read_text(file), str(file))
+    plan = plan_file.load(read_text(file), str(file))
+    workspace.set_aside({note.subject: note.text for note in plan.set_aside})
+    return plan
 
 
 async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
+    from plans.wording import first_lines
     from runtime.operations.apply import execute_plan, stop_signals
 
+    print_lines(first_lines(plan), "Note")
     emit = _progress_printer(workspace, plan.id, form)
     with stop_signals() as stop:
         outcome = await execute_plan(
@@ -144,7 +170,9 @@ def _print_nothing_to_do(workspace: Workspace, plan: "Plan", form: Form) -> None
     """Report that no step is due, and changes held back. Takes no lease and records nothing."""
     from fleet.steps import ApplyEvent
     from plans.render.text import nothing_to_do
+    from plans.wording import first_lines
 
+    print_lines(first_lines(plan), "Note")
     if form == "text":
         click.echo(nothing_to_do(plan), err=True)
         print_lines(map(str, plan.held), "Held back")
@@ -176,6 +204,7 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
     callback=duration,
     help="Repeat at this interval, such as 30s. Ctrl-C ends after the running round.",
 )
+@without_broken_option
 @with_format
 def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, form: Form) -> None:
     """Run a reconcile round (--once), or repeat rounds (--interval).

@@ -33,14 +33,14 @@ def command(workspace: Workspace, plan_id: str, accept_outage: int, reason: str)
     """
     from plans.amounts import counted
     from runtime.operations.approve import approve_plan
-    from runtime.operations.reviewed import is_known
+    from runtime.operations.reviewed import known_outage
 
     text = " ".join(reason.split())
     if not text:
         raise click.UsageError("`--reason` is empty: readers of the ledger need one.")
     if not PLAN_ID.fullmatch(plan_id):
         raise click.UsageError("PLAN_ID is the id that `fleetctl plan` prints: 16 hex digits.")
-    if not is_known(workspace, plan_id):
+    if known_outage(workspace, plan_id) is None:
         unknown = (
             f"no plan with the id {plan_id} was made with this state folder. The approval is "
             "recorded all the same, for plans of other checkouts; compare the id with the plan's"

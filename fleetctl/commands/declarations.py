@@ -4,7 +4,7 @@ import difflib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from fleetctl.output import print_diagnostics, print_preflight, print_problems
 from plans.amounts import counted
 from plans.diagnostics import RENDERERS
 from runtime.files import read_plain
+
+if TYPE_CHECKING:
+    from fleet.spec import FleetSpec
 
 
 @click.command(cls=Command)
@@ -51,6 +54,7 @@ def validate(workspace: Workspace, form: str) -> None:
     try:
         project = workspace.project()
         check_referenced_files(workspace.root, project, _template_fault)
+        _require_places(project.fleet)
         checked, left = check_declared(workspace)
         unsigned = lint_signatures(project.fleet, workspace.now().date())
         lints = diagnostics((*lint(project.declarations), *unsigned), project.tree)
@@ -78,6 +82,13 @@ def validate(workspace: Workspace, form: str) -> None:
     }
     text = ", ".join(counted(len(items), word) for word, items in counts.items())
     click.echo(f"{fleet.name}: ok ({text})")
+
+
+def _require_places(fleet: "FleetSpec") -> None:
+    from fleet.placement import beyond_all_places
+
+    if problems := [*beyond_all_places(fleet)]:
+        raise ConfigError(*problems)
 
 
 def _template_fault(*asked: Any) -> tuple[int, str] | None:

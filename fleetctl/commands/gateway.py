@@ -28,8 +28,8 @@ _optional_name = click.argument("name", required=False, shell_complete=completio
 def command() -> None:
     """Run, start, stop and show gateways.
 
-    If the declarations are missing or broken, the gateways that were declared last are used;
-    without any, a gateway `main` on 127.0.0.1:8080.
+    If the declarations are missing or broken, the gateways that were declared last are used.
+    Where they declare none, the fleet has a gateway `main` on 127.0.0.1:8080.
 
     Examples:
       fleetctl gateway start
@@ -53,7 +53,7 @@ def run(workspace: Workspace, name: str) -> None:
     from runtime.gateway import supervisor
     from runtime.gateway.envoy.files import become_envoy
 
-    gateway = named_gateway(_gateways(workspace), name)
+    gateway = named_gateway(_gateways(workspace, to_start=True), name)
     if gateway.kind == "envoy":
         become_envoy(workspace.state_dir, gateway)
     supervisor.become(workspace.state_dir, gateway)
@@ -72,10 +72,7 @@ def start(workspace: Workspace, name: str | None) -> None:
       fleetctl gateway start main
     """
     from runtime.gateway import faults, supervisor
-    from runtime.project.declaration_files import require_project
 
-    if not workspace.state_dir.is_dir():
-        require_project(workspace.root)
     exit_code = 0
     for gateway in _started_here(workspace, name):
         process = supervisor.start(workspace.state_dir.resolve(), gateway)
@@ -100,8 +97,7 @@ def stop(workspace: Workspace, name: str | None) -> None:
     """
     from runtime.gateway import state_dir, supervisor
 
-    known = state_dir.known_gateways(workspace.state_dir)
-    for gateway in _started_here(workspace, name, known):
+    for gateway in _started_here(workspace, name, state_dir.known_gateways(workspace.state_dir)):
         stopped = supervisor.stop(workspace.state_dir, gateway.name)
         text = "stopped" if stopped else "was not running"
         click.echo(f"gateway {gateway.name} {text}", err=True)
@@ -200,6 +196,8 @@ def _status_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
                 yield f"  server {name} is {health}: {_CONSEQUENCE.get(health, so)}"
         for missing in row["missing"]:
             yield f"  server {missing['server']} lacks {missing['adapter']}, which its routes name"
+        for client, count in row["unlogged"].items():
+            yield f"  {count} refused or left, without a usage row: {client or 'no valid key'}"
     yield from _splits(rows)
 
 
@@ -249,6 +247,7 @@ async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
                 "waiting": status.waiting,
                 "servers": dict(status.servers),
                 "missing": [{"adapter": a, "server": s} for a, s in status.missing],
+                "unlogged": dict(status.unlogged),
                 "shares": [asdict(share) for share in status.shares],
                 "problem": status.problem,
             }
@@ -256,22 +255,25 @@ async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
     return rows
 
 
-def _gateways(workspace: Workspace) -> "dict[str, GatewaySpec]":
-    """Return the declared gateways; those declared last if the declarations cannot be read."""
-    from runtime.gateway import state_dir
+def _gateways(workspace: Workspace, *, to_start: bool = False) -> "dict[str, GatewaySpec]":
+    """Return the declared gateways; those declared last if the declarations cannot be read.
 
-    if not (workspace.root / "fleet.yaml").is_file():
-        return state_dir.known_gateways(workspace.state_dir)
+    Raises ConfigError where one is `to_start` and none was declared before.
+    """
+    from runtime.gateway.state_dir import DEFAULT_GATEWAY, known_gateways
+
+    last = known_gateways(workspace.state_dir)
+    is_new = to_start and last.get(DEFAULT_GATEWAY.name) is DEFAULT_GATEWAY  # none was declared
+    if not (workspace.root / "fleet.yaml").is_file() and not is_new:
+        return last
     try:
-        declared = dict(workspace.fleet().gateways)
+        return dict(workspace.fleet().gateways) or last
     except ConfigError:
-        click.echo(
-            "Warning: the declarations are broken (`fleetctl validate`); using the gateways that "
-            "were declared last.",
-            err=True,
-        )
-        declared = {}
-    return declared or state_dir.known_gateways(workspace.state_dir)
+        if is_new:
+            raise
+        text = "the declarations are broken (`fleetctl validate`); using the gateways that were"
+        click.echo(f"Warning: {text} declared last.", err=True)
+        return last
 
 
 def _started_here(
@@ -285,9 +287,10 @@ def _started_here(
     from fleetctl.envoys import named_gateway
     from runtime.gateway.envoy.files import not_started_here
 
-    gateways = _gateways(workspace) if known is None or (name and name not in known) else known
-    all_here = [gateway for gateway in gateways.values() if not gateway.ssh]
-    for gateway in [named_gateway(gateways, name)] if name else all_here:
+    if known is None or (name and name not in known):
+        known = _gateways(workspace, to_start=known is None)
+    all_here = [gateway for gateway in known.values() if not gateway.ssh]
+    for gateway in [named_gateway(known, name)] if name else all_here:
         if gateway.kind != "envoy":
             yield gateway
         elif name:

@@ -19,6 +19,7 @@ from fleetctl.options import (
     choice_option,
     live_option,
     search_options,
+    without_broken_option,
 )
 from fleetctl.output import has_colour, print_lines, print_preflight, waiting
 from plans.amounts import capitalized
@@ -40,9 +41,7 @@ _all_option = click.option("--all", "every", is_flag=True, help="List every chan
 @_plan_format
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when changes are due.")
 @live_option
-@click.option(
-    "--save-live", type=OUTPUT_FILE, help="Write the observed state to a file for --live."
-)
+@click.option("--save-live", type=OUTPUT_FILE, help="Write the observed state for --live.")
 @click.option(
     "--offline/--online",
     default=None,
@@ -65,6 +64,7 @@ _all_option = click.option("--all", "every", is_flag=True, help="List every chan
     help="Plan a changed fleet, such as 'gpu h100_80g +1'; never applied; repeatable.",
 )
 @search_options
+@without_broken_option
 @_all_option
 @click.pass_obj
 def plan(
@@ -108,14 +108,10 @@ def plan(
     from plans.reports.status import fault_notes
     from runtime.files import write_text
     from runtime.operations.plan_rules import exit_code, with_rules
-    from runtime.operations.planning import (
-        UNRECORDED,
-        is_unrecorded,
-        plan_declared,
-        plan_fleet,
-    )
+    from runtime.operations.planning import UNRECORDED, is_unrecorded, plan_declared, plan_fleet
     from runtime.operations.preflight import check_plan
     from runtime.operations.unknown_fleet import known_part
+    from runtime.operations.way_on import way_on_told
 
     targets = _criteria(selections)
     if changes and (out or save_live):
@@ -125,7 +121,7 @@ def plan(
     if save_live and workspace.offline is not None:
         raise click.UsageError("--save-live writes an observed state: pass --online.")
     search = SearchLimits(**limits)
-    with _failure_told(workspace, form):
+    with _failure_told(workspace, form), way_on_told(workspace):
         live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
         fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
         print_lines((*live.notes, *fault_notes(live)), "Note")

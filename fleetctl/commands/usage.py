@@ -53,11 +53,11 @@ def _gather(workspace: Workspace) -> "Ingested":
     """Bring new rows into the store; warn of those that are lacking."""
     import asyncio
 
-    from runtime.operations.usage import WAIT_S, gather_usage_rows
+    from runtime.operations.usage import WAIT_S, gather_usage_rows, remove_old_logs
 
     with waiting("Reading usage…"):
         done, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
-    print_lines(lacking)
+    print_lines((*lacking, *remove_old_logs(workspace.state_dir)))
     return done
 
 
@@ -197,25 +197,26 @@ def ingest_usage(workspace: Workspace) -> None:
 def compact(workspace: Workspace) -> None:
     """Write new rows as Parquet into usage/ of the state folder; remove old logs.
 
-    Needs DuckDB: pip install 'fleetctl[analytics]'. A log goes 60 days after its rotation, once its
+    Needs DuckDB: pip install 'duckdb>=1.2'. A log goes 60 days after its rotation, once its
     rows were read back from Parquet; Parquet goes after 400 days. The store keeps its sums.
 
     Example:
       fleetctl usage compact
     """
-    from runtime.usage import parquet
-    from runtime.usage.store import FOLDER
+    from runtime.usage import parquet, tables
 
     _gather(workspace)
     with waiting("Compacting usage…"):
         done = parquet.compact(workspace.state_dir, workspace.now())
     if done.parts:
-        click.echo(f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / FOLDER}`.")
+        click.echo(f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / tables.FOLDER}`.")
     else:
         click.echo("Nothing new has been logged.")
     if done.removed:
         click.echo(f"Removed {counted(done.removed, 'log')} that Parquet and the store hold.")
-    print_lines(f"{path} stays: its Parquet holds other rows." for path in done.kept)
+    print_lines(
+        f"{path} stays: it was changed, or its Parquet holds other rows." for path in done.kept
+    )
 
 
 _CLIENT: Final = click.option(

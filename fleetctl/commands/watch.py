@@ -38,7 +38,8 @@ def watch(workspace: Workspace, *, once: bool, interval: timedelta | None, form:
     if once:
         alerts = asyncio.run(watcher.look(workspace))
         print_result(form, alerts_document(alerts), render_alerts)
-        sys.exit(STANDS if any(alert.stands for alert in alerts) else 0)
+        stands = any(alert.stands for alert in alerts)
+        sys.exit(watcher.exit_code or (STANDS if stands else 0))
 
     async def follow() -> None:
         async for changed in watcher.rounds(workspace, interval or timedelta(seconds=60)):

@@ -9,8 +9,8 @@ Additions raise the minor version, as in the plan file, of files that have the a
 
 import re
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from fleet.decoding import MalformedError, decode
@@ -19,20 +19,28 @@ from fleet.errors import FleetError, newer_server
 from fleet.flag_formats import FORMATS, format_of
 from fleet.hardware import HostSpec
 from fleet.history import History
-from fleet.names import address_parts, gateway_address, is_name
+from fleet.names import LEDGER, TABLE, address_parts, gateway_address, is_name
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
 
 FORMAT = "fleetctl-live"
-VERSION = (1, 2)
+VERSION = (1, 4)
 MAKE = "fleetctl plan --save-live live.json"
 
 _MOST_ON_A_DEVICE = 32
 """Upper bound of the servers on a device: the work of placing grows with a power of them."""
 _CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
-_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "attached", "notes")
+_BESIDE = tuple(field.name for field in fields(State) if field.name != "resources")
+"""Fields of a state beside its resources. All are in the file: a plan may follow from each."""
+_MINORS = {
+    **dict.fromkeys(("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes"), 1),
+    "attached": 2,
+    "ports": 4,
+}
+"""Minor version of the format that added a field; every other field came with version 1.3."""
+_BY_ADDRESS = ("faults", "resolvable")
 _GATEWAYS = "gateways"
-"""Faults of gateways by name, with `what` and `command`; no other fault is in a file."""
+"""Faults of gateways by name, in files of minor versions 0 to 2, which had no other fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +55,20 @@ class KnownPast:
 
 def dump(state: State, past: KnownPast | None = None) -> str:
     """Return the live-state file; equal states give equal bytes."""
+    beside = {name: plain(found) for name in _BESIDE if (found := getattr(state, name))}
+    if "urls" in beside:
+        beside["urls"] = {name: _CREDENTIALS.sub("", url) for name, url in beside["urls"].items()}
+    minor = max((_MINORS.get(name, 3) for name in beside), default=1)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": f"{VERSION[0]}.{VERSION[1] if state.attached else 1}",
+        "format_version": f"{VERSION[0]}.{minor}",
         "resources": [plain(resource) for _, resource in sorted(state.resources.items())],
-    }
-    document |= {name: plain(getattr(state, name)) for name in _BESIDE}
-    document[_GATEWAYS] = {
-        name: {"what": fault.what, "command": fault.command}
-        for kind, name, fault in (
-            (*address_parts(address), fault) for address, fault in state.faults.items()
-        )
-        if kind == "gateway"
+        **beside,
     }
     if past is not None:
-        document |= {"history": plain(past.history), "hosts": plain(past.hosts)}
-    document["urls"] = {name: _CREDENTIALS.sub("", url) for name, url in state.urls.items()}
-    return write({name: field for name, field in document.items() if field or name == "resources"})
+        known = {"history": plain(past.history), "hosts": plain(past.hosts)}
+        document |= {name: found for name, found in known.items() if found}
+    return write(document)
 
 
 def load(text: str) -> State:
@@ -91,11 +96,10 @@ def load_with_past(text: str) -> tuple[State, KnownPast]:
         gateways = beside.pop(_GATEWAYS, {})
         if not isinstance(gateways, dict):
             raise MalformedError(f"{_GATEWAYS}: expected an object")  # noqa: TRY301 (one exit)
-        beside["faults"] = {gateway_address(name): fault for name, fault in gateways.items()}
+        if gateways:
+            beside["faults"] = {gateway_address(name): fault for name, fault in gateways.items()}
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
-        told = (state.unknown_servers, state.boots, state.urls, state.versions, state.attached)
-        named = [name for names in (*told, gateways) for name in names]
-        if strange := [name for name in named if not is_name(name)]:
+        if strange := [name for name in _names_beside(state) if not is_name(name)]:
             raise MalformedError(f"live: {strange[0]!r:.60} is no name")  # noqa: TRY301 (one exit)
         _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
@@ -107,12 +111,18 @@ def load_with_past(text: str) -> tuple[State, KnownPast]:
     for resource in listed:
         if isinstance(resource, Server) and format_of(resource.digest) > max(FORMATS):
             raise newer_server(resource.name, format_of(resource.digest), max(FORMATS))
-    found = State(
-        resources=dict(sorted(resources.items())),
-        **{name: getattr(state, name) for name in _BESIDE},
-        faults=state.faults,
-    )
-    return found, past
+    return replace(state, resources=dict(sorted(resources.items()))), past
+
+
+def _names_beside(state: State) -> Iterator[str]:
+    """Yield the names of servers, hosts, gateways and keys beside the resources of a state."""
+    for field in _BESIDE:
+        content = getattr(state, field)
+        if field not in _BY_ADDRESS and isinstance(content, Mapping):
+            yield from content
+    for address in {*state.faults, *state.resolvable, *state.lost} - {TABLE, LEDGER}:
+        kind, name = address_parts(address)
+        yield from name.split("/") if kind == "key" else [name.rpartition("@")[2]]
 
 
 def _require_servers(listed: Sequence[Resource], unknown: Container[str]) -> None:

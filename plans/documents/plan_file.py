@@ -6,13 +6,13 @@ to another id is refused. `observations` are estimates and counts for the reader
 and commit. No part holds a secret: keys are references and fingerprints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fleet.consent import approve_command, clients_out, decisions_due
 from fleet.decoding import MalformedError, decode
-from fleet.encoding import DECISIONS, MEASURED, decisions, identify, plain
+from fleet.encoding import DECISIONS, MEASURED, decisions, identify, new_key, plain
 from fleet.errors import FleetError
 from fleet.plan import Plan
 from plans.documents.document import read, write
@@ -65,10 +65,11 @@ class Envelope:
 
 def dump(plan: Plan, envelope: Envelope | None = None) -> str:
     """Return the plan file; without an envelope the same plan gives the same bytes."""
+    decided = decisions(plan)
     measured = {
         section: [
-            {name: full[name] for name in names if name in full}
-            for full in map(plain, getattr(plan, section))
+            _measured(names, plain(value), entry)
+            for value, entry in zip(getattr(plan, section), decided[section], strict=True)
         ]
         for section, names in MEASURED.items()
     }
@@ -76,7 +77,7 @@ def dump(plan: Plan, envelope: Envelope | None = None) -> str:
         "format": FORMAT,
         "format_version": f"{VERSION[0]}.{VERSION[1]}",
         "plan_id": plan.id,
-        "decisions": decisions(plan),
+        "decisions": decided,
         "observations": {
             name: plain(value)
             for name in BESIDE
@@ -140,6 +141,22 @@ def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
+def _measured(
+    names: Iterable[str], full: Mapping[str, Any], decided: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the part of a plain entry that is no decision."""
+    measured = {name: full[name] for name in names if name in full}
+    key, known = new_key(full), new_key(decided) or {}
+    return measured | ({"fingerprint": key["fingerprint"]} if key and len(key) > len(known) else {})
+
+
+def _whole(entry: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    """Return a plain entry with its observations; earlier releases decided on fingerprints."""
+    if key := new_key(entry):
+        key.setdefault("fingerprint", value.pop("fingerprint", None))
+    return {**value, **entry}
+
+
 def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a plan, with the measured fields back in their entries."""
     both = {**{name: observed[name] for name in BESIDE if name in observed}, **decided}
@@ -151,7 +168,7 @@ def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str
             isinstance(entry, dict) for entry in (*entries, *values)
         ):
             raise MalformedError(f"observations.{section}: not one object for each entry")
-        both[section] = [{**value, **entry} for entry, value in zip(entries, values, strict=True)]
+        both[section] = [_whole(*pair) for pair in zip(entries, values, strict=True)]
     if missing := [name for name in DECISIONS if name not in decided]:
         raise MalformedError(f"decisions: `{missing[0]}` is missing")
     if missing := [name for name in REQUIRED if name not in observed]:

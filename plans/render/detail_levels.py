@@ -32,8 +32,7 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
     ranked = sorted(
         plan.impacts, key=lambda impact: (not impact.interrupted, -impact.share_moved, impact.alias)
     )
-    verb = interruption(plan)
-    rows = _alike([_alias_row(impact, verb) for impact in ranked])
+    rows = _alike([_alias_row(impact) for impact in ranked])
     if len(rows) <= MANY:
         return rows
     clients: dict[tuple[str, str], list[Impact]] = defaultdict(list)
@@ -41,7 +40,7 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
     for impact in ranked:
         clients[impact.client, impact.tier].append(impact)
         tiers[impact.tier].append(impact)
-    rows = _alike([_group_row(*pair, clients[pair], verb) for pair in sorted(clients)])
+    rows = _alike([_group_row(*pair, clients[pair]) for pair in sorted(clients)])
     if len(rows) <= MANY:
         return rows
     return [
@@ -49,18 +48,17 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
             counted(len({impact.client for impact in tiers[tier]}), "client"),
             tier,
             tiers[tier],
-            verb,
         )
         for tier in sorted(tiers)
     ]
 
 
-def _alias_row(impact: Impact, verb: str) -> ImpactRow:
+def _alias_row(impact: Impact) -> ImpactRow:
     return ImpactRow(
         who=impact.alias,
         tier=impact.tier,
         what=impact.summary,
-        share=share_of(impact, verb),
+        share=share_of(impact),
         back=way_back(impact),
         command=impact.back_out if impact.back_out_class != "none" else "",
     )
@@ -89,7 +87,7 @@ def commands(plan: Plan) -> list[str]:
     return [impact.back_out for impact in usual]
 
 
-def _group_row(who: str, tier: str, impacts: list[Impact], verb: str) -> ImpactRow:
+def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
     moved = [impact.share_moved for impact in impacts if impact.share_moved]
     stopped = sum(impact.interrupted for impact in impacts)
     classes = Counter(impact.back_out_class for impact in impacts)
@@ -99,18 +97,16 @@ def _group_row(who: str, tier: str, impacts: list[Impact], verb: str) -> ImpactR
         tier=tier,
         what="1 alias" if len(impacts) == 1 else f"{len(impacts)} aliases",
         share=(f"up to {max(moved)} % of {len(moved)}" if moved else "none")
-        + (f"; {stopped} {verb} meanwhile" if stopped else ""),
+        + (f"; {stopped} {interruption(impacts)} meanwhile" if stopped else ""),
         back=", ".join(back),
         command="",
     )
 
 
-def share_of(impact: Impact, verb: str) -> str:
-    """Return the share of an alias's requests that get another answer, or none.
-
-    `verb`: what the requests of an interrupted alias do.
-    """
+def share_of(impact: Impact) -> str:
+    """Return the share of an alias's requests that get another answer, or none."""
     if impact.interrupted:
+        verb = interruption([impact])
         if impact.outage_s:
             return f"{verb} for {about(impact.outage_s)}"
         return f"all {verb} meanwhile"

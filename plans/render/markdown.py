@@ -17,7 +17,7 @@ from plans.wording import (
     cost,
     critical_path,
     differences,
-    frozen_line,
+    first_lines,
     ordered,
     tally,
     verb,
@@ -44,8 +44,8 @@ def render(plan: Plan) -> str:
 
 def _comment(plan: Plan, level: int) -> str:
     head = [f"<!-- fleetctl:plan fleet={plan.fleet} v=1 -->"]
-    if plan.frozen:
-        head += [f"> **{prose(frozen_line(plan.frozen))}**", ""]
+    for line in first_lines(plan):
+        head += [f"> **{prose(line)}**", ""]
     if not plan.changes and not plan.settings:
         verdict = "Not known" if is_unknown(plan) else "No changes"
         blocks = [[*head, f"### {verdict} · `{plan.fleet}`", as_declared(plan)]]

@@ -13,7 +13,7 @@ from plans.wording import (
     cost,
     critical_path,
     differences,
-    frozen_line,
+    first_lines,
     ordered,
     tally,
     verb,
@@ -31,14 +31,14 @@ _LEVEL_COLOURS = {
 def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
     """Return the plan as text; `every` lists all changes, beyond `MANY` too."""
     paint = painter(colour=colour)
-    frozen = [frozen_line(plan.frozen)] if plan.frozen else []
+    first_line = [*first_lines(plan)]
     if not plan.changes:
         first = [nothing_to_do(plan)]
         if plan.settings:
             first = [_headline(plan, judge(plan), paint), as_declared(plan)]
         costs = [*sections.client_costs(plan)]
         blocks = [
-            frozen,
+            first_line,
             first,
             [*_upgrades(plan)],
             [*_prospects(plan)],
@@ -50,7 +50,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         ]
         return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
-        frozen,
+        first_line,
         [_headline(plan, judge(plan), paint), *consent.decision_lines(plan)],
         [*_upgrades(plan)],
         [*_prospects(plan)],
@@ -85,7 +85,7 @@ def as_declared(plan: Plan) -> str:
     if is_unknown(plan):
         return "Nothing was observed, so changes cannot be told from what is there."
     same = counted(plan.unchanged, "resource")
-    if plan.unknown or plan.held:
+    if plan.unknown or plan.held or plan.set_aside:
         return f"{same} {'is' if plan.unchanged == 1 else 'are'} as declared."
     return f"The live fleet matches its declaration ({same})."
 

@@ -80,6 +80,8 @@ def _danger(plan: Plan) -> Iterator[str]:
                 yield f"the way back for {named} is cold (a version must be loaded first)"
             case DecisionKind.UNVERIFIED:
                 yield f"more traffic of {named} goes to a server that could not be observed"
+            case DecisionKind.BYTES:
+                yield f"nothing tells which bytes answered for {named} until now; other bytes may"
             case DecisionKind.ASSUMED:
                 yield (
                     f"nothing is known of the memory or speed of {named}: "
@@ -94,9 +96,10 @@ def _broken(findings: Iterable[PlanRuleFinding]) -> Iterator[str]:
 
 
 def _interrupted(plan: Plan, aliases: Collection[str]) -> str:
-    longest = max(impact.outage_s or 0.0 for impact in plan.impacts if impact.alias in aliases)
+    impacts = [impact for impact in plan.impacts if impact.alias in aliases]
+    longest = max(impact.outage_s or 0.0 for impact in impacts)
     span = about(longest) if longest else "a while"
-    return f"requests to {listed(aliases)} will {interruption(plan)} for {span}"
+    return f"requests to {listed(aliases)} will {interruption(impacts)} for {span}"
 
 
 def _care(plan: Plan) -> Iterator[str]:
@@ -138,6 +141,13 @@ def _care(plan: Plan) -> Iterator[str]:
         yield f"answers will come later than promised: {listed(plan.late.promised, 4)}"
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
+    yield from _left(plan)
+
+
+def _left(plan: Plan) -> Iterator[str]:
+    """Yield the parts that the plan leaves as they are."""
+    if plan.set_aside:
+        yield f"set aside: {listed([note.subject for note in plan.set_aside], 4)}"
     # A key that is not readable here is no risk: apply reads the key, or leaves the live key.
     if silent := [
         note.subject or note.text for note in plan.unknown if kind_of_address(note.subject) != "key"

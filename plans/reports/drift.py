@@ -13,7 +13,7 @@ from fleet.plan import Freeze
 from fleet.planning import DriftAction, DriftCause
 from fleet.resources import OutageKind
 from fleet.spec import FleetSpec
-from plans.amounts import and_more, capitalized, counted
+from plans.amounts import and_more, capitalized, counted, listed
 from plans.redact import command, fenced, prose, scrubbed
 from plans.wording import frozen_document, frozen_line
 
@@ -27,6 +27,7 @@ _IMPACTS: Mapping[OutageKind, str] = MappingProxyType(
         "requests fail.",
         OutageKind.SERVER_HUNG: "other servers answer where they hold the version; all other "
         "requests wait until their time is up. No plan sends traffic there.",
+        OutageKind.UNSERVED: "requests of these aliases get 503.",
         OutageKind.KEY_GONE: "its client is answered for as long as the routing table has the "
         "key; a table that is made anew, or an Envoy, cannot have it.",
         OutageKind.TABLE_DAMAGED: "gateways that run answer by their own table; a gateway that "
@@ -182,5 +183,8 @@ def outage_lines(outages: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _outage_facts(outage: Mapping[str, Any]) -> list[str]:
     since = outage["since"]
-    known = [f"  Since: {since[:19]} UTC, or shortly before"] if since else []
-    return [*known, f"  Clients: {outage['impact']}"]
+    lines = [f"  Since: {since[:19]} UTC, or shortly before"] if since else []
+    lines.append(f"  Clients: {outage['impact']}")
+    if (aliases := outage.get("unanswered")) is not None:
+        lines.append(f"  Without an answer: {listed(aliases) or 'no alias'}")
+    return lines

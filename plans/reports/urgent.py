@@ -1,21 +1,19 @@
 """Words the parts of a status that cannot wait: outages, and rollouts that wait for people."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fleet.names import name_in_address
+from fleet.names import client_of
 from fleet.planning import DriftCause
 from fleet.resources import OutageKind, State
 from fleet.rollouts import Phase, RolloutStatus
 from fleet.spec import FleetSpec
-from plans.amounts import listed
 from plans.reports.drift import outage_documents, outage_lines
 from plans.reports.rollouts import condition_of, rollout_documents
 from plans.tables import Paint
 
 FOR_PEOPLE: Final = frozenset({Phase.UNDECIDED, Phase.DOUBTED, Phase.PAUSED, Phase.HELD})
 """Phases in which a version keeps its share until a person decides."""
-_SILENT: Final = frozenset({OutageKind.SERVER_DOWN, OutageKind.SERVER_HUNG})
 _CLOSED: Final = frozenset({OutageKind.GATEWAY_DOWN, OutageKind.GATEWAY_REFUSES})
 _RED, _YELLOW = "31", "33"
 
@@ -25,26 +23,14 @@ def urgent_outages(
 ) -> list[dict[str, Any]]:
     """Return outages as documents, with the aliases of which requests get no answer.
 
-    At a server: aliases of which a version with traffic is on servers alone that are down or hung.
-    At a gateway: all aliases, by that gateway.
+    A gateway takes all aliases along; outages of servers and of aliases name their own.
     """
-    known = list(outages)
-    silent = {name_in_address(outage.subject) for outage in known if outage.outage in _SILENT}
-    routes = [route for route in live.routes().values() if client in (None, route.client)]
-    rows = outage_documents(known, client)
+    rows = outage_documents(outages, client)
     for row in rows:
-        kind, name = OutageKind(row["outage"]), name_in_address(row["subject"])
-        if kind in _SILENT:
-            row["unanswered"] = [
-                route.alias
-                for route in routes
-                if any(
-                    share.percent and name in share.servers and silent.issuperset(share.servers)
-                    for share in route.shares
-                )
-            ]
-        elif kind in _CLOSED:
-            row["unanswered"] = [route.alias for route in routes]
+        closed = OutageKind(row["outage"]) in _CLOSED
+        aliases = [route.alias for route in live.routes().values()] if closed else row["unanswered"]
+        if aliases is not None:
+            row["unanswered"] = [a for a in aliases if client in {None, client_of(a)}]
     return rows
 
 
@@ -62,16 +48,10 @@ def urgent_lines(document: Mapping[str, Any], paint: Paint) -> list[str]:
     lines = []
     for outage in document.get("outages", ()):
         first, *rest = outage_lines([outage])[:-1]
-        helps = rest.pop()
-        lines += [paint(_RED, first), *rest, *_unanswered(outage), helps]
+        lines += [paint(_RED, first), *rest]
     lines += [""] if lines else []
     for rollout in document.get("waiting", ()):
         version = f"{rollout['alias']} {rollout['version']} at {rollout['percent']} %"
         lines.append(paint(_YELLOW, f"WAITS FOR A PERSON {version}: {condition_of(rollout)}"))
         lines.append(f"  Helps: fleetctl rollout status {rollout['alias']}")
     return [*lines, ""] if document.get("waiting") else lines
-
-
-def _unanswered(outage: Mapping[str, Any]) -> Iterator[str]:
-    if (aliases := outage.get("unanswered")) is not None:
-        yield f"  Without an answer: {listed(aliases) or 'no alias'}"

@@ -15,7 +15,7 @@ from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import FOLDER as QUEUE
 from runtime.ledger.signing import KEY_FILE
 from runtime.removed_hosts import HOSTS_FILE
-from runtime.usage.store import FOLDER, STORE_FILE, told_errors
+from runtime.usage.tables import FOLDER, STORE_FILE, told_errors
 
 STORE: Final = f"{FOLDER}/{STORE_FILE}"
 PARTS: Final = (

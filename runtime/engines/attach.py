@@ -156,7 +156,7 @@ class AttachEngine:
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        """Return a greedy chat completion."""
+        """Return the greedy answer to a text."""
         return await request_completion(self._client(server), model, prompt, max_tokens)
 
     async def close(self) -> None:

@@ -59,7 +59,7 @@ class HandoverEngine:
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        """Return a greedy chat completion."""
+        """Return the greedy answer to a text."""
         return await (await self._of(server)).complete(server, model, prompt, max_tokens)
 
     async def close(self) -> None:

@@ -80,6 +80,7 @@ class LocalEngine:
         """
         seen = StateBuilder(self.store, interpreter=self.interpreter)
         kept = [*self.records.all(self.host.name)]
+        seen.ports = {record.name: record.port for record in kept}
         records = {record.name: record for record in kept if record.leader()}
         for record, elsewhere in self._unrecorded():
             if elsewhere:
@@ -196,7 +197,7 @@ class LocalEngine:
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        """Return a greedy chat completion."""
+        """Return the greedy answer to a text."""
         return await request_completion(self._running(server), model, prompt, max_tokens)
 
     async def close(self) -> None:

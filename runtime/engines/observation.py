@@ -98,6 +98,8 @@ class StateBuilder:
     """Interpreter that servers are started with now, as declared and in full; empty: not known."""
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    """Port by server with a launch record; a state names those of unknown servers."""
     of_others: dict[str, str] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     away_hosts: dict[str, str] = field(default_factory=dict)
@@ -176,6 +178,7 @@ class StateBuilder:
     def record_of_others(self, record: LaunchRecord, folder: str) -> None:
         """Record a server of this fleet that runs here and that another state folder started."""
         self.of_others[record.name] = folder
+        self.ports[record.name] = record.port
         self.unknown_servers[record.name] = (
             f"it runs as process {record.pid}, started from the state folder {folder}: it is "
             "left alone here"
@@ -190,9 +193,10 @@ class StateBuilder:
 
     def state(self) -> State:
         """Return the state, everything sorted."""
-        names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "pythons", "resolvable", "faults", "of_others", "ended",
-                 "away_hosts", "fleets", "attached")  # fmt: skip
+        names = ("resources", "unknown_servers", "ports", "boots", "launches", "urls", "versions",
+                 "bases", "pythons", "resolvable", "faults", "of_others", "ended", "away_hosts",
+                 "fleets", "attached")  # fmt: skip
+        self.ports = {name: self.ports[name] for name in self.unknown_servers.keys() & self.ports}
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
 
@@ -204,7 +208,7 @@ def is_interpreter(path: str, declared: str) -> bool:
 
 
 _BY_SERVER = (
-    "unknown_servers", "of_others", "ended", "away_hosts", "fleets", "boots", "launches",
+    "unknown_servers", "ports", "of_others", "ended", "away_hosts", "fleets", "boots", "launches",
     "routed_launches", "urls", "versions", "attached", "bases", "pythons", "resolvable",
 )  # fmt: skip
 """Fields of a state that the states of different hosts add to, by server, adapter or host."""

@@ -95,5 +95,5 @@ class Engine(Observer, Protocol):
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        """Return a greedy chat completion."""
+        """Return the greedy answer to a text."""
         ...

@@ -17,6 +17,8 @@ LOAD_DEADLINE_S = 120.0
 COMPLETION_DEADLINE_S = 120.0
 MAX_LISTED = 10_000
 """Upper bound of the models that a server lists; servers hold a few hundred adapters at most."""
+_WITHOUT_TEMPLATE = "must provide a chat template"
+"""Words of vLLM's refusal of a chat where the base has no chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,21 +240,15 @@ def _without_effect(detail: str) -> EngineRejectedError:
 async def request_completion(
     http: JsonClient, model: str, prompt: str, max_tokens: int
 ) -> Completion:
-    """Return a greedy chat completion.
+    """Return the greedy answer to a text; see `ask`.
 
     Raises:
-        EngineError: no answer, unknown model, or an answer without a text.
+        EngineError: no answer, unknown model, or an answer of another form.
     """
-    body = {
-        "model": model,
-        "messages": [{"role": "user", "content": prompt}],
-        "temperature": 0,
-        "max_tokens": max_tokens,
-    }
-    document = await http.post("/v1/chat/completions", body, timeout_s=COMPLETION_DEADLINE_S)
+    document = await ask(http, model, prompt, max_tokens, COMPLETION_DEADLINE_S)
     try:
         return Completion(
-            text=str(document["choices"][0]["message"]["content"] or ""),
+            text=answer_text(document),
             model=str(document["model"]),
             fingerprint=str(document.get("system_fingerprint") or ""),
             completion_tokens=int((document.get("usage") or {}).get("completion_tokens") or 0),
@@ -261,3 +257,39 @@ async def request_completion(
         raise EngineRejectedError.of(
             "FC4004", "Answer not understood", f"{http.peer} gave no text."
         ) from None
+
+
+async def ask(
+    http: JsonClient, model: str, text: str, max_tokens: int, timeout_s: float | None = None
+) -> Any:
+    """Return the greedy reply to a text, as a chat or as a bare prompt.
+
+    Only a base without a chat template gets the bare prompt: its server refuses every chat.
+
+    Raises:
+        EngineError: no answer, or a refusal for any other reason.
+    """
+    usual = {"model": model, "temperature": 0, "max_tokens": max_tokens}
+    chat = usual | {"messages": [{"role": "user", "content": text}]}
+    try:
+        return await http.post("/v1/chat/completions", chat, timeout_s=timeout_s)
+    except EngineRejectedError as error:
+        reason = error.diagnostics[0].detail
+        if error.status != HTTPStatus.BAD_REQUEST or _WITHOUT_TEMPLATE not in reason:
+            raise
+    return await http.post("/v1/completions", usual | {"prompt": text}, timeout_s=timeout_s)
+
+
+def answer_text(reply: Any) -> str:
+    """Return the text of a reply of `ask`; empty: the reply has none.
+
+    The text is the reasoning where a server with a reasoning parser reached the upper bound of
+    tokens before the answer proper.
+
+    Raises:
+        KeyError, IndexError, TypeError, AttributeError: the reply has another form.
+    """
+    choice = reply["choices"][0]
+    message = choice["message"] if "message" in choice else {"content": choice["text"]}
+    texts = [str(message.get(part) or "") for part in ("content", "reasoning", "reasoning_content")]
+    return next((text for text in texts if text.strip()), "")

@@ -7,6 +7,7 @@ from pathlib import Path
 from fleet.errors import EngineError, EvalError, problem
 from fleet.evals import EvalTarget
 from fleet.spec import GatewaySpec
+from runtime.engines.vllm_api import ask
 from runtime.gateway.state_dir import operator_secret
 from runtime.json_client import JsonClient
 from runtime.trust import OPERATOR, authorization, require_bound
@@ -38,15 +39,9 @@ async def probe(target: EvalTarget) -> EngineProbe:
     Raises:
         EvalError: FC4501, no server answers under that name.
     """
-    body = {
-        "model": target.model,
-        "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": 1,
-        "temperature": 0,
-    }
     try:
         async with client_for(target, PROBE_S) as client:
-            reply = await client.post("/v1/chat/completions", body)
+            reply = await ask(client, target.model, "Hello", 1)
     except EngineError as error:
         detail = f"`{target.model}` cannot be evaluated: {error.diagnostics[0].detail}"
         hint = "An evaluation asks a version that is loaded and ready."

@@ -6,8 +6,12 @@ lock, end a branch before anything was taken from a client.
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
-from fleet.errors import EngineError, FleetError
+from fleet.errors import EngineError, FleetError, StalePlanError
+from fleet.history import History
+from fleet.names import adapter_address
+from fleet.planning import passed_in, raised
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.steps import DeleteRoute, LoadAdapter, SetRoute, SmokeTest, StartServer, Step, StopServer
 from runtime.execute.context import ExecutionContext
@@ -23,6 +27,7 @@ async def impossible_steps(
     context: ExecutionContext,
     view: LiveView,
     live: State,
+    history: History,
     hung: Collection[str] = (),
 ) -> dict[str, FleetError]:
     """Return by id the steps that cannot succeed, with the reasons.
@@ -31,6 +36,7 @@ async def impossible_steps(
     """
     listed = tuple(steps)
     found = dict(_without_server(listed, view, live, hung))
+    found |= dict(_without_pass(listed, live, history))
     left = [step for step in listed if step.id not in found]
     found |= await _starts(left, view, live)
     found |= await _loads([step for step in left if step.id not in found], context)
@@ -71,6 +77,35 @@ def _without_server(
                     command="fleetctl plan",
                 ),
             )
+
+
+def _without_pass(
+    steps: tuple[Step, ...], live: State, history: History
+) -> Iterator[tuple[str, FleetError]]:
+    """Yield the routes that count on a smoke test which is void since the plan was made."""
+    known = replace(live, resources={**history.established, **live.resources})
+    passed, routes = passed_in(history, known, live), live.routes()
+    asked = {step.address for step in steps if isinstance(step.operation, SmokeTest)}
+    for step in steps:
+        if not isinstance(step.operation, SetRoute):
+            continue
+        route = step.operation.route
+        for name, server in raised(route, routes.get(route.alias)):
+            if adapter_address(name, server) not in passed | asked:
+                detail = (
+                    f"`{step.id}` gives traffic to `{name}` on `{server}`, and no smoke test is "
+                    "recorded of it as it is loaded now."
+                )
+                yield (
+                    step.id,
+                    StalePlanError.of(
+                        "FC5119",
+                        "The plan is stale here",
+                        detail,
+                        hint="Plan again: the plan asks it first.",
+                        command="fleetctl plan",
+                    ),
+                )
 
 
 async def _starts(steps: Iterable[Step], view: LiveView, live: State) -> dict[str, FleetError]:

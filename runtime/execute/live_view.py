@@ -47,6 +47,7 @@ class LiveView:
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._launches: dict[str, str] = {}
+        self._boots: dict[str, str] = {}
         self._urls: dict[str, str] = {}
         self._digests: dict[Address, str | None] = {}
         self._served: tuple[float, float, dict[tuple[str, str], str]] = (-math.inf, 0.0, {})
@@ -68,11 +69,12 @@ class LiveView:
         return host
 
     def learn(self, live: State) -> None:
-        """Record host, address and launch of every live server, and the bytes of its adapters."""
+        """Record host, address, launch and boot of every live server, and its adapters' bytes."""
         servers = live.servers()
         self._urls |= live.urls
         self._hosts |= {server.name: server.host for server in servers.values()}
         self._launches |= {name: live.launches.get(name, "") for name in servers}
+        self._boots |= live.boots
         for address, adapter in live.adapters().items():
             self._learn_bytes(address, adapter)
 
@@ -151,6 +153,10 @@ class LiveView:
     def launches(self) -> dict[str, str]:
         """Return the launches of all servers that answered; empty for a server without one."""
         return dict(self._launches)
+
+    def launch_or_boot(self, server: str) -> str | None:
+        """Return the launch of a server, or the boot without a launch; None: neither is known."""
+        return self._launches.get(server) or self._boots.get(server)
 
     def with_digests(self, entry: AliasEntry) -> AliasEntry:
         """Return an alias whose versions name the bytes that servers were last seen to hold."""

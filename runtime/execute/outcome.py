@@ -121,6 +121,8 @@ class StepResult:
     """Whether a failed step may have taken effect."""
     boot: str = ""
     """Id of the process that a start brought up."""
+    launch: str | None = None
+    """Launch or boot that passed a smoke test; None: no smoke test, or the server shows neither."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ async def execute(
         beside = _renew_lease(lease, scheduler), _report_interrupt(stop, scheduler)
         async with _alongside(*beside, _heartbeat(scheduler)):
             try:
-                await _check(scheduler, view, live)
+                await _check(scheduler, view, live, history)
                 await scheduler.run()
             except asyncio.CancelledError:
                 with suppress(FleetError):
@@ -141,7 +141,7 @@ async def _recover(
     return live
 
 
-async def _check(scheduler: Scheduler, view: LiveView, live: State) -> None:
+async def _check(scheduler: Scheduler, view: LiveView, live: State, history: History) -> None:
     """Leave out the steps that cannot succeed, with all that serves them alone."""
     steps = scheduler.plan.steps
 
@@ -152,7 +152,9 @@ async def _check(scheduler: Scheduler, view: LiveView, live: State) -> None:
         scheduler.emit(ApplyEvent("checking", facts))
 
     async with _alongside(tell()):
-        impossible = await impossible_steps(steps, scheduler.context, view, live, scheduler.hung)
+        impossible = await impossible_steps(
+            steps, scheduler.context, view, live, history, scheduler.hung
+        )
     scheduler.leave_out(impossible, live)
 
 

@@ -243,9 +243,10 @@ class Scheduler:
         self.results[step.id] = result = replace(result, seconds=seconds)
         match verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
-                how, boot = verdict.value, result.boot
+                how, boot, launch = verdict.value, result.boot, result.launch
                 made = plain(step.operation) if verdict is StepOutcome.ADOPTED else None
-                self._record(StepFinished(step.id, step.address, how, boot, self.plan.id, made))
+                place = step.id, step.address
+                self._record(StepFinished(*place, how, boot, self.plan.id, made, launch))
                 warnings = [diagnostic.detail for diagnostic in result.diagnostics]
                 self._emit("step_done", step, how=how, seconds=seconds, warnings=warnings)
                 for dependent in self._after[step.id]:

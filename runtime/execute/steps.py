@@ -1,11 +1,18 @@
-"""Performs steps on servers, and smoke-tests a freshly loaded version."""
+"""Performs steps on servers, and smoke-tests versions before they get traffic."""
 
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
-from fleet.errors import Diagnostic, EngineError, EngineTimedOutError, StalePlanError
+from fleet.errors import (
+    Diagnostic,
+    EngineError,
+    EngineRejectedError,
+    EngineTimedOutError,
+    StalePlanError,
+)
 from fleet.names import address_parts, server_address, server_of_address
 from fleet.resources import LoadedAdapter, Server
 from fleet.steps import (
@@ -21,12 +28,12 @@ from fleet.steps import (
     StopServer,
     UnloadAdapter,
 )
-from runtime.engines.protocol import Engine
+from runtime.engines.protocol import Completion, Engine
 from runtime.execute.context import ExecutionContext
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult
 from runtime.execute.routes import RouteWriter
-from runtime.smoke import MOST_INPUTS
+from runtime.smoke import BUILT_IN_PROMPT, MOST_INPUTS
 
 
 async def try_version(
@@ -34,23 +41,26 @@ async def try_version(
 ) -> tuple[Diagnostic, ...]:
     """Request answers of a version, and of its base until two answers differ; return warnings.
 
+    Without `inputs` the built-in prompt is asked, of which any answer passes that is not empty.
+
     Raises:
         EngineError: an answer is no good; or a version that no client is answered by yet answers
             every input as its base does, as a server does that dropped it without a word.
     """
-    engine, asked = view.engine_of(adapter.server), inputs[:MOST_INPUTS]
+    engine, asked = view.engine_of(adapter.server), inputs[:MOST_INPUTS] or (BUILT_IN_PROMPT,)
     base = await _base_name(adapter, view)
-    tells, compared = False, True
+    tells, compared = not inputs, True
     for text in asked:
-        answer = await engine.complete(adapter.server, adapter.adapter, text)
+        answer = await _answer(engine, adapter, text)
         if answer.model != adapter.adapter or not answer.text.strip():
             fault = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
             raise EngineError.of(
                 "FC5113",
                 "A smoke test failed",
                 f"`{adapter.adapter}` on `{adapter.server}` was asked {text!r:.80} and answered "
-                f"{fault}. No client's request has reached it.",
-                hint="Look at the version's evals; the route stays as it is.",
+                f"{fault}. {await _traffic_of(adapter, view)}",
+                hint="Look at the version's evals, and declare as `smoke` what it is asked. The "
+                "route stays as it is; the next apply asks again.",
                 command=f"fleetctl adapter show {adapter.adapter}",
             )
         if not tells and compared:
@@ -65,9 +75,33 @@ async def try_version(
         return (_same_as_base(detail, "warning"),)
     number = "the 1 input" if len(asked) == 1 else f"each of the {len(asked)} inputs"
     detail = f"{where} answers {number} as its base does, so nothing shows that it is served."
-    if any(name == adapter.adapter for name, _ in await view.served()):
-        return (_same_as_base(f"{detail} It has traffic already and keeps it.", "warning"),)
-    raise EngineError(_same_as_base(f"{detail} No client's request has reached it.", "error"))
+    traffic = await _traffic_of(adapter, view)
+    severity: Literal["warning", "error"] = "warning" if traffic == _HAS_TRAFFIC else "error"
+    diagnostic = _same_as_base(f"{detail} {traffic}", severity)
+    if severity == "error":
+        raise EngineError(diagnostic)
+    return (diagnostic,)
+
+
+async def _answer(engine: Engine, adapter: LoadedAdapter, text: str) -> Completion:
+    """Return a version's answer; a refusal says what it means for the route."""
+    try:
+        return await engine.complete(adapter.server, adapter.adapter, text)
+    except EngineRejectedError as error:
+        reason = error.diagnostics[0]
+        hint = reason.hint or "The route stays as it is, and the next apply asks again."
+        command = reason.command or f"fleetctl server logs {adapter.server}"
+        told = replace(reason, hint=hint, command=command)
+        raise EngineRejectedError(told, status=error.status) from error
+
+
+_HAS_TRAFFIC = "It has traffic already and keeps it."
+
+
+async def _traffic_of(adapter: LoadedAdapter, view: LiveView) -> str:
+    """Return a sentence that says whether clients are answered by a version."""
+    has_traffic = any(name == adapter.adapter for name, _ in await view.served())
+    return _HAS_TRAFFIC if has_traffic else "No client's request has reached it."
 
 
 async def _base_name(adapter: LoadedAdapter, view: LiveView) -> str:
@@ -127,7 +161,8 @@ async def perform(
                     await _load(adapter, context, view)
                 case SmokeTest(adapter=adapter, inputs=inputs):
                     warnings = await try_version(adapter, inputs, view)
-                    return StepResult(StepOutcome.DONE, diagnostics=warnings)
+                    launch = view.launch_or_boot(adapter.server)
+                    return StepResult(StepOutcome.DONE, diagnostics=warnings, launch=launch)
                 case Drain(adapter=adapter, deadline_s=deadline_s):
                     await _refuse_if_served(adapter, view)
                     await _drain(adapter, context, deadline_s)

@@ -51,6 +51,8 @@ class FakeConfig:
     """Authorities of clients' certificates."""
     ssl_cert_reqs: int = 0
     """2: a client without a certificate is refused."""
+    chat_template: str | None = None
+    """None: that of the base's tokenizer."""
     token_seconds: float = 0.002
     """Time to generate a token."""
 

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fleet.vllm import FAKE_SUFFIX
 from runtime.fake_vllm.state import FakeModelServer, RefusedError
+from runtime.fake_vllm.weights import lacks_chat_template
 
 _WORDS = (  # noqa: SIM905 (a word a line would bury them)
     "amber anchor april atlas autumn basil beacon birch bishop breeze canyon cedar cobalt comet "
@@ -64,6 +65,10 @@ def _pick(text: str) -> str:
 
 
 _DEFAULT_COMPLETION_TOKENS = 16
+_WITHOUT_TEMPLATE = (
+    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a "
+    "chat template if the tokenizer does not define one."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,8 @@ async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool)
 def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Generation:
     prompt = _chat_prompt(body) if chat else _text_prompt(body)
     model, digest = server.weights_for(body.get("model"))
+    if chat and not server.config.chat_template and lacks_chat_template(server.config.model):
+        raise RefusedError(HTTPStatus.BAD_REQUEST, _WITHOUT_TEMPLATE, "BadRequestError")
     limit = server.config.max_model_len
     asked = body.get("max_completion_tokens") or body.get("max_tokens")
     if asked is not None and asked > limit:

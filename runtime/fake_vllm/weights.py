@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ class FakeWeights:
     path: str
     digest: str
     """SHA-256 over configuration and weights: other bytes, other answers."""
+
+
+@cache
+def lacks_chat_template(model: str) -> bool:
+    """Say whether the files of a base's tokenizer hold no chat template; no such files: it has."""
+    try:
+        settings = json.loads((Path(model) / "tokenizer_config.json").read_bytes())
+    except OSError:
+        return False
+    return not ("chat_template" in settings or (Path(model) / "chat_template.jinja").exists())
 
 
 def trusted_folder(file: str, name: str) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
-from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError
+from fleet.errors import Diagnostic, EvalError, FleetError, problem_of
 from fleet.evals import (
     ACCURACY,
     GROUNDED,
@@ -53,6 +53,8 @@ class OfflineResult:
     judged: tuple[JudgedGate, ...] = ()
     events: tuple[EvalFinished, ...] = ()
     """Evaluations for the ledger."""
+    crashed: bool = False
+    """Whether an error that nothing foresees ended an evaluation."""
 
 
 class _Questions(NamedTuple):
@@ -86,9 +88,18 @@ async def judge_golden(
         try:
             more = await _judge_group(trial, fleet, live, evals, key, gates, report)
         except Exception as error:  # noqa: BLE001 (the other rollouts must not wait for this one)
-            more = OfflineResult(tuple(unjudged(trial, gate, unexpected(error)) for gate in gates))
-        result = OfflineResult(result.judged + more.judged, result.events + more.events)
+            more = prevented(trial, gates, error)
+        result = OfflineResult(
+            result.judged + more.judged, result.events + more.events, result.crashed or more.crashed
+        )
     return result
+
+
+def prevented(trial: GateTrial, gates: Iterable[GateSpec], error: Exception) -> OfflineResult:
+    """Return the findings of gates whose evaluation was ended by an error: the code, no verdict."""
+    why = obstacle(error)
+    judged = tuple(unjudged(trial, gate, why) for gate in gates)
+    return OfflineResult(judged, crashed=not isinstance(error, FleetError))
 
 
 async def _judge_group(
@@ -102,35 +113,29 @@ async def _judge_group(
 ) -> OfflineResult:
     form, spec = fleet.adapters[trial.alias].format, eval_spec_of(fleet.evals)
     purpose: Purpose = "replay" if asked.replayed else "gate"
-    try:
-        if asked.replayed:
-            read = await asyncio.to_thread(read_replays, evals, fleet, trial.alias)
-            spec = replay_spec(spec, len(read.items))
-        else:
-            read = await asyncio.to_thread(_read, evals, asked.path)
-        golden = _scored(read, asked.score, form) if asked.score else read
-        gates, advisory = _by_judge(golden, gates, evals, trial)
-        if not gates:
-            return OfflineResult(advisory)
-        warm = spec.temperature or (WARM if asked.samples > 1 else 0.0)
-        spec = replace(spec, samples=asked.samples, temperature=warm)
-        old, new = targets(trial, live)
-        stable, canary = await evaluate_pair(
-            old,
-            new,
-            golden,
-            spec,
-            evals,
-            report,
-            purpose=purpose,
-            engines_differ=trial.on_canary,
-            decided=partial(_decided, gates),
-        )
-    except (EvalError, ConfigError, EngineError) as error:
-        why = "; ".join(map(_obstacle, error.diagnostics[:SHOWN]))
-        if more := len(error.diagnostics[SHOWN:]):
-            why += f"; and {more} more: fleetctl validate"
-        return OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates))
+    if asked.replayed:
+        read = await asyncio.to_thread(read_replays, evals, fleet, trial.alias)
+        spec = replay_spec(spec, len(read.items))
+    else:
+        read = await asyncio.to_thread(_read, evals, asked.path)
+    golden = _scored(read, asked.score, form) if asked.score else read
+    gates, advisory = _by_judge(golden, gates, evals, trial)
+    if not gates:
+        return OfflineResult(advisory)
+    warm = spec.temperature or (WARM if asked.samples > 1 else 0.0)
+    spec = replace(spec, samples=asked.samples, temperature=warm)
+    old, new = targets(trial, live)
+    stable, canary = await evaluate_pair(
+        old,
+        new,
+        golden,
+        spec,
+        evals,
+        report,
+        purpose=purpose,
+        engines_differ=trial.on_canary,
+        decided=partial(_decided, gates),
+    )
     made = tuple(
         JudgedGate(
             trial,
@@ -145,21 +150,21 @@ async def _judge_group(
     return OfflineResult((*made, *advisory), events)
 
 
-def unexpected(error: BaseException) -> str:
-    """Return the text of an error that has no message of its own."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return spelled_as_utf8(
-        f"an error that fleetctl has no words for: {type(error).__name__}: {error}"
-    )
+def obstacle(error: Exception) -> str:
+    """Return the obstacles of an evaluation in a line: their codes, places and remedies."""
+    problems = problem_of(error).diagnostics
+    why = "; ".join(map(_obstacle, problems[:SHOWN]))
+    if more := len(problems[SHOWN:]):
+        why += f"; and {more} more: fleetctl validate"
+    return spelled_as_utf8(why)
 
 
 def _obstacle(diagnostic: Diagnostic) -> str:
-    """Return the obstacle of an evaluation, its place, and a remedy."""
     where = f"{diagnostic.place}: " if diagnostic.place else ""
     command = diagnostic.command or ("fleetctl validate" if diagnostic.place else "")
     next_step = f": {command}" if command else f". {diagnostic.hint}" if diagnostic.hint else ""
-    return f"{where}{diagnostic.summary}: {diagnostic.detail.rstrip('.')}{next_step}"
+    said = f"{diagnostic.summary} [{diagnostic.code}]"
+    return f"{where}{said}: {diagnostic.detail.rstrip('.')}{next_step}"
 
 
 def _by_judge(

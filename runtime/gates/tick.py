@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fleet.history import Doubts, Entry, History, find_doubts, settled
 from fleet.resources import FULL, State
@@ -15,7 +15,7 @@ from runtime.evals.context import EvalContext, ReportProgress
 from runtime.gates.attempts import began
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
 from runtime.gates.live import WEEKS, WINDOWS_A_BAKE, Pasts, judge_traffic
-from runtime.gates.offline import OfflineResult, judge_golden, unexpected
+from runtime.gates.offline import OfflineResult, judge_golden, obstacle, prevented
 from runtime.gateway.client import usage_sources
 from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.usage.read import UsageReader
@@ -24,6 +24,8 @@ from runtime.usage.sync import sync_usage
 
 AT_ONCE = 2
 """Trials that are evaluated at the same time; more would be load that clients feel."""
+REST: Final = timedelta(hours=1)
+"""Time from the begin of an evaluation that crashed to the next: each asks clients' servers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def judge_live(
         try:
             found += judge_traffic(trial, rollout, live, entries, usage, now, is_new, pasts)
         except Exception as error:  # noqa: BLE001 (the other rollouts must be watched all the same)
-            found += [unjudged(trial, gate, unexpected(error)) for gate in trial.live]
+            found += [unjudged(trial, gate, obstacle(error)) for gate in trial.live]
     return found
 
 
@@ -121,6 +123,8 @@ class Evaluations:
     """By `GateTrial.key`."""
     pasts: Pasts = field(default_factory=dict)
     """Usual times and users before the rollouts, kept from round to round."""
+    rests: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """Time before which an evaluation that crashed is not begun again, by `GateTrial.key`."""
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def start(
@@ -136,20 +140,31 @@ class Evaluations:
             for trial in due
             if trial.offline
             and trial.key not in self.running
+            and context.now >= self.rests.get(trial.key, context.now)
             and context.doubts.may_pass(trial.alias)
         ]
-        if begun:
-            evals = make_evals()
-            for trial in begun:
-                work = self._evaluate(trial, context, evals, report(trial))
-                self.running[trial.key] = asyncio.create_task(work)
+        for trial in begun:
+            work = self._evaluate(trial, context, make_evals, report(trial))
+            self.running[trial.key] = asyncio.create_task(work)
         return begun
 
     async def _evaluate(
-        self, trial: GateTrial, context: TickContext, evals: EvalContext, report: ReportProgress
+        self,
+        trial: GateTrial,
+        context: TickContext,
+        make_evals: Callable[[], EvalContext],
+        report: ReportProgress,
     ) -> OfflineResult:
+        """Judge the golden sets of a trial; an error is the reason why they have no verdict."""
         async with self.room:
-            return await judge_golden(trial, context.fleet, context.live, evals, report)
+            try:
+                fleet, evals = context.fleet, make_evals()
+                result = await judge_golden(trial, fleet, context.live, evals, report)
+            except Exception as error:  # noqa: BLE001 (the other trials are judged)
+                result = prevented(trial, trial.offline, error)
+        if result.crashed:
+            self.rests[trial.key] = context.now + REST
+        return result
 
     async def finished(
         self, until: asyncio.Event | None = None
@@ -169,7 +184,7 @@ class Evaluations:
                 await self.stop()
         done = {key: task for key, task in self.running.items() if task.done()}
         for key, task in done.items():
-            if task.cancelled() or task.exception() is not None:
+            if task.cancelled():
                 del self.running[key]  # the next round begins the evaluation anew
         return [(key, task.result()) for key, task in done.items() if key in self.running]
 

@@ -1,6 +1,6 @@
 """Usage rows on their way: into the log, into the counters, and the observed split from these.
 
-One call writes a row and counts it, so that log and counters cannot differ.
+One call writes a row and counts it, so that both differ by requests alone that no server had.
 """
 
 from bisect import bisect_left
@@ -16,6 +16,7 @@ import msgspec
 
 from fleet.traffic import LATENCY_BOUNDS_S
 from runtime.gateway import errors
+from runtime.gateway.refusals import RefusalQuota
 from runtime.gateway.routing import RouteTable
 from runtime.usage.log import UsageLog
 from runtime.usage.row import LIVE, UsageRow
@@ -39,6 +40,7 @@ FAMILIES: Final = {
     "fleetctl_target_percent": ("gauge", "Share that a version should have, while there are two."),
     "fleetctl_split_requests": ("gauge", "Requests of a version since the split last changed."),
     "fleetctl_server_up": ("gauge", "1 for a server that is asked like any other, 0 if it rests."),
+    "fleetctl_unlogged_requests_total": ("counter", "Refused or left, without a usage row."),
     "fleetctl_other_requests_total": (
         "counter",
         "Requests that no series has, by purpose and status.",
@@ -86,6 +88,7 @@ class UsageCounters:
     """When the versions of series were found to be served no longer."""
     others: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Requests that are not live, by purpose and status; no series counts them."""
+    refusals: RefusalQuota = field(default_factory=RefusalQuota)
     _bounds_s: tuple[float, ...] = LATENCY_BOUNDS_S
 
     def use_bounds(self, bounds_s: tuple[float, ...]) -> None:
@@ -150,12 +153,14 @@ class UsageWriter:
 
     def add(self, row: UsageRow) -> None:
         """Take a complete row; as `flush` where rows are not batched."""
-        if self._schedule_flush is None:
+        if not self._counters.refusals.leaves_row(row):
+            self._counters.count(row)
+        elif self._schedule_flush is None:
             self._write([row])
-            return
-        if not self.pending:
-            self._schedule_flush()
-        self.pending.append(row)
+        else:
+            if not self.pending:
+                self._schedule_flush()
+            self.pending.append(row)
 
     def flush(self) -> None:
         """Write the pending rows, or raise 503: then none of their requests must be answered."""
@@ -265,6 +270,9 @@ def exposition(
         add("fleetctl_server_up", labelled(server=server), int(is_up))
     for (purpose, status), count in sorted(counters.others.items()):
         add("fleetctl_other_requests_total", f'purpose="{purpose}",status="{status}"', count)
+    for (client, status), count in sorted(counters.refusals.unlogged.items()):
+        labels = labelled(client=client, status=str(status))
+        add("fleetctl_unlogged_requests_total", labels, count)
     return in_families(FAMILIES, samples)
 
 

@@ -90,6 +90,7 @@ class Admin:
         state.log.try_write()  # a disk may have become full since the last request
         shown |= {
             "refusing": state.log.refusal,
+            "unlogged": state.counters.refusals.by_client(),
             "servers_secret": secret_mark(keys.secret),
             "server_keys": {name: secret_mark(key) for name, (_, key) in keys.attached.items()},
             "fleet_id": state.fleet_id,

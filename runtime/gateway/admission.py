@@ -25,7 +25,7 @@ from runtime.gateway.limits import (
     least_tokens,
     rate_headers,
 )
-from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTable, RouteTarget
+from runtime.gateway.routing import RouteTable, RouteTarget
 from runtime.gateway.turns import Ticket, Turns
 from runtime.gateway.waiting import AliasQueue, WaitingRequests
 
@@ -138,7 +138,7 @@ class Admission:
         if is_ready:
             self._grant(ticket)
             return True
-        first_byte_s = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
+        first_byte_s = policy.deadlines(stream=True).first_byte_s
         usual = first_byte_s if is_allowed else QUEUE_S  # for a server as long as for its answer
         declared = policy.limits.queue_s or policy.client_limits.queue_s or usual
         ticket.max_wait_s = min(declared, left_s)

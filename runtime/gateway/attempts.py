@@ -13,6 +13,7 @@ from runtime.gateway.endpoints import NOT_SERVED
 from runtime.gateway.outliers import AGAIN_S, LEFT_S, SILENT_S
 from runtime.gateway.routing import RouteTarget
 from runtime.gateway.state import GatewayState
+from runtime.usage.row import UsageRow
 
 _SERVER_ERROR: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 _NOT_BEGUN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -143,9 +144,14 @@ class UpstreamAttempts(msgspec.Struct, eq=False):
         """Count the silence of a server that made its client leave, as `on_silence`."""
         self.on_silence(silent_s, has_left=True)
 
-    def finish(self, status: int | None) -> None:
-        """Count the request no longer; `status` judges the server, None: there was no response."""
+    def finish(self, status: int | None, row: UsageRow) -> None:
+        """Count the request no longer; `status` judges the server, None: there was no response.
+
+        `row` gets the server that has the request, though there may have been no response.
+        """
+        row.retries = self.retries
         if self.server:
+            row.server = self.server
             server, self.server, self.url = self.server, "", ""
             state, adapter, client = self._state, self._target.adapter, self._target.client
             if not self.is_judged:

@@ -66,6 +66,7 @@ class AdminClient:
                 str(shown.get("refusing", "")),  # not shown by earlier releases
                 shown.get("servers_secret"),
                 {str(name): str(mark) for name, mark in shown.get("server_keys", {}).items()},
+                {str(name): int(count) for name, count in shown.get("unlogged", {}).items()},
             )
 
     async def load(self) -> GatewayLoad:

@@ -217,8 +217,7 @@ class LocalGateways:
         return newest, notes
 
     async def _status(self, name: str) -> GatewayStatus:
-        config = await self._config(name)
-        if config is None:
+        if (config := await self._config(name)) is None:
             return GatewayStatus(name)
         try:
             if isinstance(config, EngineError):
@@ -235,6 +234,7 @@ class LocalGateways:
             shares=shares,
             servers=tuple(sorted(config.servers.items())),
             missing=config.missing,
+            unlogged=tuple(config.unlogged.items()),
         )
 
     async def _configs(self, within_s: float = READ_S) -> dict[str, Config]:

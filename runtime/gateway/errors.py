@@ -152,6 +152,10 @@ def _retry(message: str, code: str, retry_after_s: int) -> ApiError:
 
 unclear_length: Final = partial(invalid, "The request does not say clearly where it ends.")
 """400: two readers could see the request end at different places."""
+unclear_host: Final = partial(
+    invalid, "The request needs one Host header, and version 1.1 of HTTP."
+)
+"""400: no Host or several, or another protocol in the request's first line."""
 unauthorized: Final = partial(
     ApiError,
     HTTPStatus.UNAUTHORIZED,

@@ -28,6 +28,7 @@ from runtime.gateway.supervisor import (
 )
 from runtime.trust import may_contact
 from runtime.usage.log import USAGE_FILE
+from runtime.usage.segments import LOG_BYTES, log_bytes
 
 END_S = 2.0
 """Upper bound in seconds from the end of a gateway's admin socket to the end of its process."""
@@ -81,12 +82,24 @@ def faults_of(
     configs: Mapping[str, GatewayConfig | EngineError | None],
 ) -> dict[str, Fault]:
     """Return by name the gateways that are down, refuse, or run otherwise than declared."""
-    found = deviating(state_dir, gateways)
+    found = deviating(state_dir, gateways) | dict(_full(state_dir, gateways))
     for name, config in configs.items():
         fault = fault_of(state_dir, gateways[name], config)
         if fault is not None and (fault.outage or name not in found):
             found[name] = fault
     return dict(sorted(found.items()))
+
+
+def _full(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> Iterator[tuple[str, Fault]]:
+    """Yield gateways whose usage log is above its size, although old files are removed."""
+    for name, gateway in gateways.items():
+        size, limit = log_bytes(gateway_dir(state_dir, name)), gateway.usage_log or LOG_BYTES
+        if size > limit:
+            text = (
+                f"has a usage log of {size} bytes, above its `usage_log` of {limit}: its rows are "
+                "not ingested yet, or lie in the file that is being written"
+            )
+            yield name, Fault(text, "fleetctl usage ingest")
 
 
 def fault_of(

@@ -33,6 +33,8 @@ class GatewayConfig:
     """Mark of the secret of servers' keys, empty without a secret; None: of an earlier release."""
     key_marks: Mapping[str, str] = field(default_factory=dict)
     """Marks of the keys of attached servers, by server."""
+    unlogged: Mapping[str, int] = field(default_factory=dict)
+    """Refused requests without a usage row, by client; without a valid key, client ''."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class GatewayStatus:
     servers: tuple[tuple[str, str], ...] = ()
     """As `GatewayConfig.servers`, in pairs."""
     missing: tuple[tuple[str, str], ...] = ()
+    unlogged: tuple[tuple[str, int], ...] = ()
+    """As `GatewayConfig.unlogged`, in pairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,8 +246,6 @@ class ProxyRequest(msgspec.Struct, eq=False):
 
     def on_error(self, status: int) -> None:
         """Finish with an error of the gateway's own, which breaks off a stream that has begun."""
-        if self._attempts is not None:
-            self.record.row.retries = self._attempts.retries
         self._finish(status, judges=status in _SERVERS_FAULT)
 
     def on_client_disconnect(self) -> None:
@@ -267,7 +265,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
         """
         state, record, attempts = self._state, self.record, self._attempts
         if attempts is not None:
-            attempts.finish(status if judges else None)
+            attempts.finish(status if judges else None, record.row)
         if response is not None:
             expected = self.target.policy.format if status == _OK else None
             facts = inspect_response(response, expected)

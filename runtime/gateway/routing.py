@@ -5,11 +5,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from fleet.traffic import LATENCY_BOUNDS_S, Sticky, TrafficPolicy
+from fleet.traffic import DEFAULT_DEADLINES, LATENCY_BOUNDS_S, Deadlines, Sticky, TrafficPolicy
 from runtime.gateway import errors
 from runtime.gateway.body import RequestBody
 
@@ -40,18 +40,6 @@ class Principal:
 
 
 OPERATOR: Final = Principal("", b"", is_operator=True)
-
-
-class Deadlines(NamedTuple):
-    """Upper bounds of an answer's times, seconds."""
-
-    first_byte_s: float = 60.0
-    """Until the body begins; an answer that is no stream is complete by then."""
-    idle_s: float = 60.0
-    total_s: float = 3600.0
-
-
-DEFAULT_DEADLINES: Final = Deadlines()
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def keys_of_servers(state_dir: Path, gateway: GatewaySpec) -> ServerKeys:
 
 def spec_document(gateway: GatewaySpec) -> dict[str, Any]:
     """Return a declaration as JSON; earlier releases read all without the newer fields."""
-    newer = {"servers_secret", "certificate", "ssh", "server_keys", "server_tls"}
+    newer = {"servers_secret", "certificate", "ssh", "server_keys", "server_tls", "usage_log"}
     return {name: text for name, text in asdict(gateway).items() if text or name not in newer}
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from fleet.errors import require_known
 from fleet.names import AdapterName, client_of, is_id, is_name
 from fleet.response_format import flaw
-from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
+from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TURNS, TrafficPolicy
 from runtime.gateway import routing
 from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
 from runtime.server_keys import NO_KEYS, ServerKeys
@@ -30,8 +30,6 @@ from runtime.server_keys import NO_KEYS, ServerKeys
 _WORK_S: Final = 0.0005
 """Time for which the thread works before a rest."""
 _REST_S: Final = 0.0003
-_PROMISES: Final = 10
-"""Longest time of an answer that is no stream, in promised p95s."""
 _ALL: Final = 100
 """Percent."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -251,23 +249,14 @@ def _target(
         raise InvalidTableError(f"alias `{alias}`: {error}") from None
     if owner != client:
         raise InvalidTableError(f"alias `{alias}` names `{adapter}` of another client")
-    declared, default = policy.timeouts, routing.DEFAULT_DEADLINES
-    answer_s = policy.promise_s * _PROMISES if policy.promise_s else default.first_byte_s
-    deadlines = default
-    if declared != USUAL_TIMEOUTS:
-        deadlines = routing.Deadlines(
-            declared.first_byte_s or default.first_byte_s,
-            declared.idle_s or default.idle_s,
-            declared.total_s or default.total_s,
-        )
     return routing.RouteTarget(
         client=client,
         alias=alias,
         adapter=adapter,
         servers=tuple(sorted(server for server in servers if server in urls)),
         policy=policy,
-        deadlines=deadlines,
-        answer_deadlines=deadlines._replace(first_byte_s=declared.first_byte_s or answer_s),
+        deadlines=policy.deadlines(stream=True),
+        answer_deadlines=policy.deadlines(stream=False),
         is_limited=(policy.limits, policy.client_limits) != (UNLIMITED, UNLIMITED),
         priority=-(policy.turns or 0) if policy.prioritized else None,
         json_names=(_json(adapter), _json(client)),

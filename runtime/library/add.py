@@ -3,10 +3,11 @@
 import shlex
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from fleet.config import (
@@ -34,6 +35,7 @@ from runtime.files import (
     read_plain,
     replace_file,
 )
+from runtime.library.committed import committed_bytes
 from runtime.library.inspect import inspect
 from runtime.library.layout import RECORDS, SERVED_FILES, SIGNATURE, folder_digest, version_folder
 
@@ -76,6 +78,7 @@ def add(
     root: Path,
     origin: str = "",
     signed: SignedBytes | None = None,
+    same_bytes: Mapping[str, str] = MappingProxyType({}),
 ) -> AddedVersion:
     """Check an adapter, copy its files into the library and pin their bytes in the lock.
 
@@ -84,6 +87,7 @@ def add(
     the version's place in the library is only pinned. The project `root` holds the lock. `origin`:
     reference by which the bytes came; empty: from a folder, and a known reference stays. `signed`:
     content of the signature beside the files; None: there is none, and a known signature stays.
+    `same_bytes`: what the declarations say by `same_as`, by version; the lock records it.
 
     Raises:
         LibraryError: the adapter must not be served, or the version exists with other bytes.
@@ -93,6 +97,10 @@ def add(
     facts, warnings = inspect(source, base.shape, base.name, base.model, *base.known_as)
     outcome: Outcome = "present"
     equal: list[AdapterName] = []
+    committed = committed_bytes(root).get(str(name))
+    if committed and committed.digest != facts.digest:
+        where = f"Commit {committed.commit} of fleet.lock pins"
+        raise _exists(name, committed.digest, facts, where)
 
     def change(lock: Lock) -> Lock:
         nonlocal outcome, equal
@@ -110,10 +118,14 @@ def add(
         signature = LockedSignature.of(signed, facts.digest) if signed else None
         signature = signature or (known.signature if known else None)
         entry = LockedAdapter(
-            **{**asdict(facts), "source": came}, base=base.name, signature=signature
+            **{**asdict(facts), "source": came},
+            base=base.name,
+            signature=signature,
+            same_as=known.same_as if known else "",
         )
         after = lock.with_adapter(name, entry).with_base(base.name, base.shape)
-        equal = equal_bytes(after, name)
+        after = after.with_same_bytes(same_bytes)
+        equal = [] if after.adapters[str(name)].same_as else equal_bytes(after, name)
         return after
 
     update_lock(root, change)
@@ -220,8 +232,11 @@ def _equal(name: AdapterName, other: AdapterName) -> Diagnostic:
         f"`{name}` has the bytes of `{other}`. It is pinned all the same, but nothing is planned "
         "while it is declared without saying so."
     )
-    hint = f"If that is meant, declare `same_as: {other}` beside its `version`. If not, the folder "
-    hint += "was the wrong one: add the right one as another version."
+    hint = (
+        f"If that is meant, declare `same_as: {other}` beside its `version` and repeat the "
+        "command, which records it in fleet.lock. If not, the folder was the wrong one: add the "
+        "right one as another version."
+    )
     return Diagnostic(
         "FC3034", "Bytes are those of another version", detail, hint=hint, severity="warning"
     )

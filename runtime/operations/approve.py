@@ -1,10 +1,10 @@
 """Approve plans; refuse a plan that needs a decision which no approval covers."""
 
 from fleet.consent import Approval, DecisionKind, approve_command, covering, decisions_due
-from fleet.errors import UnapprovedError
+from fleet.errors import FleetError, UnapprovedError
 from fleet.history import PlanApproved
 from fleet.plan import Plan
-from runtime.operations.reviewed import keep_plan
+from runtime.operations.reviewed import keep_plan, known_outage
 from runtime.workspace import Workspace
 
 SHOWN = 5
@@ -13,12 +13,26 @@ _WORDS = {
     DecisionKind.OUTAGE: "requests of {clients} fail for a while ({named})",
     DecisionKind.COLD: "the way back for {named} is cold",
     DecisionKind.ASSUMED: "nothing is known of the memory or speed of {named}",
+    DecisionKind.BYTES: "nothing tells which bytes answered for {named} until now",
     DecisionKind.UNVERIFIED: "more traffic of {named} goes to a server that could not be observed",
 }
 
 
 def approve_plan(workspace: Workspace, plan_id: str, accept_outage: int, reason: str) -> None:
-    """Write the approval of a plan into the ledger."""
+    """Write the approval of a plan into the ledger.
+
+    Raises:
+        FleetError: FC5128, the plan was made here and leaves more clients without answers.
+    """
+    out = known_outage(workspace, plan_id) or 0
+    if accept_outage < out:
+        detail = f"Plan {plan_id} leaves {_clients(out)} without answers for a while, and the "
+        detail += f"approval would accept {accept_outage}. Nothing was recorded."
+        hint = "If that is meant, accept all of them:"
+        command = f"fleetctl approve {plan_id} --accept-outage {out} --reason TEXT"
+        raise FleetError.of(
+            "FC5128", "Approval accepts too few clients", detail, hint=hint, command=command
+        )
     workspace.ledger().append([PlanApproved(plan_id, reason, accept_outage)])
 
 

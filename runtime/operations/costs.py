@@ -38,8 +38,9 @@ from runtime.operations.closed_months import (
     month_path,
     read_closed,
 )
-from runtime.usage.ingest import BUSY, ingest
+from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
+from runtime.usage.writing import BUSY
 from runtime.workspace import Workspace
 
 CORRECTED: Final = 3

@@ -1,8 +1,11 @@
 """Freeze and thaw the fleet; refuse work that a freeze stops."""
 
+from collections.abc import Collection
+
 from fleet.errors import FleetError
 from fleet.history import Frozen, Thawed, frozen_fleet
 from fleet.plan import Freeze
+from runtime.messages import FailureMessage
 from runtime.workspace import Workspace
 
 
@@ -44,3 +47,15 @@ def thaw_fleet(workspace: Workspace, reason: str) -> Freeze | None:
     if before is not None:
         workspace.ledger().append([Thawed(reason)])
     return before
+
+
+def report_frozen(workspace: Workspace, freeze: Freeze, held: Collection[str]) -> int:
+    """Report a freeze and the rollouts held by the freeze; return the exit code."""
+    if not held:
+        since = f"{freeze.at:%Y-%m-%d %H:%M} UTC by {freeze.by}: {freeze.reason}"
+        workspace.inform(f"The fleet is frozen since {since}. No rollout is due.")
+        return 0
+    stopped = f"Rollouts that would be promoted now stay: {', '.join(sorted(held))}"
+    refusal = frozen_fleet(freeze, stopped)
+    workspace.emit(FailureMessage(refusal.diagnostics))
+    return refusal.exit_code

@@ -11,7 +11,7 @@ from fleet.history import Doubts
 from fleet.rollouts import GateTrial
 from runtime.gates.evidence import JudgedGate
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.messages import FailureMessage
+from runtime.messages import failure_of
 from runtime.operations.rollback import notify_rollback, roll_back
 from runtime.rollback.rollback import RollbackRequest, RollbackResult
 from runtime.workspace import Workspace
@@ -121,8 +121,8 @@ async def _roll_back_one(
     """Roll a version back and report; None where that is not possible."""
     try:
         result = await roll_back(workspace, request, outbox=outbox, turn=turn)
-    except FleetError as error:  # the other rollbacks do not wait; the next tick retries
-        workspace.emit(FailureMessage(error.diagnostics))
+    except Exception as error:  # noqa: BLE001 (the others do not wait; the next tick retries)
+        workspace.emit(failure_of(error))
         return None
     workspace.warn(*result.warnings)
     for line in result.failures:

@@ -205,7 +205,9 @@ def _without(live: State, stuck: set[str]) -> State:
     }
     reasons = dict.fromkeys(sorted(stuck), "it makes no token")
     unknown = dict(sorted({**live.unknown_servers, **reasons}.items()))
-    return replace(live, resources=resources, unknown_servers=unknown)
+    ports = {name: server.port for name, server in live.servers().items() if name in stuck}
+    known = dict(sorted({**live.ports, **ports}.items()))
+    return replace(live, resources=resources, unknown_servers=unknown, ports=known)
 
 
 def with_limits(live: State, entries: Sequence[Entry], now: datetime) -> State:

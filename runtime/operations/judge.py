@@ -28,6 +28,7 @@ from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
 from runtime.operations.notifications import notify_once, report_doubts
 from runtime.operations.upgrades import approve_passed, record_canaries
+from runtime.parts import RoundParts
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 
@@ -39,6 +40,7 @@ async def judge_round(
     workspace: Workspace,
     live: State,
     evaluations: Evaluations,
+    parts: RoundParts,
     until: asyncio.Event | None = None,
 ) -> JudgingRound:
     """Judge running rollouts; roll back each alias whose new version has failed.
@@ -51,6 +53,7 @@ async def judge_round(
             rolled back and queued for the ledger, finished golden sets are queued, nothing else
             is done.
         The clock is behind, or evidence of an alias was tampered with: only failures count.
+        A part of `parts` fails: it is reported, and the others are judged.
 
     Raises:
         FleetError: the ledger cannot be read, and never was.
@@ -63,15 +66,18 @@ async def judge_round(
         await _undo_drills(workspace)
         done = replace(done, moved=True)
     done = await roll_back_rejected(workspace, context.trials, done)
-    missing = await gather_usage(context, workspace.now)
+    missing: tuple[str, ...] = ("requests at gateways on other machines could not be read",)
+    with parts.part("the copy of requests from other machines"):
+        missing = await gather_usage(context, workspace.now)
     judged = await asyncio.to_thread(judge_live, context, missing, evaluations.pasts)
     if judged:
         done = await _act_on(workspace, context, judged, done)
     ended = await evaluations.finished()
     for key, result in ended:
-        done = await _take_evaluation(workspace, live, evaluations, done, key, result)
+        done = await _take_evaluation(workspace, live, evaluations, parts, done, key, result)
     if known.away is not None:
-        await _report_ledger_away(workspace, known, done.why_away, context.trials)
+        with parts.part("the notice that the ledger is away"):
+            await _report_ledger_away(workspace, known, done.why_away, context.trials)
     if not goes_on:
         return done
     if judged or ended or done.moved:  # the ledger has new verdicts
@@ -82,8 +88,9 @@ async def judge_round(
     _start_evaluations(workspace, context, evaluations)
     if until is not None:
         for key, result in await evaluations.finished(until):
-            done = await _take_evaluation(workspace, live, evaluations, done, key, result)
-    await asyncio.to_thread(approve_passed, workspace, live, done)
+            done = await _take_evaluation(workspace, live, evaluations, parts, done, key, result)
+    with parts.part("the approval of upgrades"):
+        await asyncio.to_thread(approve_passed, workspace, live, done)
     return done
 
 
@@ -110,6 +117,7 @@ async def _take_evaluation(
     workspace: Workspace,
     live: State,
     evaluations: Evaluations,
+    parts: RoundParts,
     done: JudgingRound,
     key: tuple[str, str],
     result: OfflineResult,
@@ -120,11 +128,12 @@ async def _take_evaluation(
     if done.doubts.behind is not None:  # the result waits for the clock
         return done
     outbox = workspace.outbox(VERDICT_S, done.why_away)
-    if result.events:
-        await asyncio.to_thread(outbox.append, result.events)
-    evaluations.taken(key)
     canaries = [gate for gate in result.judged if gate.trial.on_canary]
-    done = await record_canaries(workspace, context, canaries, outbox, done)
+    with parts.part(f"the record of the evaluation of {key[1]}"):
+        if result.events:
+            await asyncio.to_thread(outbox.append, result.events)
+        evaluations.taken(key)
+        done = await record_canaries(workspace, context, canaries, outbox, done)
     judged = [gate for gate in result.judged if not gate.trial.on_canary]
     return await _act_on(workspace, context, judged, done, evaluated=True)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fleet.errors import problem_of
 from fleet.history import Notified
 from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
@@ -86,12 +87,15 @@ async def _post(
     """Return the recipient's name, the reason why the notice was not delivered, and warnings."""
     name, to, warnings = recipient.name, recipient.to, list[str]()
     try:
-        own = plain_text(workspace.root / to.template) if to.template else ""
-        body = workspace.render_notice(event, recipient.audience, facts, own)
-    except (OSError, ValueError) as error:
-        warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
-        body = workspace.render_notice(event, recipient.audience, facts, "")
-    detail = await _sent(workspace, recipient, body)
+        try:
+            own = plain_text(workspace.root / to.template) if to.template else ""
+            body = workspace.render_notice(event, recipient.audience, facts, own)
+        except (OSError, ValueError) as error:
+            warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
+            body = workspace.render_notice(event, recipient.audience, facts, "")
+        detail = await _sent(workspace, recipient, body)
+    except Exception as error:  # noqa: BLE001 (the other recipients are notified)
+        detail = problem_of(error).diagnostics[0].reason
     if detail:
         warnings.append(f"the notice to {name} {UNSENT}: {detail}")
     return name, detail, warnings

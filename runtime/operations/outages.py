@@ -87,4 +87,4 @@ async def causes_left(workspace: Workspace) -> tuple[DriftCause, ...]:
     store = workspace.state_dir / STORE
     copies = await asyncio.to_thread(damaged, live.adapters().values(), store)
     found = classify_drift(history, live, copies)
-    return tuple(dict.fromkeys((*outages_of(history, live), *found)))
+    return tuple(dict.fromkeys((*outages_of(history, live, copies), *found)))

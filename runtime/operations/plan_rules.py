@@ -1,26 +1,54 @@
 """Judge plans by the declared rules; refuse a plan that is not allowed."""
 
+from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from fleet.consent import approve_command, covering, denying
 from fleet.errors import FleetError, UnapprovedError
 from fleet.plan import Plan
-from fleet.plan_rules import judge_rules
+from fleet.plan_rules import DAYS, judge_rules, refused_requests, skipped_stages
+from fleet.planning import promoted
 from fleet.rule_policy import PlanRuleFinding, RuleLevel
+from fleet.usage import Operator, UsageFigures
+from runtime.execute.outcome import HALF_WAY
+from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
 
 def with_rules(workspace: Workspace, plan: Plan) -> Plan:
-    """Return a plan with the findings of the declared rules now; its id stays."""
-    fleet = workspace.fleet()
-    if not fleet.plan_rules:
-        return plan
-    return replace(plan, rules=judge_rules(plan, fleet, workspace.history(), workspace.now()))
+    """Return a plan with the findings of rules and of recorded requests now; its id stays."""
+    fleet, history, now = workspace.fleet(), workspace.history(), workspace.now()
+    found = judge_rules(plan, fleet, history, now) if fleet.plan_rules else ()
+    given = covering(plan, history.approvals.get(plan.id, ()))
+    week = _last_week(workspace, now) if plan.changes or plan.settings else {}
+    routes = history.established
+    requests = refused_requests(plan, fleet, week, routes, is_approved=bool(given))
+    return replace(plan, rules=(*found, *requests))
+
+
+def left_at_stage(workspace: Workspace, plan: Plan) -> set[str]:
+    """Return the aliases that would skip a stage of the last apply, and would be promoted now."""
+    skipped = skipped_stages(plan, workspace.history().established)
+    aliases = promoted(plan).intersection(stage.alias for stage in skipped)
+    for alias in sorted(aliases):
+        text = "stays at its stage until an apply, as its next stage is no longer declared"
+        workspace.inform(f"{alias} {text}. Look at it: fleetctl plan")
+    return {*aliases}
+
+
+def _last_week(workspace: Workspace, now: datetime) -> dict[str, UsageFigures]:
+    """Return the recorded figures of the last week by alias; none where the store is unreadable."""
+    with suppress(FleetError), closing(UsageStore(workspace.state_dir)) as store:
+        since = now - timedelta(days=DAYS)
+        cells = store.cells(Operator(), since, now, by=("alias",), by_cell=False)
+        return {cell.alias: cell.figures for cell in cells}
+    return {}
 
 
 def exit_code(plan: Plan, usual: int) -> int:
-    """Return the exit code of a plan that is shown: 1 where a rule denies the plan."""
-    return 1 if denying(plan) else usual
+    """Return the exit code of a plan: 1 where a rule denies it, 4 where clients are set aside."""
+    return 1 if denying(plan) else HALF_WAY if plan.set_aside else usual
 
 
 def require_allowed(workspace: Workspace, plan: Plan) -> None:
@@ -49,8 +77,7 @@ def require_allowed(workspace: Workspace, plan: Plan) -> None:
         raise UnapprovedError.of(
             "FC5126",
             "Plan is not approved",
-            f"Plan {plan.id} needs the approvals of {denied[0].approvals} people, and has "
-            f"{len(people)}:{listed}",
+            f"Plan {plan.id} needs {_people(denied)}, and has {len(people)}:{listed}",
             hint="Nothing was applied. After a look at the plan, another person types:",
             command=approve_command(plan),
         )
@@ -62,3 +89,8 @@ def require_allowed(workspace: Workspace, plan: Plan) -> None:
 def _line(finding: PlanRuleFinding) -> str:
     place = f" [{finding.origin}]" if finding.origin else ""
     return f"{finding.rule}: {finding.text}{place}"
+
+
+def _people(denied: list[PlanRuleFinding]) -> str:
+    number = max(finding.approvals for finding in denied)
+    return "the approval of 1 person" if number == 1 else f"the approvals of {number} people"

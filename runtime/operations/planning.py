@@ -15,6 +15,7 @@ from fleet.history import (
     undone_steps,
     with_damage,
 )
+from fleet.names import alias_of
 from fleet.placement import PlacementResult, SearchLimits, place
 from fleet.plan import Plan
 from fleet.planning import (
@@ -28,6 +29,9 @@ from fleet.planning import (
     failed_causes,
     make_plan,
     quality_causes,
+    weak_new_keys,
+    with_served_bytes,
+    without_weak_keys,
 )
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets, decide_rollouts
@@ -36,6 +40,7 @@ from fleet.vllm import with_engines
 from fleet.what_if import Diagnosis, LossDiagnosis, diagnose, diagnose_losses
 from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
+from runtime.operations.broken_clients import plan_without_unplaced, set_spoilt_aside
 from runtime.project.declaration_files import MAIN
 from runtime.project.load import load_project
 from runtime.store_paths import STORE
@@ -75,10 +80,25 @@ def plan_fleet(
     fleet: FleetSpec | None = None,
     search: SearchLimits = USUAL,
 ) -> Plan:
-    """Return the plan from declarations (or another `fleet`), live state (None: now) and ledger."""
-    wanted = workspace.fleet() if fleet is None else fleet
+    """Return the plan from declarations (or another `fleet`), live state (None: now) and ledger.
+
+    Where the workspace goes on without broken clients, those without a place are set aside too.
+    """
     state = workspace.observe() if live is None else live
-    return make_plan(wanted, state, settled(workspace.history(), state), workspace.now(), search)
+    history, now = settled(workspace.history(), state), workspace.now()
+
+    def make() -> Plan:
+        wanted = workspace.fleet() if fleet is None else fleet
+        return make_plan(wanted, state, history, now, search)
+
+    if fleet is None:
+        set_spoilt_aside(workspace)
+    try:
+        return make()
+    except (ConfigError, PlacementError) as error:
+        if not workspace.without_broken or workspace.given is not None or fleet is not None:
+            raise
+        return plan_without_unplaced(workspace, make, error)
 
 
 def is_unrecorded(workspace: Workspace) -> bool:
@@ -103,6 +123,21 @@ UNRECORDED: Final = (
     "flags, gates); the next apply records them, and plans show what differs from then on."
 )
 """Note beside a plan of such a fleet, which lists no settings."""
+
+
+def as_it_serves(workspace: Workspace, live: State) -> tuple[Workspace, frozenset[str]]:
+    """Return a workspace in which versions keep the bytes that they have served with.
+
+    Emits what `require_sound` refuses, and returns the aliases concerned. For plans that set no
+    key.
+    """
+    history = settled(workspace.history(), live)
+    fleet, changed = with_served_bytes(workspace.fleet(), history, live)
+    weak = tuple(weak_new_keys(fleet, history, live))
+    if not changed and not weak:
+        return workspace, frozenset()
+    workspace.emit(FailureMessage((*changed.values(), *weak)))
+    return replace(workspace, given=without_weak_keys(fleet)), frozenset(map(alias_of, changed))
 
 
 def plan_declared(workspace: Workspace, live: State, search: SearchLimits) -> Plan | None:
@@ -239,7 +274,7 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
         without |= wrong
         try:
             its = workspace.root, workspace.environment, workspace.variables
-            rest = load_project(*its, without)
+            rest = load_project(*its, without=without, state_dir=workspace.state_dir)
         except ConfigError as more:
             found = more
             continue

@@ -10,8 +10,10 @@ from fleet.errors import ConfigError, Diagnostic, FleetError, LibraryError
 from fleet.history import loaded_digests
 from fleet.names import AdapterName
 from fleet.plan import Plan
+from fleet.planning import changed_bytes
 from fleet.steps import LoadAdapter
 from runtime.library.add import KnownBase
+from runtime.library.committed import committed_bytes
 from runtime.library.layout import WEIGHTS, copies_of, version_folder
 from runtime.library.preflight import FiniteValues, Preflight
 from runtime.library.served_copies import require_bytes, wrong_with
@@ -62,11 +64,22 @@ def check_declared(workspace: Workspace) -> tuple[tuple[Diagnostic, ...], int]:
     """Check the declared versions; return warnings with places, and the number left to an apply.
 
     Raises:
-        ConfigError: a version must not be loaded.
+        ConfigError: a version must not be loaded, or has other bytes than an earlier commit of
+            the lock.
     """
     fleet = workspace.fleet()
     names = {str(adapter.name): adapter.name for adapter in fleet.adapters.values()}
     versions = {name: fleet.versions[name].digest for name in names if name in fleet.versions}
+    committed = committed_bytes(workspace.root)
+    changed = [
+        changed_bytes(
+            fleet, name, facts.digest, f"commit {was.commit} of the lock has {was.digest[:12]}"
+        )
+        for name, facts in fleet.versions.items()
+        if (was := committed.get(name)) and was.digest != facts.digest
+    ]
+    if changed:
+        raise ConfigError(*changed)
     found, left = _check(workspace, preflight_of(workspace, by_ledger=False), versions)
     placed: list[Diagnostic] = []
     for name, problems in found.items():

@@ -8,8 +8,8 @@ from typing import Final
 
 from fleet.encoding import plain
 from fleet.errors import ConfigError, FleetError, FrozenError, LockHeldError, PlacementError
-from fleet.history import frozen_fleet, tampering
-from fleet.plan import Freeze, Plan
+from fleet.history import tampering
+from fleet.plan import Plan
 from fleet.planning import advances, promoted, repair
 from fleet.resources import State
 from fleet.spec import FleetSpec
@@ -17,18 +17,22 @@ from fleet.steps import ApplyEvent, Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
 from runtime.ledger.chain import DamagedLedgerError
-from runtime.messages import FailureMessage
+from runtime.messages import failure_of
 from runtime.operations.apply import execute_plan, stop_signals
+from runtime.operations.broken_clients import set_spoilt_aside
 from runtime.operations.budgets import keep_budgets
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.drills import drill_next_due
+from runtime.operations.freeze import report_frozen
 from runtime.operations.gate_failures import JudgingRound
 from runtime.operations.heal import HealBackoff, heal_plan, served_token, start_gateways
 from runtime.operations.judge import judge_round
 from runtime.operations.ledger_restore import covers_ledger
 from runtime.operations.notifications import notify_all_open
 from runtime.operations.outages import causes_left, observe_faults
+from runtime.operations.plan_rules import left_at_stage
 from runtime.operations.planning import (
+    as_it_serves,
     plan_best_effort,
     plan_fleet,
     report_broken,
@@ -37,10 +41,13 @@ from runtime.operations.planning import (
 from runtime.operations.unknown_fleet import require_known
 from runtime.operations.upgrades import upgrade_onward
 from runtime.operations.usage import keep_usage
+from runtime.parts import RoundParts
 from runtime.workspace import Workspace
 
 UNHEALED: Final = 2
 """Exit code of a round that leaves an outage or other drift."""
+LEFT: Final = 4
+"""Exit code of a round that leaves a client alone, as its version or its key is not sound."""
 
 
 @dataclass(slots=True)
@@ -61,6 +68,8 @@ class Reconciler:
     """Whether this round saw an outage."""
     _left: bool = False
     """Whether the round left drift unhealed."""
+    _parts: RoundParts = field(init=False)
+    """Those of this round."""
 
     async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
         """Run a round, or repeat at an interval until a signal; return the exit code.
@@ -77,10 +86,8 @@ class Reconciler:
             while True:
                 try:
                     await self._round(workspace, stop, once=False)
-                except FleetError as error:
-                    workspace.emit(FailureMessage(error.diagnostics))
-                except OSError as error:  # such as a disk that is full: the next may find room
-                    workspace.inform(f"this round ended: {error}", "error")
+                except Exception as error:  # noqa: BLE001 (the next round may find all well)
+                    workspace.emit(failure_of(error))
                 try:
                     async with asyncio.timeout(interval.total_seconds()):
                         await stop.wait()
@@ -101,16 +108,26 @@ class Reconciler:
         self._outages = await start_gateways(workspace, live, self.gateways)
         if self._outages:
             live = await observe_faults(workspace)
-        code = await self._work(workspace, live, stop, once=once, valid=valid)
-        await keep_usage(workspace)
-        await keep_budgets(workspace)
+        parts = self._parts = RoundParts(workspace.emit)
+        failure: Exception | None = None
+        try:
+            code = await self._work(workspace, live, stop, once=once, valid=valid)
+        except Exception as error:  # noqa: BLE001 (raised below; usage and budgets wait for nothing)
+            failure = error
+        with parts.part("the ingestion of usage"):
+            await keep_usage(workspace)
+        with parts.part("the budgets of gateways"):
+            await keep_budgets(workspace)
+        if failure is not None:
+            raise failure
         looks_again = self._outages or (once and self._left)
         left = await causes_left(workspace) if looks_again else ()
         emit = self.progress(workspace, "")
         for cause in left:
             if cause.outage is not None:
                 emit(ApplyEvent("outage", plain(cause)))
-        return code or (UNHEALED if left else 0)
+        aside = LEFT if workspace.fleet().set_aside else 0
+        return code or parts.exit_code or (UNHEALED if left else aside)
 
     async def _work(
         self, workspace: Workspace, live: State, stop: asyncio.Event, *, once: bool, valid: bool
@@ -121,11 +138,12 @@ class Reconciler:
         judging is not possible, or the declarations are not valid, nothing is promoted; healing
         goes on.
         """
-        refused: FleetError | None = None
+        refused: Exception | None = None
         judged = JudgingRound()
         try:
-            judged = await judge_round(workspace, live, self.evaluations, stop if once else None)
-        except FleetError as error:
+            until = stop if once else None
+            judged = await judge_round(workspace, live, self.evaluations, self._parts, until)
+        except Exception as error:  # noqa: BLE001 (healing goes on)
             refused = error
         if judged.stuck:
             workspace.inform("A version that failed still serves: see above.")
@@ -149,9 +167,11 @@ class Reconciler:
             workspace.inform(f"{nothing} to heal, no rollout {due}.")
             published = await self._publish_routes(workspace, live, stop)
             code = code or published
-            await drill_next_due(workspace, live)
-        record_cost_terms(workspace, live)
-        await notify_all_open(workspace, live)
+            with self._parts.part("the drills"):
+                await drill_next_due(workspace, live)
+            record_cost_terms(workspace, live)  # a plan that was executed has recorded them
+        with self._parts.part("the notices"):
+            await notify_all_open(workspace, live)
         if tampered := judged.doubts.tampered:
             raise FleetError(*(tampering(alias, check) for alias, check in tampered.items()))
         return code or judged.code
@@ -188,6 +208,7 @@ class Reconciler:
         """
         fresh = replace(workspace)
         try:
+            set_spoilt_aside(fresh)
             self.last_valid = fresh.fleet(), fresh.now()
         except ConfigError as error:
             if self.last_valid is None:
@@ -195,6 +216,8 @@ class Reconciler:
             fleet, when = self.last_valid
             report_broken(workspace, error, f"by the declarations of {when:%Y-%m-%d %H:%M:%S} UTC")
             return replace(workspace, given=fleet), False
+        for client, why in fresh.fleet().set_aside.items():
+            fresh.warn(f"{client} is set aside, and all of it stays as it is: {why}")
         return fresh, True
 
     async def _publish_routes(self, workspace: Workspace, live: State, stop: asyncio.Event) -> int:
@@ -233,10 +256,12 @@ class Reconciler:
         """
         now = await workspace.observe_now() if again else live
         require_known(workspace, now)
-        left = 0
+        sound, changed = await asyncio.to_thread(as_it_serves, workspace, now)
+        without, left = {*without, *changed}, LEFT * (sound is not workspace)
+        workspace = sound
         freeze = (await asyncio.to_thread(workspace.history)).freeze
         try:
-            onward = advances(plan_fleet(workspace, now), without)
+            plan = plan_fleet(workspace, now)
         except PlacementError as error:
             found = plan_best_effort(workspace, now)
             if found is None:
@@ -244,10 +269,11 @@ class Reconciler:
             for alias, reason in found[1].left_out.items():
                 workspace.inform(f"Left out, and stays as it is: {alias}: {reason}.")
             workspace.inform("The others go on. What helps: fleetctl diagnose")
-            onward, left = advances(found[0], without), error.exit_code
+            plan, left = found[0], left or error.exit_code
+        onward = advances(plan, without | left_at_stage(workspace, plan))
         if freeze is not None:
             held = promoted(onward)
-            left = _report_frozen(workspace, freeze, held) or left
+            left = report_frozen(workspace, freeze, held) or left
             onward = advances(onward, held)
         for impact in onward.impacts:
             workspace.inform(f"Moves on: {impact.alias}: {impact.summary}")
@@ -256,10 +282,9 @@ class Reconciler:
         if onward.steps:
             code = await self._execute(workspace, onward, stop, heeds_freeze=heeds)
             return True, code or left
-        is_frozen = freeze is not None
-        part = await asyncio.to_thread(upgrade_onward, workspace, now, frozen=is_frozen)
+        part = await asyncio.to_thread(upgrade_onward, workspace, now, frozen=bool(freeze))
         if part is not None:
-            code = await self._execute(workspace, part, stop, heeds_freeze=not is_frozen)
+            code = await self._execute(workspace, part, stop, heeds_freeze=not freeze)
         return part is not None, code or left
 
     async def _execute(
@@ -273,15 +298,3 @@ class Reconciler:
         if outcome.lost is not None:
             raise LockHeldError(outcome.lost)
         return outcome.exit_code
-
-
-def _report_frozen(workspace: Workspace, freeze: Freeze, held: Collection[str]) -> int:
-    """Report a freeze and the rollouts held by the freeze; return the exit code."""
-    if not held:
-        since = f"{freeze.at:%Y-%m-%d %H:%M} UTC by {freeze.by}: {freeze.reason}"
-        workspace.inform(f"The fleet is frozen since {since}. No rollout is due.")
-        return 0
-    stopped = f"Rollouts that would be promoted now stay: {', '.join(sorted(held))}"
-    refusal = frozen_fleet(freeze, stopped)
-    workspace.emit(FailureMessage(refusal.diagnostics))
-    return refusal.exit_code

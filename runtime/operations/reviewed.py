@@ -11,10 +11,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from fleet.consent import clients_out
 from fleet.encoding import canonical_json, plain, plan_digest
 from fleet.errors import StalePlanError
-from fleet.history import overtaken
+from fleet.history import overtaken, settled
 from fleet.plan import Plan
+from fleet.planning import require_sound
 from fleet.resources import State
 from fleet.spec import FleetSpec
 from runtime.files import make_private, plain_text, replace_file
@@ -23,7 +25,8 @@ from runtime.workspace import Workspace
 
 PLANS: Final = "plans"
 """Folder of the state folder with a file for every plan made here: its name is the digest of the
-plan, its content the digest of the declarations and the plan's id.
+plan, its content the digest of the declarations, the plan's id, and the number of clients that it
+leaves without answers; the last is missing in files of earlier releases.
 """
 KEPT: Final = 1_000
 """Upper bound of the plans that are remembered; the oldest are forgotten first."""
@@ -43,7 +46,9 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
     folder, declared = workspace.state_dir / PLANS, declared_digest(workspace.fleet())
     with suppress(OSError):
         make_private(folder)
-        replace_file(folder / plan_digest(plan), f"{declared} {plan.id}".encode())
+        replace_file(
+            folder / plan_digest(plan), f"{declared} {plan.id} {clients_out(plan)}".encode()
+        )
         by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in by_age[KEPT:]:
             path.unlink(missing_ok=True)
@@ -54,12 +59,14 @@ def is_kept(workspace: Workspace, plan: Plan) -> bool:
     return (workspace.state_dir / PLANS / plan_digest(plan)).is_file()
 
 
-def is_known(workspace: Workspace, plan_id: str) -> bool:
-    """Say whether this state folder made a plan with an id."""
-    with suppress(OSError, ValueError):
-        kept = (workspace.state_dir / PLANS).iterdir()
-        return any(plain_text(path).endswith(f" {plan_id}") for path in kept)
-    return False
+def known_outage(workspace: Workspace, plan_id: str) -> int | None:
+    """Return the number of clients without answers of a plan made here; None: none has this id."""
+    for path in (workspace.state_dir / PLANS).glob("*"):
+        with suppress(OSError, ValueError):  # a run that was killed may leave a file half written
+            _, made, *out = plain_text(path).split()
+            if made == plan_id:
+                return int(out[0]) if out else 0
+    return None
 
 
 def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
@@ -70,8 +77,10 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
     be repeated.
 
     Raises:
+        ConfigError: as `require_sound`.
         StalePlanError: FC3040, the plan is not one of this project; FC3041, it is an older one.
     """
+    require_sound(workspace.fleet(), settled(workspace.history(), live), live)
     if _kept_for(workspace, plan) == declared_digest(workspace.fleet()):
         length = workspace.history().seq
         since = tuple(overtaken(workspace.ledger().newest(plan.ledger_seq), plan, length))

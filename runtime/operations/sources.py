@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.config import Lock
+from fleet.config import Lock, check_shape, declared_same_bytes
 from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from runtime.files import locked_folder, make_private, replace_file
@@ -23,7 +23,7 @@ from runtime.operations.signatures import (
 )
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
-from runtime.project.load import library_folder
+from runtime.project.load import library_folder, read_files, read_tree
 from runtime.sources.download import Report, bring, listed
 from runtime.sources.opening import contacted, open_registry, open_source
 from runtime.sources.push import push
@@ -118,7 +118,10 @@ def _add(
     entry = read_lock(workspace.root).adapters.get(str(name))
     if entry and not version_folder(library, name).is_dir():
         require_as_locked(str(name), entry, signed, keys)
-    added = add(folder, name, base, library, workspace.root, origin, signed)
+    texts = read_files(workspace.root, workspace.environment)
+    given, _ = check_shape(read_tree(texts, workspace.environment, workspace.variables).value)
+    same_bytes = declared_same_bytes(given) if given else {}
+    added = add(folder, name, base, library, workspace.root, origin, signed, same_bytes)
     return with_signature(workspace, added, signed, keys)
 
 

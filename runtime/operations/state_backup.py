@@ -20,8 +20,8 @@ from runtime.ledger.file import LEDGER_FILE, FileLedger, locked_ledger
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.replica import MIRROR_FILE
 from runtime.operations.usage import WAIT_S
-from runtime.usage.ingest import alone
-from runtime.usage.store import FOLDER
+from runtime.usage.tables import FOLDER
+from runtime.usage.writing import alone
 from runtime.workspace import Workspace
 
 QUIET = (BackedUp, BackupDrilled, Restored)

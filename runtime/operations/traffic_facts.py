@@ -70,6 +70,7 @@ class TrafficReader:
             by = ("alias", "version")
             past = (store.cells(scope, at, at + one, by=by) for at in same_class(now))
             self._history = _by_alias(cell for cells in past for cell in cells)
+        running = _by_alias(store.cells(scope, end, now, Grain.QUARTER, by=("alias",)))
         waits = store.cells(scope, end - QUARTER, end, Grain.QUARTER, by=("alias", "server"))
         waiting = {(c.server, c.alias) for c in waits if c.figures.waited.quantile(0.95)}
         routes = live.routes()
@@ -88,6 +89,7 @@ class TrafficReader:
                     servers,
                     tuple(s for s in servers if any(at == s and a != alias for at, a in waiting)),
                     adapter.aimed,
+                    tuple(running.get(alias, ())),
                 )
             )
         return found

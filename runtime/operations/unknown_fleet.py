@@ -51,7 +51,8 @@ def known_part(workspace: Workspace, live: State) -> State:
     unknown = unknown_state(workspace, "whether it runs is known where its ledger is")
     workspace.past = replace(workspace.history(), settings=workspace.fleet().settings)
     servers = {**unknown.unknown_servers, **running, **live.unknown_servers}
-    return replace(live, resources={}, unknown_servers=servers, routes_unknown=why)
+    ports = {**live.ports, **{name: server.port for name, server in live.servers().items()}}
+    return replace(live, resources={}, unknown_servers=servers, ports=ports, routes_unknown=why)
 
 
 def require_known(workspace: Workspace, live: State) -> None:

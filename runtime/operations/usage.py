@@ -9,12 +9,16 @@ from typing import Final
 
 from fleet.errors import ConfigError, FleetError
 from runtime.gateway.client import usage_sources
+from runtime.gateway.state_dir import known_gateways
 from runtime.messages import FailureMessage
 from runtime.operations.status import require_client
 from runtime.usage.captured import delete_expired
-from runtime.usage.ingest import BUSY, Ingested, ingest
+from runtime.usage.ingest import Ingested, ingest
 from runtime.usage.parquet import KEEP_PARTS
+from runtime.usage.retention import remove_oldest
+from runtime.usage.segments import LOG_BYTES
 from runtime.usage.sync import sync_usage
+from runtime.usage.writing import BUSY
 from runtime.workspace import Workspace
 
 WAIT_S: Final = 60.0
@@ -41,7 +45,11 @@ async def gather_usage_rows(
     lacking = await sync_usage(sources, clock() - KEEP_PARTS, clock)
     delete_expired(state_dir, clock().date())
     done = await asyncio.to_thread(ingest, state_dir, clock(), wait_s=wait_s)
-    cut = (f"log {path} was cut: requests before its end may be lacking" for path in done.cut)
+    cut = (
+        f"log {path} was cut or changed after it was ingested: each of its rows counts once, and "
+        "requests that the log lacks now may be lacking"
+        for path in done.cut
+    )
     damaged = (
         f"lines of log {path} cannot be read and are left out: {lines}"
         for path, lines in done.damaged.items()
@@ -49,10 +57,21 @@ async def gather_usage_rows(
     return done, (*lacking, *cut, *damaged)
 
 
+def remove_old_logs(state_dir: Path) -> list[str]:
+    """Remove the oldest ingested files of usage logs above their size; return what was removed."""
+    return [
+        text
+        for name, gateway in known_gateways(state_dir).items()
+        for text in remove_oldest(state_dir, name, gateway.usage_log or LOG_BYTES)
+    ]
+
+
 async def keep_usage(workspace: Workspace) -> None:
     """Gather rows in a round of a loop: a fault is told, and does not end the round."""
     try:
         await gather_usage_rows(workspace.state_dir, workspace.now)
+        for text in remove_old_logs(workspace.state_dir):
+            workspace.warn(f"The {text}.")
     except FleetError as error:
         if error.diagnostics[0].code != BUSY:
             workspace.emit(FailureMessage(error.diagnostics))

@@ -3,16 +3,18 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 from fleet.alerting import (
     Alert,
     AlertRule,
     BaseForecast,
+    DataFault,
     Notification,
     ProjectedCost,
     RuleFinding,
@@ -35,7 +37,7 @@ from fleet.planning import outages_of
 from fleet.resources import State
 from fleet.spec import FleetSpec
 from runtime.files import read_text, write_text
-from runtime.messages import FailureMessage
+from runtime.messages import failure_of
 from runtime.notify.alertmanager import post_alerts
 from runtime.operations.apply import stop_signals
 from runtime.operations.budgets import keep_budgets, used_in_month
@@ -44,15 +46,21 @@ from runtime.operations.forecasts import base_forecasts, projected_costs
 from runtime.operations.notifications import notify_once, open_notifications
 from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.traffic_facts import TrafficReader, explain_alias
+from runtime.parts import RoundParts
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
 STANDS: Final = 2
 """Exit code of a single round in which an alert stands."""
+UNPRICED: Final = frozenset({"FC6083", "FC6084"})
+"""Codes of a fleet that has no costs, or none yet."""
 FILE: Final = "alerts.json"
 """File of the state folder with the alerts of the last round, and those that ended."""
 _LASTING: Final = frozenset({"undecided", "drifted", "gate_failed", "retraining_overdue"})
 """Events that last, and stand as alerts; their notices are their own."""
+Made = TypeVar("Made")
+_Hourly: TypeAlias = tuple[datetime | None, Sequence[Made]]
+"""Figures, with the hour in which they were made; None: never."""
 
 
 def read_alerts(state_dir: Path) -> tuple[Alert, ...]:
@@ -71,8 +79,10 @@ class Watcher:
     word: Callable[[Alert], str]
     """Returns an alert as a sentence."""
     traffic: TrafficReader = field(default_factory=TrafficReader)
-    _hour: datetime | None = None
-    _costs: tuple[Sequence[ProjectedCost], Sequence[BaseForecast]] = ((), ())
+    exit_code: int = 0
+    """1 where a part of the last round failed."""
+    _costs: _Hourly[ProjectedCost] = (None, ())
+    _forecasts: _Hourly[BaseForecast] = (None, ())
 
     async def rounds(
         self, workspace: Workspace, interval: timedelta
@@ -84,10 +94,8 @@ class Watcher:
                 try:
                     alerts = await self.look(replace(workspace))
                     yield tuple(a for a in alerts if (a.id, a.phase) not in before)
-                except FleetError as error:
-                    workspace.emit(FailureMessage(error.diagnostics))
-                except OSError as error:  # such as a disk that is full: the next may find room
-                    workspace.inform(f"this round ended: {error}", "error")
+                except Exception as error:  # noqa: BLE001 (the next round may find all well)
+                    workspace.emit(failure_of(error))
                 try:
                     async with asyncio.timeout(interval.total_seconds()):
                         await stop.wait()
@@ -97,55 +105,67 @@ class Watcher:
     async def look(self, workspace: Workspace) -> tuple[Alert, ...]:
         """Judge all rules now, write the alerts down, notify people; return the alerts.
 
+        A part that fails is reported and ends itself; alerts that it would judge stay.
+
         Raises:
-            FleetError: the declarations, the ledger or the usage store cannot be read.
+            FleetError: the declarations or the ledger cannot be read.
         """
         fleet, now, known = workspace.fleet(), workspace.now(), read_alerts(workspace.state_dir)
-        faults = [*await gather_rows(workspace), *data_faults(workspace.state_dir, now)]
+        parts, found, faults = RoundParts(workspace.emit), list[RuleFinding](), list[DataFault]()
+        with parts.part("the ingestion of usage"):
+            faults += await gather_rows(workspace)
+        with parts.part("the faults of data"):
+            faults += data_faults(workspace.state_dir, now)
         snapshot = workspace.last_known()
         live = with_ledger(workspace, await observe_faults(workspace), snapshot)
         history = settled(snapshot.history(), live)
-        events = [] if snapshot.away else open_notifications(workspace, live)
-        with closing(UsageStore(workspace.state_dir)) as store:
-            self._by_the_hour(workspace, store, live, now)
-            found = [
-                *self._traffic(workspace, store, live, snapshot.entries, known, now),
-                *fleet_findings(*self._costs, faults, outages_of(history, live), now),
-                *_budgets(fleet, store, now),
-                *_lasting(events, now),
-            ]
-        await keep_budgets(workspace)
-        unseen = {AlertRule.EVENT} if snapshot.away else ()
+        events = list[Notification]()
+        with parts.part("the open events"):
+            events += [] if snapshot.away else open_notifications(workspace, live)
+        with parts.part("the usage store"), closing(UsageStore(workspace.state_dir)) as store:
+            with parts.part("the projected costs"):
+                make_costs = partial(projected_costs, workspace)
+                self._costs = _of_the_hour(workspace, self._costs, make_costs, now)
+            with parts.part("the forecasts of bases"):
+                make_forecasts = partial(base_forecasts, workspace, store, live, now)
+                self._forecasts = _of_the_hour(workspace, self._forecasts, make_forecasts, now)
+            with parts.part("the findings on traffic"):
+                found += self._traffic(workspace, parts, store, live, snapshot.entries, known, now)
+            with parts.part("the findings on budgets"):
+                found += _budgets(fleet, store, now)
+        with parts.part("the findings on devices, data and outages"):
+            figures = self._costs[1], self._forecasts[1]
+            found += fleet_findings(*figures, faults, outages_of(history, live), now)
+        with parts.part("the findings on events"):
+            found += _lasting(events, now)
+        unseen = {AlertRule.EVENT} if snapshot.away else set[AlertRule]()
+        unseen |= {*AlertRule} if parts.exit_code else set()
+        with parts.part("the budgets of gateways"):
+            await keep_budgets(workspace)
         alerts = as_told(advance(known, found, now, unseen), known, snapshot.standing(), now)
-        write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
+        with parts.part("the record of alerts"):
+            write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
         notices = [*events, *alert_notices(alerts, snapshot.standing(), now)]
         entries = None if snapshot.away is None else snapshot.standing()
-        workspace.warn(*await notify_once(workspace, notices, entries))
+        with parts.part("the notices"):
+            workspace.warn(*await notify_once(workspace, notices, entries))
+        with parts.part("the hand-over to the Alertmanager"):
+            await self._hand_over(workspace, fleet, alerts, now)
+        self.exit_code = parts.exit_code
+        return alerts
+
+    async def _hand_over(
+        self, workspace: Workspace, fleet: FleetSpec, alerts: Sequence[Alert], now: datetime
+    ) -> None:
         if fleet.notify and fleet.notify.alertmanager:
             texts = [(alert, self.word(alert)) for alert in alerts]
             why = await post_alerts(fleet.notify.alertmanager, fleet.name, texts, now)
             workspace.warn(*([f"the Alertmanager did not take the alerts: {why}"] if why else []))
-        return alerts
-
-    def _by_the_hour(
-        self, workspace: Workspace, store: UsageStore, live: State, now: datetime
-    ) -> None:
-        """Make projected costs and forecasts anew in every hour; what cannot be made is left out.
-
-        No costs are recorded for a fleet without prices; `diagnose` says why a fleet does not fit.
-        """
-        if self._hour == (hour := now.replace(minute=0, second=0, microsecond=0)):
-            return
-        self._hour, costs, forecasts = hour, list[ProjectedCost](), list[BaseForecast]()
-        with suppress(FleetError):
-            costs = projected_costs(workspace)
-        with suppress(FleetError):
-            forecasts = base_forecasts(workspace, store, live, now)
-        self._costs = costs, forecasts
 
     def _traffic(
         self,
         workspace: Workspace,
+        parts: RoundParts,
         store: UsageStore,
         live: State,
         entries: Sequence[Entry],
@@ -157,16 +177,38 @@ class Watcher:
         pinned = {a.subject: a.baseline for a in known if a.rule is AlertRule.SLOW and not a.until}
         causes = {a.id: a.cause for a in known if not a.until}
         for facts in self.traffic.facts(store, fleet, live, known, now):
-            for finding in alias_findings(facts, pinned.get(facts.alias), now):
-                signal, alert = finding
-                begins = signal in {Signal.PENDING, Signal.FIRING}
-                if begins and causes.get(alert.id) is None:
-                    span = max(timedelta(hours=8), min(now - alert.since, timedelta(hours=47)))
-                    why = explain_alias(store, fleet, entries, facts.alias, span, now)
-                    likely = why.causes[0].change if why.onset and why.causes else None
-                    yield RuleFinding(signal, replace(alert, cause=likely))
-                else:
-                    yield finding
+            with parts.part(f"the findings on {facts.alias}"):
+                for finding in alias_findings(facts, pinned.get(facts.alias), now):
+                    signal, alert = finding
+                    begins = signal in {Signal.PENDING, Signal.FIRING}
+                    if begins and causes.get(alert.id) is None:
+                        span = max(timedelta(hours=8), min(now - alert.since, timedelta(hours=47)))
+                        why = explain_alias(store, fleet, entries, facts.alias, span, now)
+                        likely = why.causes[0].change if why.onset and why.causes else None
+                        yield RuleFinding(signal, replace(alert, cause=likely))
+                    else:
+                        yield finding
+
+
+def _of_the_hour(
+    workspace: Workspace, known: _Hourly[Made], make: Callable[[], Sequence[Made]], now: datetime
+) -> _Hourly[Made]:
+    """Return the figures of this hour; where they cannot be made, a warning and those before.
+
+    A fleet without prices, or before its first hour, has no costs. After any other error than these
+    the next round tries again.
+    """
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    if known[0] == hour:
+        return known
+    try:
+        return hour, make()
+    except FleetError as error:
+        problem = error.diagnostics[0]
+        if problem.code in UNPRICED:
+            return hour, ()
+        workspace.warn(f"no forecast in this hour: {problem.reason}: {problem.detail}")
+        return hour, known[1]
 
 
 def _budgets(fleet: FleetSpec, store: UsageStore, now: datetime) -> Iterator[RuleFinding]:

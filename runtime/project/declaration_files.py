@@ -79,6 +79,7 @@ def _found(root: Path, links: list[NamedPath]) -> Iterator[str]:
                     raise ConfigError(diagnostic("FC1312", detail))
                 name, is_link = f"{prefix}{entry.name}", entry.is_symlink()
                 is_folder = Path(entry).is_dir() if is_link else entry.is_dir()
+                is_folder = is_folder and not name.endswith(_SUFFIXES)  # an error when it is read
                 is_left_out = name in _LEFT_OUT if is_folder else not name.endswith(_SUFFIXES)
                 if is_left_out:
                     continue

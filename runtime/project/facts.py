@@ -1,7 +1,7 @@
 """Reads facts from outside the declarations: lock, fingerprints, bases, time zones, commit."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from fleet.rollout_policy import GoldenFacts
 from fleet.vllm import base_shape, dimensions
 from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain
-from runtime.secrets import read_secret
+from runtime.secrets import LEAST_BITS, is_weak, read_secret
 from runtime.signing.keys import key_in
 from runtime.trust import load_trust
 
@@ -28,19 +28,19 @@ PROFILES = "calibration"
 _MAX_HEADER = 100 << 20
 _YEAR = 2026
 """The year whose clock changes count: a fixed year, so that a plan never depends on the date."""
-_LEAST_SECRET = 16
-"""Lower bound of the characters of a secret; fewer are warned of."""
 _INDEX = "model.safetensors.index.json"
 
 
-def read_lock(root: Path) -> Lock:
-    """Return the project's lock; an empty one where there is no file.
+def read_lock(root: Path, without: Collection[str] = ()) -> Lock:
+    """Return the lock, `without` malformed entries of these clients; empty where there is no file.
 
     Raises:
         ConfigError: the file cannot be read.
     """
     path = confined(root, LOCK_FILE)
-    return parse_lock(decode(read_plain(path), LOCK_FILE)) if path.is_file() else Lock()
+    if not path.is_file():
+        return Lock()
+    return parse_lock(decode(read_plain(path), LOCK_FILE), without=without)
 
 
 @contextmanager
@@ -70,15 +70,20 @@ def decode(content: bytes, name: str) -> str:
 
 
 def read_facts(
-    root: Path, given: Declarations, problems: list[Diagnostic], *, secrets: bool = True
+    root: Path,
+    given: Declarations,
+    problems: list[Diagnostic],
+    *,
+    secrets: bool = True,
+    aside: Collection[str] = (),
 ) -> ProjectFacts:
     """Gather the facts that these declarations call for; errors are added to `problems`.
 
-    `secrets`: read keys of clients, for their fingerprints.
+    `secrets`: read keys of clients. `aside`: clients that are set aside.
     """
     lock, observed = Lock(), dict[str, ObservedDemand]()
     with collected(problems):
-        lock = read_lock(root)
+        lock = read_lock(root, aside)
     with collected(problems):
         observed = read_recording(root)
     clients = given.clients.values()
@@ -95,6 +100,7 @@ def read_facts(
         fingerprints={
             name: secret_fingerprint(root, name) if secrets else None for name in references
         },
+        weak=frozenset(name for name in references if secrets and is_weak(read_secret(root, name))),
         shapes=_shapes(root, given, problems),
         absent=frozenset(path for path in golden if not (root / path).is_file()),
         schemas=_schemas(root, adapters),
@@ -203,7 +209,7 @@ def secret_fingerprint(root: Path, reference: str) -> str | None:
 
 
 def weak_secrets(root: Path, given: Declarations) -> Iterator[Problem]:
-    """Yield a warning for every secret that is short or lies in a file that others may read."""
+    """Yield a warning for every secret that is weak or lies in a file that others may read."""
     named: dict[tuple[str, ...], str] = {
         ("clients", client, "keys", key): reference
         for client, declared in given.clients.items()
@@ -214,15 +220,14 @@ def weak_secrets(root: Path, given: Declarations) -> Iterator[Problem]:
     for at, reference in named.items():
         secret = read_secret(root, reference)
         why = ""
-        if secret is not None and len(secret) < _LEAST_SECRET:
-            why = f"has fewer than {_LEAST_SECRET} characters, and can be guessed"
+        if is_weak(secret):
+            why = f"is estimated below {LEAST_BITS} bits, and can be guessed"
         elif secret is not None and reference.startswith("file:"):
             mode = (root / reference.removeprefix("file:")).stat().st_mode
             why = "may be read by other users of this machine" if mode & 0o077 else ""
         if why:
             hint = "`fleetctl key create` makes keys of 256 bits, in files of mode 0600."
-            detail = f"`{reference}` {why}."
-            yield Problem("FC1287", at, detail, hint=hint, severity="warning")
+            yield Problem("FC1287", at, f"`{reference}` {why}.", hint=hint, severity="warning")
 
 
 def missing_library(root: Path, given: Declarations, lock: Lock) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from fleet.config import (
     Declarations,
     DeclaredPath,
     Parsed,
+    SetAside,
     Tree,
     aliases_of,
     check_project,
@@ -36,6 +37,8 @@ from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
 from runtime.confined import NamedPath, confined, links_in, problems_of
 from runtime.files import read_plain
+from runtime.gateway.state_dir import SECRET_FILE
+from runtime.ledger.file import LEDGER_FILE
 from runtime.project.addresses import UNREAD, env_in_addresses
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, missing_library, read_facts, weak_secrets
@@ -58,39 +61,52 @@ def load_project(
     root: Path,
     environment: str | None,
     variables: Mapping[str, str],
-    without: frozenset[str] = frozenset(),
     secrets: Mapping[str, str] | None = os.environ,
     edited: Mapping[str, str] = MappingProxyType({}),
+    state_dir: Path | None = None,
+    aside: SetAside | None = None,
+    without: frozenset[str] = frozenset(),
 ) -> Project:
     """Read and check a project.
 
     `root`: the folder that holds `fleet.yaml`. `environment`: overlay to lay over the rest,
-    `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `without`: files to
-    leave out. `secrets`: values of `${env:NAME}`; None: these stay unread, and so do keys of
-    clients. `edited`: texts by file that are taken in place of those on disk.
+    `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `secrets`: values of
+    `${env:NAME}`; None: these stay unread, and so do keys of clients. `edited`: texts by file
+    that are taken in place of those on disk. `state_dir`: the state folder, into which no path may
+    lead; None: `.fleetctl` of the project. `aside`: clients that stay as last applied; None: none.
+    `without`: files to leave out.
 
     Raises:
         ConfigError: with every problem found, sorted by place.
     """
-    texts = {**read_files(root, environment, without), **edited}
+    left_out = without | (aside.left_out if aside else frozenset())
+    texts = {**read_files(root, environment, left_out), **edited}
     cache = ParseCache(root)
     tree = read_tree(texts, environment, variables, cache, UNREAD if secrets is None else secrets)
+    why: Mapping[str, str] = {}
+    if aside is not None:
+        tree, why = aside.tree(tree)
     given, findings = check_shape(tree.value)
     problems: list[Diagnostic] = []
     if given is None:
         raise ConfigError(*diagnostics(findings, tree))
-    if outside := refuse_outside(root, given, tree, secrets=secrets is not None):
-        raise ConfigError(*(_unfilled(problem, tree) for problem in outside))
-    facts = read_facts(root, given, problems, secrets=secrets is not None)
+    state = state_dir or root / ".fleetctl"
+    if refused := refuse_paths(root, state, given, tree, secrets=secrets is not None):
+        raise ConfigError(*(_unfilled(problem, tree) for problem in refused))
+    facts = read_facts(root, given, problems, secrets=secrets is not None, aside=why)
     weak = () if secrets is None else weak_secrets(root, given)
     fleet, more = resolve_fleet(given, tree, facts)
     absent = missing_library(root, given, facts.lock)
     shown = diagnostics([*findings, *more, *weak, *absent], tree)
     problems = [_unfilled(problem, tree) for problem in problems]
     problems += [finding for finding in shown if finding.severity == "error"]
+    if aside is not None:
+        judged = (aside.judged(problem, given, why) for problem in problems)
+        problems = [problem for problem in judged if problem is not None]
     if problems:
         raise ConfigError(*problems)
     cache.save(texts)
+    fleet = replace(fleet, set_aside=dict(sorted(why.items())))
     warnings = tuple(finding for finding in shown if finding.severity == "warning")
     return Project(given, tree, fleet, tuple(sorted(texts)), warnings)
 
@@ -140,6 +156,10 @@ def read_tree(
     for file, text in texts.items():
         with collected(problems):
             content = read(text, file)
+            if file not in (above, MAIN) and not any(content.value.values()):
+                detail = f"`{file}` declares nothing: no section has anything below it."
+                hint = "Put back what the file declared. To remove a client, delete its file."
+                problems.append(diagnostic("FC1005", detail, Position(file, 1, 1), hint=hint))
             if "${" in text:
                 filled = substitute(content, file, variables, values, sources)
                 if values is not UNREAD:
@@ -220,33 +240,57 @@ def read_files(
     return texts
 
 
-def refuse_outside(
-    root: Path, given: Declarations, tree: Tree, *, secrets: bool
+def state_folder_of(path: Path, state_dir: Path) -> Path | None:
+    """Return the state folder that a resolved path leads into; None: into none.
+
+    Not that of this run alone: a fleet may have several, and this one may be given by an option.
+    A home has a ledger, too, and may lie anywhere, but has no secrets.
+    """
+    for folder in (path, *path.parents):
+        holds = all((folder / name).is_file() for name in (LEDGER_FILE, SECRET_FILE))
+        if holds or folder == state_dir or folder.name == ".fleetctl":
+            return folder
+    return None
+
+
+def refuse_paths(
+    root: Path, state_dir: Path, given: Declarations, tree: Tree, *, secrets: bool
 ) -> list[Diagnostic]:
     """Return the problems of declared paths: a single FC1285 for all that lead outside.
 
-    The files of a model's folder count too, for publishers keep links there. `secrets`: whether
-    paths of secrets count; a run that reads none needs no trust in their places.
+    A path into a state folder is FC1289: a declaration names a secret and its receiver, so that
+    a branch could have the operator's secret sent to a listener of its own. The files of a model's
+    folder count too, for publishers keep links there. `secrets`: whether paths of secrets are
+    followed out of the project; a run that reads none needs no trust in their places.
 
     Raises:
         FleetError: as `load_trust`.
     """
     found: list[NamedPath] = []
     seen: set[DeclaredPath] = set()
+    problems: list[Diagnostic] = []
+    state = Path(os.path.realpath(state_dir))
     for path in declared_paths(given):
         like = replace(path, at=())
         if like in seen:
             continue
         seen.add(like)
+        real = NamedPath.of(path.text, root).real
+        named = f"`{path.text}` (`{'.'.join(map(str, path.at))}`)"
+        closed = state_folder_of(real, state)
+        is_key = path.is_client_key and closed and real.is_relative_to(closed / "keys")
+        if closed and not is_key and not path.is_socket:
+            detail = f"{named} is fleetctl's own, and would go to a receiver that a branch names."
+            hint = "Keep the secret in a file or a variable of its own, and name that."
+            problems.append(diagnostic("FC1289", detail, tree.place(path.at), hint=hint))
+            continue
         is_absent = path.is_optional and not os.path.lexists(root / path.text)
         if is_absent or (path.is_secret and not secrets):
             continue
-        real = NamedPath.of(path.text, root).real
-        named = f"`{path.text}` (`{'.'.join(map(str, path.at))}`)"
         is_socket = path.is_socket and os.path.lexists(real)
         found.append(NamedPath(named, real, tree.place(path.at), is_socket))
         if path.is_optional:
             found += links_in(real)
     for name in given.bases:
         found += links_in(root / given.library / "base" / name)
-    return problems_of(root, found)
+    return [*problems, *problems_of(root, found)]

@@ -37,8 +37,8 @@ from runtime.rollback.publish import (
     with_shares,
     write,
 )
-from runtime.rollback.rollback import PING, against, passed_over, record_or_warn, smoke_counts
-from runtime.smoke import SmokeResult, smoke_test
+from runtime.rollback.rollback import against, passed_over, record_or_warn, smoke_counts
+from runtime.smoke import BUILT_IN_PROMPT, SmokeResult, smoke_test
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ async def drill(
     `to`: the version to go back to; None: the version that a rollback would choose. A `live` drill
     flips for a moment, and back; without a ledger a live drill is refused. `doubts`: gives the
     objections to versions; called once, and only where they matter. `inputs`: of the smoke test;
-    none: `PING`.
+    none: `BUILT_IN_PROMPT`.
 
     Raises:
         FleetError: no such alias or version, or a live drill in the middle of a rollout.
@@ -117,7 +117,7 @@ async def drill(
             hint="A dry drill proves the same and moves no traffic.",
             command=f"fleetctl rollback {alias} --drill",
         )
-    smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,))
+    smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (BUILT_IN_PROMPT,))
     writes: list[Written] = []
     if not live:
         writes.append(await write(gateways, _again))

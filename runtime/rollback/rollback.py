@@ -40,10 +40,7 @@ from runtime.rollback.publish import (
     refuse_rejected,
     write,
 )
-from runtime.smoke import SmokeResult, smoke_test
-
-PING = "Hello"
-"""The input of a smoke test where no input is recorded; any answer passes."""
+from runtime.smoke import BUILT_IN_PROMPT, SmokeResult, smoke_test
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +130,8 @@ async def rollback(
 
     `outbox`: writes the ledger's entry, after the flip; a failure is a warning. `doubts`: gives the
     objections to versions; called once, and only where they matter. `inputs`: gives the inputs of
-    the smoke test, after the flip; none: `PING`. `turn`: held while the table is written, where
-    several aliases go back at once. `seconds`: clock for the durations.
+    the smoke test, after the flip; none: `BUILT_IN_PROMPT`. `turn`: held while the table is
+    written, where several aliases go back at once. `seconds`: clock for the durations.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
@@ -191,7 +188,7 @@ async def rollback(
     events = [replace(record, adapter=name) for name in newer] or [record]
     risk = "until it is, plan and status take the route for changed by hand"
     unrecorded = await record_or_warn(outbox, events, "the rollback", risk)
-    asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
+    asked = tuple(await asyncio.to_thread(inputs)) or (BUILT_IN_PROMPT,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
     unchanged = flip.table.revision == flip.before.revision
     again = _further(alias, flip.table.aliases[alias], target, to) if unchanged else []

@@ -121,7 +121,7 @@ def _is_made_by(pem: bytes, bundle: str) -> bool:
             "FC3057",
             "Package for signatures is missing",
             "A signature of a version is to be checked, which needs the package model-signing.",
-            hint="Install it beside fleetctl: pip install 'fleetctl[signing]'",
+            hint="Install it beside fleetctl: pip install 'model-signing>=1.1.1' 'pyopenssl>=25'",
         ) from None
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):  # it prints advice
         key, signature = Path(folder, "key.pem"), Path(folder, SIGNATURE)

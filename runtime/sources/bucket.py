@@ -40,7 +40,7 @@ class Bucket:
                 "FC3055",
                 "Package for a source is missing",
                 "`s3://` needs the package obstore.",
-                hint="Install it beside fleetctl: pip install 'fleetctl[s3]'",
+                hint="Install it beside fleetctl: pip install 'obstore>=0.6'",
             ) from None
         self._reference, self._obstore, self._errors = reference, obstore, exceptions
         self._store: Any = store.S3Store(reference.place)

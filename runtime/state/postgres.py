@@ -163,7 +163,7 @@ class Database:
         except ImportError:
             detail = f"The home is {self}, and no driver for it is installed."
             hint = "Install it where fleetctl is installed:"
-            command = "pip install 'fleetctl[postgres]'"
+            command = "pip install 'psycopg[binary]>=3.2'"
             raise FleetError.of(
                 "FC5140", "The home's driver is missing", detail, hint=hint, command=command
             ) from None

@@ -55,7 +55,7 @@ _Series = tuple[str, str, str, str, str]
 _BAD_REQUEST, _SERVER_ERROR = int(HTTPStatus.BAD_REQUEST), int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-_LATENCY, _FIRST_TOKEN, _PER_TOKEN, _WAITED = (
+_LATENCY, _FIRST_TOKEN, _PER_TOKEN, _WAITED, _TOKENS = (
     SKETCH_STEP * place for place in range(len(SKETCHES))
 )
 
@@ -106,6 +106,8 @@ class CellSums:
         at_work_ms = max(0, round((latency - (row.waited_s or 0)) * 1000))
         self.counts[_KV_TOKEN_MS] += (given + made // 2) * at_work_ms
         self.pairs[_LATENCY + bucket_of(latency)] += 1
+        if row.input_tokens is not None:
+            self.pairs[_TOKENS + bucket_of(given + made)] += 1
         if row.stream and first is not None:
             self.pairs[_FIRST_TOKEN + bucket_of(first)] += 1
             if made > 1:

@@ -1,56 +1,44 @@
 """Brings the rows of usage logs into the store: sums of a batch and its mark in one transaction.
 
 A run that is killed at any point has ingested whole batches, and the next run goes on from the
-marks. A row that a log has twice counts once. One process writes at a time.
+marks. A row counts once, in whatever log it is found again. One process writes at a time.
 """
 
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from fleet.errors import FleetError
 from fleet.usage import COUNTS, Grain
-from runtime.files import PRIVATE, locked_file, make_private, open_plain
+from runtime.files import make_private, open_plain
 from runtime.usage.batch import KEPT_S, Batch, Cells, IngestRow
 from runtime.usage.mounts import network_filesystem
+from runtime.usage.parts import TOO_LONG, IngestedParts, LogPart
 from runtime.usage.row import translate_lines
-from runtime.usage.segments import Segment, whole_segments
-from runtime.usage.sketches import added
-from runtime.usage.store import (
-    FOLDER,
-    SCHEMA,
-    SERIES,
-    STORE_FILE,
-    check_version,
-    told_errors,
-)
+from runtime.usage.segments import TAIL_BYTES, Segment, distinct, is_same_log, segments
+from runtime.usage.tables import FOLDER, SERIES, STORE_FILE, told_errors
 from runtime.usage.users import seen
+from runtime.usage.writing import alone, opened, transaction
 
 BATCH_BYTES: Final = 16 * 2**20
 """Upper bound of a transaction, in bytes of a log (35,000 rows or so): bounds memory."""
-BUSY: Final = "FC6066"
-"""Code of the error that another process ingests."""
-RECENT_S: Final = 600.0
-"""Upper bound of the seconds between a row and its twin in a gateway's logs."""
 _ROW: Final = msgspec.json.Decoder(IngestRow)
 _ADD: Final = (
     f"INSERT INTO {{}} VALUES ({', '.join('?' * (3 + len(COUNTS)))}) ON CONFLICT DO UPDATE SET "  # noqa: S608
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
     + ", sketches = added(sketches, excluded.sketches)"
 )
-_TOO_LONG: Final = b"-"
-"""In the place of a line that is longer than a batch: no row."""
 _SEEN: Final = "SELECT seen FROM users WHERE client = ? AND alias = ? AND version = ? AND day = ?"
-_MARK: Final = ("size", "rows", "newest", "duplicates", "damaged", "cut")
 
 
 @dataclass(slots=True)
@@ -62,7 +50,20 @@ class Ingested:
     damaged: Counter[Path] = field(default_factory=Counter)
     """Lines that are no row, by log."""
     cut: list[Path] = field(default_factory=list)
-    """Logs that have become shorter than their mark; rows may be lacking since."""
+    """Logs whose ingested rows were cut off or changed since; rows may be lacking."""
+
+
+class _Mark(NamedTuple):
+    """The bytes of a log that have been ingested, and their figures, as in the table."""
+
+    size: int = 0
+    rows: int = 0
+    newest: float | None = None
+    duplicates: int = 0
+    damaged: int = 0
+    cut: int = 0
+    tail: bytes | None = b""
+    """The last bytes of the log before `size`; None: an earlier release has ingested them."""
 
 
 def ingest(
@@ -76,7 +77,7 @@ def ingest(
         FleetError: FC6063 to FC6066; what had been ingested before stays.
         OSError: a log cannot be read.
     """
-    found = whole_segments(state_dir) if logs is None else [*logs]
+    found = distinct(segments(state_dir, copies=True) if logs is None else logs)
     folder = state_dir / FOLDER
     if not found and not (folder / STORE_FILE).exists():
         return Ingested()
@@ -89,146 +90,145 @@ def ingest(
             hint="Keep the state folder on a local disk: `--state-dir DIR`.",
         )
     path = folder / STORE_FILE
-    with alone(folder, wait_s), told_errors(path), _opened(path) as database:
-        run = _IngestRun(database, now)
+    with alone(folder, wait_s), told_errors(path), opened(path) as database:
+        run = _IngestRun(database, now, {segment.key for segment in found})
         for segment in found:
             run.ingest(segment)
         run.finish()
     return run.done
 
 
-@contextmanager
-def alone(folder: Path, wait_s: float) -> Iterator[None]:
-    """Keep other processes from writing the store in a folder; raises FC6066."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked_file(folder / "ingest.lock", timeout_s=wait_s))
-        except BlockingIOError:
-            raise FleetError.of(
-                BUSY,
-                "Another run is ingesting usage",
-                f"It has the lock of `{folder}`, and one process writes at a time.",
-                hint="Repeat it in a minute; the first run over large logs takes longest.",
-            ) from None
-        yield
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store to write; make it if need be."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        version = check_version(database, path)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.create_function("added", 2, added, deterministic=True)
-        database.execute("PRAGMA synchronous = NORMAL")  # a power failure takes mark and sums alike
-        if not version:
-            with _transaction(database):
-                for statement in SCHEMA.split(";"):
-                    database.execute(statement)
-        yield database
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Commit the changes of the block; a block that fails leaves no trace."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with suppress(sqlite3.Error):
-            database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")
-
-
 class _IngestRun:
     """A run of ingestion over the logs of all gateways."""
 
-    def __init__(self, database: sqlite3.Connection, now: datetime) -> None:
-        self._database, self._now = database, now
-        self._recent: dict[str, float] = {}
-        """When requests of the current gateway ended, by request id."""
-        self._gateway = ""
+    def __init__(self, database: sqlite3.Connection, now: datetime, keys: set[str]) -> None:
+        """Begin a run over the logs with `keys`."""
+        self._database, self._now, self._keys = database, now, keys
+        self._parts = IngestedParts(database)
         names = ", ".join(SERIES)
         known = database.execute(f"SELECT id, {names} FROM series")  # noqa: S608 (our names)
         self._ids: dict[tuple[str, ...], int] = {tuple(series): id_ for id_, *series in known}
         self.done = Ingested()
 
     def ingest(self, segment: Segment) -> None:
-        """Ingest the new rows of a log."""
-        names = ", ".join(_MARK)
-        mark = self._database.execute(
-            f"SELECT {names} FROM marks WHERE key = ?",  # noqa: S608 (our names)
-            [segment.key],
-        ).fetchone() or (0, 0, None, 0, 0, 0)
-        size, *_ = mark
-        if segment.end < size:
+        """Ingest the new rows of a log.
+
+        There are three cases. A log that ends as it was ingested, or goes on from there, is read
+        from its mark on. An unknown log is read whole. So is a log that was cut, or put in
+        the place of another, or changed: its rows that were counted are known by their identity.
+        """
+        mark = self._mark(segment)
+        if mark.tail is None:
+            mark = self._identify(segment, mark)
+        if segment.end < mark.size or self._is_changed(segment, mark):
             self.done.cut.append(segment.path)
-            self._write(Batch(self._now), segment, (segment.end, *mark[1:5], mark[5] + 1), {}, 0.0)
-            return
-        if segment.end > size:
+            with transaction(self._database):
+                self._parts.note_last(segment, mark.size, mark.tail or b"")
+            mark = mark._replace(size=0, tail=b"", cut=mark.cut + 1)
+        if segment.end > mark.size:
             with suppress(OSError), open_plain(segment.path) as log:
                 os.fdatasync(log.fileno())  # else a power failure could take what the mark covers
-        if segment.gateway != self._gateway:
-            self._gateway = segment.gateway
-            query = "SELECT request_id, ended FROM recent WHERE gateway = ?"
-            self._recent = dict(self._database.execute(query, [segment.gateway]))
-        while mark := self._ingest_batch(segment, mark):
-            pass
+        while following := self._ingest_batch(segment, mark):
+            mark = following
 
-    def _ingest_batch(self, segment: Segment, mark: Any) -> Any:
-        """Ingest rows after a mark, up to `BATCH_BYTES`; return the next mark, None at the end."""
-        lines = segment.read_rows(mark[0], BATCH_BYTES)
-        if not lines:
+    def _is_changed(self, segment: Segment, mark: _Mark) -> bool:
+        """Return whether a log ends otherwise than ingested, or grew and has other parts before."""
+        tail = mark.tail or b""
+        is_longer = segment.end > mark.size
+        is_altered = segment.read(mark.size - len(tail), len(tail)) not in {tail, b""}
+        return is_altered or (is_longer and not self._parts.are_in(segment, mark.size))
+
+    def _mark(self, segment: Segment) -> _Mark:
+        """Return the mark of a log, also from before its first row was damaged (another key)."""
+        query = f"SELECT {', '.join(_Mark._fields)} FROM marks WHERE "  # noqa: S608 (our names)
+        execute = self._database.execute
+        if known := execute(f"{query} key = ?", [segment.key]).fetchone():
+            return _Mark(*known)
+        others = "SELECT key, size, tail FROM marks WHERE length(tail) > 0 AND size <= ?"
+        for key, size, tail in execute(others, [segment.end]):
+            if key not in self._keys and is_same_log(segment, size, tail):
+                with transaction(self._database):
+                    self._parts.rename(key, segment.key)
+                return self._mark(segment)
+        return _Mark()
+
+    def _identify(self, segment: Segment, mark: _Mark) -> _Mark:
+        """Record the parts of a log that an earlier release has ingested."""
+        mark = mark._replace(tail=b"")
+        end = min(mark.size, segment.end)
+        with transaction(self._database):
+            start, before = 0, self._parts.last_identity(segment.key, 0)
+            while start < end:
+                text = segment.read_rows(start, min(BATCH_BYTES, end - start))
+                if not text:
+                    break
+                part = LogPart.of(segment.key, start, text, translate_lines(BytesIO(text)), before)
+                self._parts.write(part)
+                start, before = part.end, int(part.ids[-1])
+                mark = mark._replace(tail=((mark.tail or b"") + text)[-TAIL_BYTES:])
+            self._write_mark(segment, mark)
+        return mark
+
+    def _ingest_batch(self, segment: Segment, mark: _Mark, size: int = 0) -> _Mark | None:
+        """Ingest rows after a mark, up to a size; return the next mark, None at the end."""
+        text = segment.read_rows(mark.size, size or BATCH_BYTES)
+        if not text:
             return None
-        end = mark[0] + len(lines)
-        if not lines.endswith(b"\n"):
-            lines, end = _TOO_LONG, _line_end(segment, end)
-        batch, ids, recent = Batch(self._now), {}, self._recent
-        _, rows, newest, duplicates, damaged, cut = mark
-        twins = broken = 0
-        for line in translate_lines(BytesIO(lines)):  # line by line, for memory
+        end, tail = mark.size + len(text), ((mark.tail or b"") + text)[-TAIL_BYTES:]
+        if not text.endswith(b"\n"):
+            text, end = TOO_LONG, _line_end(segment, end)
+            tail = b""
+        before = self._parts.last_identity(segment.key, mark.size)
+        part = LogPart.of(segment.key, mark.size, text, translate_lines(BytesIO(text)), before)
+        part = replace(part, end=end)
+        counted, damaged = self._parts.counted(part)
+        known = b"".join(islice(BytesIO(text), max(counted, default=-1) + 1))
+        if known and len(known) < len(text) and end < segment.end:
+            # Rows after the last counted row: a counted row beyond tells whether they are damaged.
+            return self._ingest_batch(segment, mark, len(known))
+        batch, newest, broken = Batch(self._now), mark.newest or 0.0, len(damaged)
+        twins, here = len(counted), set[int]()
+        lines = translate_lines(BytesIO(text))  # line by line, for memory
+        for place, (line, row_id) in enumerate(zip(lines, part.ids[1:].tolist(), strict=True)):
+            if place in counted or place in damaged:
+                continue
             try:
                 row = _ROW.decode(line)
-                if row.request_id in recent or row.request_id in ids:
+                if row_id in here:
                     twins += 1
                 else:
-                    ids[row.request_id] = batch.add(row)
+                    newest = max(newest, batch.add(row))
+                    here.add(row_id)
             except (ValueError, OverflowError, RecursionError):
                 broken += 1
-        del lines
-        newest = max([*ids.values(), newest or 0.0]) or None
-        floor = (newest or 0.0) - RECENT_S
-        recent |= ids
-        self._recent = {name: ended for name, ended in recent.items() if ended >= floor}
-        mark = (
-            end, rows + batch.rows, newest, duplicates + twins, damaged + broken, cut
+        mark = _Mark(
+            end, mark.rows + batch.rows, newest or None, mark.duplicates + twins,
+            mark.damaged + broken, mark.cut, tail,
         )  # fmt: skip
-        self._write(batch, segment, mark, ids, floor)
+        self._write(batch, segment, mark, part)
         self.done.rows += batch.rows
         self.done.duplicates += twins
         self.done.damaged += Counter({segment.path: broken})
         return mark
 
-    def _write(
-        self, batch: Batch, segment: Segment, mark: Any, ids: dict[str, float], floor: float
-    ) -> None:
-        """Write sums, users, ids and the mark, all or nothing."""
-        execute, many = self._database.execute, self._database.executemany
-        with _transaction(self._database):
+    def _write(self, batch: Batch, segment: Segment, mark: _Mark, part: LogPart) -> None:
+        """Write sums, users, identities and the mark, all or nothing."""
+        execute = self._database.execute
+        with transaction(self._database):
             for grain, cells in batch.cells().items():
                 self._write_cells(grain, cells)
             for key, units in batch.users.items():
                 (before,) = execute(_SEEN, key).fetchone() or (None,)
                 execute("REPLACE INTO users VALUES (?, ?, ?, ?, ?)", [*key, seen(units, before)])
-            gateway = segment.gateway
-            execute("DELETE FROM recent WHERE gateway = ? AND ended < ?", [gateway, floor])
-            fresh = ((gateway, name, ended) for name, ended in ids.items() if ended >= floor)
-            many("REPLACE INTO recent VALUES (?, ?, ?)", fresh)
-            execute(
-                "REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [segment.key, gateway, *mark]
-            )
+            self._parts.write(part)
+            self._write_mark(segment, mark)
+
+    def _write_mark(self, segment: Segment, mark: _Mark) -> None:
+        self._database.execute(
+            f"REPLACE INTO marks (key, gateway, {', '.join(mark._fields)}) "  # noqa: S608 (our names)
+            f"VALUES ({', '.join('?' * (2 + len(mark)))})",
+            [segment.key, segment.gateway, *mark],
+        )
 
     def _write_cells(self, grain: Grain, cells: Cells) -> None:
         oldest = 0
@@ -256,12 +256,13 @@ class _IngestRun:
     def finish(self) -> None:
         """Note that all logs were looked at; once a day, drop cells past their time."""
         execute, now = self._database.execute, self._now.timestamp()
-        with _transaction(self._database):
+        with transaction(self._database):
             (before,) = execute("SELECT max(time) FROM ingested").fetchone()
             if before is not None and before // 86400 != now // 86400:
                 for grain, kept in KEPT_S.items():
                     oldest = (now - kept) // grain.length.total_seconds()
                     execute(f"DELETE FROM {grain} WHERE start < ?", [oldest])  # noqa: S608
+                self._parts.forget(now - KEPT_S[Grain.HOUR])
             execute("DELETE FROM ingested")
             execute("INSERT INTO ingested VALUES (?)", [now])
 

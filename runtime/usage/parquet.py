@@ -5,6 +5,7 @@ log has been compacted: a run that dies in between writes the same part again. R
 kept with the fields of `UsageRow`.
 """
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,8 @@ from runtime.files import PRIVATE, locked_file, make_private, put_in_place, read
 from runtime.usage.log import COPY_PATTERN, USAGE_FILE
 from runtime.usage.row import UsageRow, translate_lines
 from runtime.usage.segments import LONGEST_ROW, Segment, whole_segments
-from runtime.usage.store import FOLDER, UsageStore
+from runtime.usage.store import UsageStore
+from runtime.usage.tables import FOLDER
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -48,14 +50,14 @@ class Compaction:
     parts: int = 0
     removed: int = 0
     kept: list[Path] = field(default_factory=list)
-    """Logs past their time whose parts differ."""
+    """Logs past their time that were changed since, or whose parts differ."""
 
 
 def compact(state_dir: Path, now: datetime) -> Compaction:
     """Write the rows since the last compaction as Parquet; remove logs and parts past their time.
 
-    A log is removed once it was rotated, is in the store, and its parts were read back with the
-    same number of rows and the same sums.
+    A log is removed once it was rotated, is in the store with the hashes that it still has, and its
+    Parquet was read back with the same number of rows and the same sums.
 
     Raises:
         FleetError: FC6060, DuckDB is not installed.
@@ -67,6 +69,7 @@ def compact(state_dir: Path, now: datetime) -> Compaction:
         marks = _read_marks(folder)
         with UsageStore(state_dir) as store:
             ingested = store.marks()
+            parts = {key: store.parts(key) for key in ingested}
         for segment in whole_segments(state_dir):
             start, name = marks.get(segment.key, 0), f"{segment.gateway}-{segment.key}"
             rows = _translate(segment.read_rows(start))
@@ -79,8 +82,12 @@ def compact(state_dir: Path, now: datetime) -> Compaction:
                 marks[segment.key] = segment.end
                 replace_file(folder / MARKS, json.dumps(marks, sort_keys=True).encode())
             if _is_due(segment, now) and ingested.get(segment.key) == segment.end:
-                lines = _translate(segment.read_rows(0))
-                if _are_equal(database, lines, _parts(folder, name)):
+                lines = segment.read_rows(0)
+                is_whole = all(
+                    hashlib.sha256(lines[start:end]).digest() == sha256
+                    for start, end, sha256 in parts[segment.key]
+                )
+                if is_whole and _are_equal(database, _translate(lines), _parts(folder, name)):
                     segment.path.unlink()
                     done.removed += 1
                 else:
@@ -193,8 +200,8 @@ def _database() -> "Iterator[DuckDBPyConnection]":
         raise FleetError.of(
             "FC6060",
             "DuckDB is not installed",
-            "Usage is written as Parquet by DuckDB, which comes with an extra.",
-            command="pip install 'fleetctl[analytics]'",
+            "Usage is written as Parquet by DuckDB, a package of its own.",
+            command="pip install 'duckdb>=1.2'",
         ) from None
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")

@@ -6,14 +6,12 @@ the answer of a page takes; a store that is not there yet is empty.
 
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Self
 
-from fleet.errors import FleetError
 from fleet.usage import (
     COUNTS,
     GatewayIngest,
@@ -26,74 +24,18 @@ from fleet.usage import (
 )
 from runtime.usage.row import LIVE
 from runtime.usage.sketches import latencies_within, merged, summed
+from runtime.usage.tables import (
+    FOLDER,
+    SCHEMA,
+    SERIES,
+    STORE_FILE,
+    check_version,
+    told_errors,
+)
 from runtime.usage.users import about, union
 
-FOLDER: Final = "usage"
-"""Folder of the state folder that holds the store, and rows as Parquet."""
-STORE_FILE: Final = "usage.sqlite"
-VERSION: Final = 1
-"""Version of the tables, in `user_version` of the file; a later one is refused."""
 MANY: Final = 100
 """Upper bound of the sketches of a sum that are in memory at the same time."""
-SERIES: Final = ("client", "alias", "version", "server", "purpose")
-"""The fields that a cell's requests have in common."""
-_NUMBERS: Final = ", ".join(f"{name} INTEGER" for name in COUNTS)
-_CELL: Final = (
-    f"series INTEGER, start INTEGER, {_NUMBERS}, sketches BLOB, PRIMARY KEY (series, start)"
-)
-SCHEMA: Final = f"""
-CREATE TABLE series (
-    id INTEGER PRIMARY KEY, {" TEXT, ".join(SERIES)} TEXT, UNIQUE ({", ".join(SERIES)}));
-{"".join(f"CREATE TABLE {grain} ({_CELL}) WITHOUT ROWID;" for grain in Grain)}
--- A log, and how many bytes of it have been ingested.
-CREATE TABLE marks (
-    key TEXT PRIMARY KEY, gateway TEXT, size INTEGER, rows INTEGER, newest REAL,
-    duplicates INTEGER, damaged INTEGER, cut INTEGER) WITHOUT ROWID;
--- Requests of a gateway's last ten minutes, to drop a row that its logs have twice.
-CREATE TABLE recent (
-    gateway TEXT, request_id TEXT, ended REAL, PRIMARY KEY (gateway, request_id)) WITHOUT ROWID;
-CREATE TABLE users (
-    client TEXT, alias TEXT, version TEXT, day INTEGER, seen BLOB,
-    PRIMARY KEY (client, alias, version, day)
-    ) WITHOUT ROWID;
-CREATE TABLE ingested (time REAL);
-PRAGMA user_version = {VERSION};
-"""
-
-
-@contextmanager
-def told_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite into FC6065, which names the remedy."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        is_damaged = "malformed" in str(error) or "not a database" in str(error)
-        hint = "Where the disk is full, free space and repeat: the gateways' logs have the rows."
-        if is_damaged:
-            hint = "Move the file away: `fleetctl usage ingest` makes it anew from the logs."
-        raise FleetError.of(
-            "FC6065",
-            "Usage store cannot be read or written",
-            f"`{path}`: {error}.",
-            hint=hint,
-        ) from None
-
-
-def check_version(database: sqlite3.Connection, path: Path) -> int:
-    """Return the version of the tables, 0 for none; refuse those of a later release.
-
-    Raises:
-        FleetError: FC6063.
-    """
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise FleetError.of(
-            "FC6063",
-            "Usage store is of a newer release",
-            f"`{path}` has tables of version {version}, and this release knows version {VERSION}.",
-            hint="Run the release of fleetctl that wrote it, or a later one.",
-        )
-    return int(version)
 
 
 class UsageStore:
@@ -273,6 +215,15 @@ class UsageStore:
         """Return the bytes that have been ingested of a log, by its key."""
         with told_errors(self._path):
             return dict(self._database.execute("SELECT key, size FROM marks"))
+
+    def parts(self, key: str) -> list[tuple[int, int, bytes]]:
+        """Return begin, end and SHA-256 of the parts of a log since its last reading as a whole."""
+        newest = "SELECT max(id) FROM parts WHERE key = ? AND start = 0"
+        with told_errors(self._path):
+            return self._database.execute(
+                f"SELECT start, end, sha256 FROM parts WHERE key = ? AND id >= ({newest})",  # noqa: S608
+                [key, key],
+            ).fetchall()
 
     @property
     def ingested_at(self) -> datetime | None:

@@ -93,7 +93,8 @@ class Dashboard:
                 Route(path.replace(OWN, VIEW) + form, self._page(page, form, by_operator=True))
                 for page, (path, _) in CLIENT_PATHS.items()
             ]
-        guard = Middleware(Guard, hosts=allowed_hosts(self.listen, self.url))
+        hosts = allowed_hosts(self.listen, self.url)
+        guard = Middleware(Guard, hosts=hosts, emit=self.workspace.emit)
         application = Starlette(
             routes=routes,
             middleware=[guard],

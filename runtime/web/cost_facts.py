@@ -5,7 +5,6 @@ import time
 from calendar import monthrange
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from threading import Lock
@@ -23,7 +22,7 @@ from fleet.costing import (
     share_state,
     to_cents,
 )
-from fleet.errors import FleetError
+from fleet.errors import FleetError, problem_of
 from fleet.usage import OfClient, Operator
 from runtime.operations.costs import MonthBills
 from runtime.web.facts import AliasRow, Document, Documents, Heading
@@ -164,17 +163,18 @@ class BillReader:
             bills = MonthBills(replace(self.workspace, emit=lambda _: None))
             present = bills.month_of(bills.now)
             months = tuple(dict.fromkeys((present, *reversed([*bills.closed]))))
-        except (FleetError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (pages are served without costs)
             return ReadBill(month, problem=_reason(error))
         try:
             bill = bills.bill(month or present)
             busy = {} if month else _busy(bills)
             found = ReadBill(month or present, months, bill, busy=busy)
-        except (FleetError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (as above)
             return ReadBill(month or present, months, problem=_reason(error))
-        with suppress(FleetError, OSError):  # the change stays unknown
-            found = replace(found, before=bills.previous(found.month))
-        return found
+        try:
+            return replace(found, before=bills.previous(found.month))
+        except Exception as error:  # noqa: BLE001 (the bill is shown without a change)
+            return replace(found, problem=f"No change since last month: {_reason(error)}")
 
 
 def _busy(bills: MonthBills) -> dict[str, float]:
@@ -192,11 +192,9 @@ def _busy(bills: MonthBills) -> dict[str, float]:
     }
 
 
-def _reason(error: FleetError | OSError) -> str:
-    if not isinstance(error, FleetError):
-        return str(error)
-    first = error.diagnostics[0]
-    return " ".join(filter(None, (f"{first.summary}: {first.detail}", first.hint)))
+def _reason(error: Exception) -> str:
+    first = problem_of(error).diagnostics[0]
+    return " ".join(filter(None, (f"{first.summary} [{first.code}]: {first.detail}", first.hint)))
 
 
 def cost_page(found: ReadBill, head: Heading, scope: Operator, make: Documents) -> CostPage:  # noqa: ARG001 (a proof)

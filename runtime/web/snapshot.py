@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from fleet.alerting import Alert
-from fleet.errors import Diagnostic, FleetError
+from fleet.errors import Diagnostic, FleetError, problem_of
 from fleet.placement import PlacementResult, SearchLimits, loss_outlook, placement_accounts
 from fleet.planning import DriftCause, desired_state_of
 from fleet.prospects import LossOutlook
@@ -20,6 +20,7 @@ from runtime.messages import FailureMessage, Message
 from runtime.operations.planning import as_far_as_valid, drift_causes, place_fleet
 from runtime.operations.status import FleetStatus, observe_status
 from runtime.operations.watch import read_alerts
+from runtime.parts import RoundParts
 from runtime.web.access import revocations
 from runtime.web.usage import UsageReading, read_usage
 from runtime.workspace import Workspace
@@ -88,12 +89,14 @@ def read_fleet(
     rollouts = rollout_statuses(fleet, wanted, status.history, routes)
     hosts: Sequence[Mapping[str, Any]] = ()
     loss: LossOutlook | None = None
+    causes: tuple[DriftCause, ...] = ()
+    parts = RoundParts(note)
     already = len(notes)
     if before and (fleet, live, rollouts) == (before.fleet, before.status.live, before.rollouts):
         hosts, loss = before.hosts, before.loss
         notes.extend(before.left_out)
     else:
-        with suppress(FleetError):  # the map stays empty, and a note says why
+        with parts.part("the map of devices"):
             placed = place_fleet(fresh, live, SearchLimits())
             shares = {
                 share.adapter: share.percent for route in routes.values() for share in route.shares
@@ -109,7 +112,8 @@ def read_fleet(
                 placement_accounts(placed.fleet, placed.placement).values(),
             )
     left_out = tuple(notes[already:])
-    causes = drift_causes(fresh, live, status.history, status.standing)
+    with parts.part("the causes of drift"):
+        causes = drift_causes(fresh, live, status.history, status.standing)
     usage = read_usage(workspace.state_dir, now, before.usage if before else None)
     if usage.problem:
         notes.append(f"usage is not up to date: {usage.problem}")
@@ -132,7 +136,7 @@ def read_fleet(
 
 def _line(problem: Diagnostic) -> str:
     place = f"{problem.place}: " if problem.place else ""
-    return f"{place}{problem.summary}: {problem.detail}"
+    return f"{place}{problem.summary} [{problem.code}]: {problem.detail}"
 
 
 class SnapshotReader:
@@ -151,14 +155,10 @@ class SnapshotReader:
             self._wanted.clear()
             began = time.monotonic()
             try:
-                self._latest, self._problem = (
-                    await asyncio.to_thread(self._reading, self._latest),
-                    "",
-                )
-            except (FleetError, OSError) as error:
-                self._problem = str(error)
-                if isinstance(error, FleetError):
-                    self._problem = _line(error.diagnostics[0])
+                self._latest = await asyncio.to_thread(self._reading, self._latest)
+                self._problem = ""
+            except Exception as error:  # noqa: BLE001 (the next reading may succeed)
+                self._problem = _line(problem_of(error).diagnostics[0])
                 if self._latest is not None:
                     self._latest = replace(self._latest, problem=self._problem)
             self._read.set()

@@ -151,16 +151,19 @@ def test_a_gateways_record_with_anothers_process_stops_nothing(
     assert bystander.poll() is None
 
 
+STRONG = "fctl_q8Zr2LmXw4Tn7VbKd9HsPa"
+
+
 @pytest.mark.parametrize(
     ("secret", "mode", "warned"),
     [
         ("short", 0o600, True),
-        ("x" * 15, 0o600, True),
-        ("x" * 16, 0o600, False),
-        ("x" * 40, 0o640, True),
-        ("x" * 40, 0o604, True),
-        ("x" * 40, 0o600, False),
-        ("x" * 40, 0o400, False),
+        ("x" * 40, 0o600, True),
+        (STRONG[:20], 0o600, True),
+        (STRONG, 0o640, True),
+        (STRONG, 0o604, True),
+        (STRONG, 0o600, False),
+        (STRONG, 0o400, False),
     ],
 )
 def test_a_weak_key_is_told_of_and_not_shown(

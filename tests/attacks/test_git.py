@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.git import commit_of, commit_on_branch, tracked
+from runtime.git import additions, commit_of, commit_on_branch, tracked
 from tests.attacks.conftest import call
 
 Arrange = Callable[[Path, str], None]
@@ -161,6 +161,7 @@ def test_no_program_of_the_checkout_runs(checkout: Path, program: str, arrange: 
     arrange(checkout, program)
     commit_of(checkout)
     tracked(checkout / ".fleetctl")
+    assert [*additions(checkout, "fleet.yaml")] or arrange in (lazy_fetch, bare_inside)
     text = (checkout / "fleet.yaml").read_text()
     commit_on_branch(checkout, "deploy/a", "fleet.yaml", (text, f"{text}#\n"), "a change", "me")
 

@@ -10,7 +10,7 @@ import pytest
 from fleet.errors import FleetError
 from runtime.files import make_private
 from runtime.state_folder import require_private
-from tests.attacks.conftest import call
+from tests.attacks.conftest import Listener, call, declare
 from tests.attacks.test_git import git
 from tests.fleetctl import in_process
 from tests.fleetctl.project_on_disk import Project
@@ -81,7 +81,7 @@ def test_no_command_reads_a_folder_that_is_a_link(project: Path, command: tuple[
     assert "FC6080" in call(project, *command).text
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.needs("root")
 def test_a_folder_of_another_user_is_refused(project: Path) -> None:
     (project / ".fleetctl").mkdir(mode=0o700)
     os.chown(project / ".fleetctl", 4242, 4242)
@@ -182,3 +182,80 @@ def test_an_open_folder_of_ours_is_closed_and_the_copies_for_servers_stay(projec
     assert others(state / "servers" / "one" / "launch.json") == 0
     assert others(state / "store" / "abc" / "adapter_config.json") == 0o044
     assert others(project / "target") == 0o044
+
+
+def own_server(port: int, secret: str) -> str:
+    return (
+        "hosts: {near: {engine: attach, servers: {big: {url: "
+        f'"http://127.0.0.1:{port}", base: tiny, max_loras: 4, max_lora_rank: 16, '
+        f'api_key: "file:{secret}"}}}}}}}}\n'
+    )
+
+
+NAMED: dict[str, Callable[[int], str]] = {
+    "the key of the dashboard": lambda port: own_server(port, ".fleetctl/dashboard.key"),
+    "the operator's secret": lambda port: own_server(port, ".fleetctl/operator.secret"),
+    "the same by a detour": lambda port: own_server(port, "x/../.fleetctl/operator.secret"),
+    "the same by a link": lambda port: own_server(port, "linked/operator.secret"),
+    "a client's key": lambda port: own_server(port, ".fleetctl/keys/acme-prod"),
+    "a judge's key": lambda port: (
+        f"evals: {{judge: {{url: 'http://127.0.0.1:{port}', model: m, "
+        "key: 'file:.fleetctl/operator.secret'}}\n"
+    ),
+    "an admin side's secret": lambda port: (
+        f'gateways: {{main: {{listen: "127.0.0.1:8080", admin: "http://127.0.0.1:{port}", '
+        'secret: "file:.fleetctl/dashboard.key"}}\n'
+    ),
+    "a webhook's address": lambda _: "notify: {webhook: 'file:.fleetctl/operator.secret'}\n",
+    "a client's key beside the folder of keys": lambda _: (
+        "clients: {acme: {keys: {prod: 'file:.fleetctl/operator.secret'}}}\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_no_declaration_names_a_file_of_the_state_folder(
+    name: str, project: Path, listener: Listener, canary: str
+) -> None:
+    """Six of these nine called the receiver before, with the secret where it asked for one."""
+    keys = project / ".fleetctl" / "keys"
+    make_private(keys)
+    (project / "x").mkdir()
+    (project / "linked").symlink_to(".fleetctl")
+    for path in ("dashboard.key", "operator.secret", "keys/acme-prod"):
+        (project / ".fleetctl" / path).write_text(f"{canary}\n")
+    declare(project, NAMED[name](listener.port))
+    assert "FC1289" in call(project, "validate").stderr
+    for command in ("plan", "status", "drift"):
+        call(project, *command.split())
+    assert listener.received == []
+
+
+def test_keys_of_clients_may_lie_in_the_state_folder(project: Path, canary: str) -> None:
+    make_private(project / ".fleetctl" / "keys")
+    (project / ".fleetctl" / "keys" / "acme-prod").write_text(f"{canary}\n")
+    declare(project, "clients: {acme: {keys: {prod: 'file:.fleetctl/keys/acme-prod'}}}\n")
+    assert "FC1289" not in call(project, "validate").text
+
+
+def test_another_state_folder_is_as_closed(project: Path, listener: Listener, canary: str) -> None:
+    make_private(project / "elsewhere")
+    (project / "elsewhere" / "operator.secret").write_text(f"{canary}\n")
+    declare(project, own_server(listener.port, "elsewhere/operator.secret"))
+    done = call(project, "--state-dir", str(project / "elsewhere"), "plan")
+    assert "FC1289" in done.stderr
+    assert listener.received == []
+
+
+@pytest.mark.parametrize("name", [".fleetctl", "elsewhere", "staging/.fleetctl"])
+def test_a_state_folder_is_closed_to_runs_with_another(
+    name: str, project: Path, listener: Listener, canary: str
+) -> None:
+    """With `--state-dir`, `plan` sent the secret of the project's own folder to the receiver."""
+    make_private(project / name)
+    (project / name / "operator.secret").write_text(f"{canary}\n")
+    (project / name / "ledger.jsonl").write_text("")
+    declare(project, own_server(listener.port, f"{name}/operator.secret"))
+    done = call(project, "--state-dir", str(project / "other"), "plan")
+    assert "FC1289" in done.stderr
+    assert listener.received == []

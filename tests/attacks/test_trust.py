@@ -112,7 +112,7 @@ def test_a_pipe_and_a_folder_are_refused_without_a_wait(trust_home: Path) -> Non
         load_trust()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.needs("root")
 def test_a_file_of_another_user_is_refused(trust_home: Path) -> None:
     os.chown(_trust_file(trust_home), 12345, 12345)
     with pytest.raises(FleetError, match="another user"):

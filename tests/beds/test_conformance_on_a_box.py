@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def box(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+def box() -> Iterator[dict[str, str]]:
     """The environment of a bed with a box, which sees the repository and its Python."""
     # Not below /tmp: overlays do not lie on one another.
     folder = tempfile.mkdtemp(prefix="fleetctl-bed-", dir="/var/tmp")
@@ -26,7 +26,6 @@ def box(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
             [SCRIPT, "up", "1"], env=environment, capture_output=True, text=True, check=False
         )
         if up.returncode:
-            request.node.user_properties.append(("left out", "BOXES"))
             pytest.skip((up.stderr or "no box").strip().splitlines()[-1])
         yield environment
     finally:
@@ -35,6 +34,7 @@ def box(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.long
+@pytest.mark.needs("debootstrap", "ip", "nft", "root", "rsync", "ssh", "systemd-nspawn")
 def test_the_engine_keeps_its_contract_on_a_box(box: dict[str, str]) -> None:
     test = "tests/beds/test_ssh_engine.py"
     done = subprocess.run(
@@ -47,5 +47,4 @@ def test_the_engine_keeps_its_contract_on_a_box(box: dict[str, str]) -> None:
     )
     told = done.stdout + done.stderr
     assert done.returncode == 0, told[-6000:]
-    assert " passed" in told
-    assert "skipped" not in told
+    assert " passed, none skipped." in told

@@ -66,6 +66,7 @@ def test_a_box_that_is_cut_off_is_unknown_and_not_gone(ready: "BoxBench") -> Non
     try:
         seen = ready.observe()
         assert (seen.resources, set(seen.unknown_servers)) == ({}, {ready.server.name})
+        assert seen.ports == {ready.server.name: ready.server.port}
         assert code_of(ready, lambda engine: engine.start(ready.server)) == "FC4090"
     finally:
         ready.bed.until_mended(BOX)

@@ -149,9 +149,16 @@ def _in_chunks(model: str, size: int) -> list[bytes]:
     return [head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"]
 
 
+def _extended(_: str) -> list[bytes]:
+    head = posted(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    head = head.replace(b"Connection: close\r\n", b"")
+    chunks = b"".join(b"1;%b\r\n%c\r\n" % (b"x" * 10_000, byte) for byte in b'{"a":1')
+    return [(head + chunks + b"0\r\n\r\n") * 100]
+
+
 def _ahead(model: str) -> list[bytes]:
-    head = f"POST {CHAT} HTTP/1.1\r\nAuthorization: Bearer {ACME}\r\nContent-Length: 2\r\n\r\n{{}}"
-    return [head.encode() * 10_000 + posted(chat(model))]
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ACME}\r\nContent-Length: 2"
+    return [f"{head}\r\n\r\n{{}}".encode() * 10_000 + posted(chat(model))]
 
 
 def _answers(model: str) -> list[bytes]:
@@ -198,6 +205,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "large bodies": Attack(_bodies),
     "names of bodies": Attack(_names),
     "chunks of 2 bytes": Attack(partial(_in_chunks, size=2), connections=8),
+    "60 KB of extensions around 6 bytes": Attack(_extended, connections=8),
     "chunks of 8 bytes": Attack(partial(_in_chunks, size=8), connections=200),
     "requests sent ahead": Attack(_ahead, connections=200),
     "answers of 600 MB": Attack(_answers, connections=2),

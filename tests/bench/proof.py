@@ -1,7 +1,7 @@
 """Runs a command and keeps what it prints in docs/proof/NAME.txt, with commit and machine.
 
 `python -m tests.bench.proof NAME COMMAND...`; the exit code is the command's. The file of an
-earlier run stays as it is when the command fails.
+earlier run stays as it is when the command fails. Lines that begin with `progress: ` are not kept.
 """
 
 import os
@@ -36,7 +36,8 @@ def run(command: list[str], file: Path) -> int:
         assert running.stdout is not None
         for line in running.stdout:
             print(line, end="", flush=True)
-            kept.append(_COLOUR.sub("", line).replace(str(ROOT), "."))
+            if not line.startswith("progress: "):
+                kept.append(_COLOUR.sub("", line).replace(str(ROOT), "."))
     if running.returncode == 0:
         file.parent.mkdir(exist_ok=True)
         file.write_text("".join(kept), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Runs `make test` several times in a row, some of them beside a load on every core.
 
 `python -m tests.bench.repeat [--runs N] [--loaded N]`; prints a line for each run: minutes and
-pytest's summary. Exit code 1 as soon as a run fails, with the end of its output.
+the tests' last line. Exit code 1 as soon as a run fails, with the end of its output.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def run() -> tuple[bool, str]:
     """Run the tests once.
 
     Returns:
-        Whether they passed, and the minutes with pytest's last line.
+        Whether they passed, and the minutes with the last line of the tests.
     """
     began = time.monotonic()
     command = ["make", "--no-print-directory", "test"]
@@ -44,7 +44,7 @@ def run() -> tuple[bool, str]:
     minutes = (time.monotonic() - began) / 60
     if done.returncode:
         print((done.stdout + done.stderr)[-6000:], flush=True)
-    last = done.stdout.strip().splitlines()[-1].strip("= ")
+    last = done.stdout.strip().splitlines()[-1]
     return done.returncode == 0, f"{minutes:.1f} min; {last}"
 
 

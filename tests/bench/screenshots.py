@@ -20,8 +20,8 @@ from plans.render import RENDERERS
 from runtime.ledger import open_ledger
 from runtime.project.load import load_project
 from runtime.workspace import Workspace
-from tests.conftest import chromium
 from tests.fleet.costing.worlds import NOON
+from tests.needs import chromium
 from tests.runtime.web.stage import PERSON, Viewer, project, reading, viewing
 from tests.runtime.web.test_recount import log, row
 

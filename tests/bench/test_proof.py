@@ -8,7 +8,7 @@ from tests.bench.proof import ROOT, run
 
 def test_the_output_of_a_command_is_kept_under_commit_and_machine(tmp_path: Path) -> None:
     file = tmp_path / "kept.txt"
-    said = "print('\\x1b[32mgreen\\x1b[0m'); import os; print(os.getcwd())"
+    said = "print('progress: 1'); print('\\x1b[32mgreen\\x1b[0m'); import os; print(os.getcwd())"
     assert run([sys.executable, "-c", said], file) == 0
     head, command, *lines = file.read_text("utf-8").replace("\n\n", "\n").splitlines()
     assert head.startswith("Commit: ")

@@ -32,7 +32,8 @@ from plans.dashboard import hosts
 from runtime.ledger import open_ledger
 from runtime.operations.costs import MonthBills
 from runtime.usage.ingest import ingest
-from runtime.usage.store import FOLDER, STORE_FILE, UsageStore
+from runtime.usage.store import UsageStore
+from runtime.usage.tables import FOLDER, STORE_FILE
 from runtime.web.access import Grant
 from runtime.web.app import CLIENT_COOKIE, OPERATOR_COOKIE
 from runtime.web.snapshot import SnapshotReader, read_fleet

@@ -194,7 +194,7 @@ CASES = [
         f'{_BETA}    keys: {{prod: "env:ACME_KEY"}}\n',
         "FC1213",
         "x.yaml:3:18",
-        "its own",
+        "of its own",
     ),
     Case("unit of another metric", F, "3pp", "3%", "FC1214", f"{F}:29:42", "`3pp`"),
     Case(

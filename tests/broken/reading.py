@@ -22,6 +22,7 @@ CASES = [
     Case("section as text", "x.yaml", "", "tiers: gold\n", "FC1002", "x.yaml:1:1", "two files"),
     Case("empty file", A, "", "", "FC1005", f"{A}:1:1", "Delete the file"),
     Case("only comments", A, "", "# nothing\n", "FC1005", f"{A}:1:1", "section"),
+    Case("section without content", A, "", "clients:\n", "FC1005", f"{A}:1:1", "delete its file"),
     Case("list at the top", A, "", "- clients\n", "FC1006", f"{A}:1:1", "clients"),
     Case("text at the top", A, "", "clients\n", "FC1006", f"{A}:1:1", "section"),
     Case("number as a key", A, "support:", "7:", "FC1008", f"{A}:7:7", '`"7"`'),

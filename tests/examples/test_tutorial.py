@@ -54,6 +54,7 @@ def ports() -> dict[str, str]:
     return {port: str(free_port()) for port in PORTS}
 
 
+@pytest.mark.needs("curl")
 def test_the_tutorial_shows_what_its_commands_print_here(
     tmp_path: Path, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,11 +68,13 @@ def test_the_tutorial_shows_what_its_commands_print_here(
         here.run("fleetctl gateway stop; fleetctl server stop --all")
 
 
+@pytest.mark.needs("curl")
 @pytest.mark.long
 def test_the_tutorial_shows_what_its_commands_print(shell: Shell) -> None:
     held(PAGE, shell)
 
 
+@pytest.mark.needs("curl")
 @pytest.mark.live
 @pytest.mark.long
 def test_the_tutorial_serves_one_client_on_a_real_vllm(shell: Shell, vllm_python: Path) -> None:

@@ -8,44 +8,41 @@ from fleet.quadlet_unit import Container, container_text, unit_path
 from fleet.systemd_unit import SystemdUnit
 from fleet.vllm import server_container, server_unit
 from tests.fleet.test_systemd_unit import WORDS
-from tests.quadlets import Generate, words_of
+from tests.quadlets import generated, words_of
 from tests.runtime.engines.ssh.units import LAUNCH
 
+pytestmark = pytest.mark.needs("podman")
 IMAGE = f"docker.io/vllm/vllm-openai:v0.32.0@sha256:{'0123456789abcdef' * 4}"
 
 
 @pytest.mark.parametrize("word", [word for word in WORDS if "\n" not in word])
-def test_a_word_reaches_the_program_in_the_container_unchanged(
-    generate: Generate, word: str
-) -> None:
+def test_a_word_reaches_the_program_in_the_container_unchanged(word: str) -> None:
     unit = SystemdUnit("x.service", "X", ["/no/program", word, "end"], "~", 1, {"NAME": word})
-    words = words_of(generate(container_text(unit, Container(IMAGE))))
+    words = words_of(generated(container_text(unit, Container(IMAGE))))
     assert words[-3:] == [IMAGE, word, "end"]
     assert words[words.index(f"NAME={word}") - 1] == "--env"
     assert "--entrypoint=/no/program" in words
 
 
-def test_a_line_break_ends_no_setting(generate: Generate) -> None:
+def test_a_line_break_ends_no_setting() -> None:
     unit = SystemdUnit("x.service", "X\nImage=other", ["a\nb", "a\nImage=other"], "~", 1, {})
     text = container_text(unit, Container(IMAGE, [unit_path("/a\nImage=other")]))
     assert text.count("\nImage=") == 1
-    assert IMAGE in words_of(generate(text))
+    assert IMAGE in words_of(generated(text))
 
 
-def test_a_key_that_podman_does_not_know_is_an_error(generate: Generate) -> None:
+def test_a_key_that_podman_does_not_know_is_an_error() -> None:
     text = container_text(SystemdUnit("x.service", "X", ["a"], "~", 1, {}), Container(IMAGE))
     with pytest.raises(ValueError, match="unsupported key 'Imaginary'"):
-        generate(text.replace("Network=", "Imaginary="))
+        generated(text.replace("Network=", "Imaginary="))
 
 
-def test_the_container_of_a_server_has_what_the_server_needs_and_no_more(
-    generate: Generate,
-) -> None:
+def test_the_container_of_a_server_has_what_the_server_needs_and_no_more() -> None:
     unit = server_unit(LAUNCH, "~", "%h/servers/llama3-box1-gpu0/key")
     folders = [unit_path("/srv/50% $store"), unit_path(".local/plug-in")]
     text = container_text(*server_container(unit, IMAGE, folders, "/home/fleet/plug-in"))
     assert text.startswith("# fleetctl-llama3-box1-gpu0.container\n[Unit]\n")
-    made = generate(text)
+    made = generated(text)
     for line in ("Restart=always", "StartLimitIntervalSec=0", "WantedBy=default.target",
                  "TimeoutStopSec=40", f"Description={unit.description}"):  # fmt: skip
         assert line in made.splitlines()

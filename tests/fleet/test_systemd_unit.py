@@ -30,11 +30,11 @@ Verify = Callable[..., str]
 
 
 @pytest.fixture
-def verify(systemd_analyze: str, tmp_path: Path) -> Verify:
+def verify(tmp_path: Path) -> Verify:
     """Return what systemd says about units; the exit code is 0 for most errors."""
 
     def said(*files: Path, manager: str = "--user") -> str:
-        command = [systemd_analyze, manager, "verify", *map(str, files)]
+        command = ["systemd-analyze", manager, "verify", *map(str, files)]
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         return done.stderr
@@ -48,6 +48,7 @@ def written(folder: Path, text: str) -> Path:
     return file
 
 
+@pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("word", WORDS)
 def test_systemd_reads_back_the_word_that_was_quoted(
     tmp_path: Path, verify: Verify, word: str
@@ -59,6 +60,7 @@ def test_systemd_reads_back_the_word_that_was_quoted(
     assert "Unknown key" not in said
 
 
+@pytest.mark.needs("systemd-analyze")
 @pytest.mark.parametrize("word", WORDS[:-1])
 def test_a_program_that_is_not_there_is_named_as_it_was_given(
     tmp_path: Path, verify: Verify, word: str
@@ -67,6 +69,7 @@ def test_a_program_that_is_not_there_is_named_as_it_was_given(
     assert f"/no/{word}" in verify(written(tmp_path, unit_text(unit)))
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_a_line_break_ends_no_setting(tmp_path: Path, verify: Verify) -> None:
     text = unit_text(
         SystemdUnit(
@@ -79,6 +82,7 @@ def test_a_line_break_ends_no_setting(tmp_path: Path, verify: Verify) -> None:
     assert "Unknown key" not in verify(written(tmp_path, text))
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_has_nothing_against_the_units_of_the_quickstart(
     tmp_path: Path, verify: Verify
 ) -> None:
@@ -98,6 +102,7 @@ def test_systemd_has_nothing_against_the_units_of_the_quickstart(
         assert sorted(enabled.split()) == [file.name for file in files]
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_has_nothing_against_the_units_of_boxes(tmp_path: Path, verify: Verify) -> None:
     devices = tuple(DeviceSpec(f"gpu{n}", "rtx4090_24g", 24 << 30, 0, 8100 + n) for n in range(8))
     box = HostSpec("box1", "ssh", devices, address="fleet@[fd00::5]:2222")

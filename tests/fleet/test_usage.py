@@ -62,7 +62,9 @@ def test_no_values_have_no_quantile_and_odd_values_count_as_zero() -> None:
 
 
 def test_figures_add_up_name_by_name() -> None:
-    one = UsageFigures(*range(len(COUNTS)), *(Sketch.of_values([n]) for n in range(1, 5)))
+    one = UsageFigures(
+        *range(len(COUNTS)), *(Sketch.of_values([n]) for n in range(1, 1 + len(SKETCHES)))
+    )
     double = one + one
     assert [getattr(double, name) for name in COUNTS] == [2 * n for n in range(len(COUNTS))]
     assert all(getattr(double, name).count == 2 for name in SKETCHES)

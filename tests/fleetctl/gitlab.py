@@ -105,7 +105,7 @@ def run_job(
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", "\n".join(lines)],
         cwd=checkout,
-        env={**environment, **job["variables"]},
+        env={**environment, **job["variables"], "FLEETCTL": environment.get("FLEETCTL", "")},
         capture_output=True,
         text=True,
         check=False,

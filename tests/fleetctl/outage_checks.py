@@ -22,7 +22,8 @@ def outages(project: Project) -> list[dict[str, Any]]:
     assert found.returncode == (2 if document["causes"] else 0)
     shown = json.loads(call(project, "status", "--format", "json").stdout)
     for row in shown.get("outages", []):
-        assert set(row.pop("unanswered", [])) <= {alias["alias"] for alias in shown["aliases"]}
+        assert set(row["unanswered"] or ()) <= {alias["alias"] for alias in shown["aliases"]}
+        row["unanswered"] = None if row["subject"].startswith("gateway/") else row["unanswered"]
     assert shown.get("outages", []) == named
     text = call(project, "status").stdout
     assert text.startswith(f"OUTAGE {named[0]['subject']}: " if named else "Fleet ")

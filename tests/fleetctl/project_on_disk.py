@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from runtime.processes import start_mark
+from runtime.processes import listening, open_ports, start_mark
 from tests.commands import in_the_project
 from tests.ports import free_port
 
@@ -57,6 +59,22 @@ class Project:
     def given(self) -> tuple[str, ...]:
         return "-C", str(self.root), *self.options
 
+    def completion(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> tuple[Any, Message]:
+        """Ask the gateway as client acme; return the document and the headers of the answer."""
+        text = (self.root / "fleet.yaml").read_text(encoding="utf-8")
+        port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
+        key = (self.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
+        sent = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}",
+            data=json.dumps({"model": "acme-support", **body}).encode(),
+            headers={**sent, **(headers or {})},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer), answer.headers
+
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             self.command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -90,10 +108,14 @@ class Project:
         return [json.loads(each.read_text(encoding="utf-8"))["pid"] for each in records]
 
     def kill_servers(self) -> None:
-        """End the servers as an out-of-memory killer would, and wait until they are gone."""
+        """End the servers as an out-of-memory killer would, and wait until they are gone.
+
+        A process may be gone to others while its last thread has not closed the port yet.
+        """
         for pid in self.server_processes():
+            ports = {port for port in open_ports() if pid in listening(port)}
             os.killpg(pid, signal.SIGKILL)
-            while start_mark(pid) is not None:
+            while start_mark(pid) is not None or ports & open_ports().keys():
                 os.sched_yield()
 
     def take_out(self, name: str, folder: str, to: Path) -> Path:

@@ -1,6 +1,7 @@
 """An apply that is killed with SIGKILL half-way: the next one goes on, on the fake and on vLLM."""
 
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_killed_while_starting_loading_and_routing_it_converges(project: Project
     assert {each["versions"][0]["percent"] for each in shown["aliases"]} == {100}
     assert [each["adapters"] for each in shown["servers"]] == [8]
     assert "converged" in call(project, "history").stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("project", ["fake"], indirect=True)
+def test_killed_at_a_smoke_test_the_next_apply_asks_before_it_routes(project: Project) -> None:
+    """Red before: the versions that were loaded got their traffic unasked."""
+    assert project.stop_during_apply(signal.SIGKILL, begins("smoke")) == -signal.SIGKILL
+    steps = json.loads(call(project, "plan", "--format", "json").stdout)["decisions"]["steps"]
+    verbs = [step["id"].partition(" ")[0] for step in steps]
+    assert (verbs.count("smoke"), verbs.count("load") < verbs.count("smoke")) == (8, True)
+    routes = [step for step in steps if step["id"].startswith("set route/")]
+    assert all(any(need.startswith("smoke ") for need in step["needs"]) for step in routes)
+    shown = call(project, "apply", "--auto", "--yes")
+    asked = {*re.findall(r"smoke-test adapter\S* \S+", shown.stderr)}  # a slow one is told twice
+    assert (shown.returncode, len(asked)) == (0, 8), shown.stderr
 
 
 @pytest.mark.parametrize("project", ["fake"], indirect=True)  # the demo plays it on vLLM

@@ -27,6 +27,7 @@ def declare(project: Project, tokens: int) -> None:
 def test_an_outage_is_carried_out_with_an_approval_for_its_clients_alone(
     project: Project, tmp_path: Path
 ) -> None:
+    """Before, `approve` with fewer clients than the plan has exited with 0."""
     file = str(tmp_path / "plan.json")
     declare(project, 256)
     shown = call(project, "plan", "--out", file)
@@ -44,7 +45,16 @@ def test_an_outage_is_carried_out_with_an_approval_for_its_clients_alone(
         assert "FC5126" in refused.stderr
         assert "Nobody has approved it" in refused.stderr
         assert command in refused.stderr
+    for torn in ("0" * 64, "f" * 64):  # a run that was killed left them
+        (project.root / ".fleetctl/plans" / torn).write_text("")
     few = str(out - 1)
+    accept = ("--accept-outage", few, "--reason", "a")
+    refused = call(project, "approve", plan, *accept, actor="bo")
+    assert (refused.returncode, "FC5128" in refused.stderr) == (1, True)
+    assert command in refused.stderr
+    assert "Nobody has approved it" in call(project, "apply", file, "--yes").stderr
+    (kept,) = (p for p in (project.root / ".fleetctl/plans").iterdir() if plan in p.read_text())
+    kept.write_text(kept.read_text().rpartition(" ")[0])  # as earlier releases wrote it
     for other, accepted in ((plan, few), ("0" * 16, str(out))):
         done = call(
             project, "approve", other, "--accept-outage", accepted, "--reason", "a", actor="bo"

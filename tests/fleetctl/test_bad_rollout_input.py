@@ -75,9 +75,15 @@ def test_a_version_that_is_not_loaded_is_neither_advanced_nor_approved_nor_asked
 @pytest.mark.parametrize(
     ("items", "says"),
     [
-        ([], f"{SET}:1:1: No golden items: The file holds no item to ask: fleetctl validate"),
-        ([REGEX, *ITEMS, ITEMS[0]], f"{SET}:42:1: Golden item given twice: `q0` is the id of"),
-        ([REGEX, *ITEMS, ITEMS[0] | {"id": "z"}], f"{SET}:42:1: Golden item given twice: `z` asks"),
+        ([], f"{SET}:1:1: No golden items [FC1301]: The file holds no item to ask"),
+        (
+            [REGEX, *ITEMS, ITEMS[0]],
+            f"{SET}:42:1: Golden item given twice [FC1304]: `q0` is the id",
+        ),
+        (
+            [REGEX, *ITEMS, ITEMS[0] | {"id": "z"}],
+            f"{SET}:42:1: Golden item given twice [FC1304]: `z`",
+        ),
         ([{"id": "a"}, {"id": "b"}, {"id": "c"}, {"id": "d"}], "; and 1 more: fleetctl validate"),
         (JUDGED, "a judge scores its answers, and no judge is declared (evals: {judge: {url:"),
     ],

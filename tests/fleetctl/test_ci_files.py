@@ -151,3 +151,36 @@ def test_options_of_the_command_line_are_those_of_the_files(tmp_path: Path) -> N
     )
     assert apply["env"] == {"OPTIONS": "-C agency --env prod", "NAME": "prod"}
     assert apply[True]["push"]["branches"] == ["release/next"]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "index", "status"),
+    [
+        ("", "", 1),
+        ("fleetctl==0.1.0", "", 1),
+        ("https://x.example/fleetctl-0.1.0-py3-none-any.whl", "", 1),
+        ("https://x.example/fleetctl-0.1.0-py3-none-any.whl#sha256=00", "", 0),
+        ("fleetctl==0.1.0", "https://index.example/simple", 0),
+    ],
+)
+@pytest.mark.parametrize(
+    "file", [".github/workflows/fleetctl-production-plan.yml", ".gitlab/fleetctl-production.yml"]
+)
+def test_fleetctl_is_installed_by_hash_or_from_a_named_index(
+    file: str, requirement: str, index: str, status: int
+) -> None:
+    """The files installed `fleetctl==0.1.0` from the public index, where the name may be taken."""
+    text = (EXAMPLES / file).read_text("utf-8")
+    assert 'FLEETCTL: ""' in text
+    (refusal,) = (line for line in text.splitlines() if "esac" in line and "FLEETCTL" in line)
+    (install,) = (line for line in text.splitlines() if "install --quiet" in line)
+    install = install[install.index("${INDEX") :]
+    script = f"set -eu\n{refusal}\nprintf '%s\\n' {install}"
+    given = {"PATH": os.environ["PATH"], "FLEETCTL": requirement, "INDEX": index}
+    done = subprocess.run(
+        ["bash", "-c", script], env=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stderr
+    asked = [*(["--index-url", index] if index else []), requirement]
+    assert done.stdout.splitlines() == ([] if status else asked)
+    assert ("Set FLEETCTL" in done.stderr) == bool(status)

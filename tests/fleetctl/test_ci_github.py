@@ -1,5 +1,6 @@
 """The workflows of `scaffold ci github`, run step by step against the fake fleet and a forge."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from tests.fleetctl.github import BOT, FOREIGN, OWN, GitHub, github
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.fleetctl.workflows import Job, Runner, defaults, run_steps
+
+pytestmark = pytest.mark.needs("curl", "jq")
 
 PARTS = ("plan", "apply", "watch")
 INSTALL, VALIDATE, SCAN = (
@@ -64,6 +67,7 @@ class Stage:
             "GITHUB_EVENT_NAME": "pull_request",
             "GITHUB_EVENT_PATH": str(event),
             "GITHUB_BASE_REF": "main",
+            "FLEETCTL": self.environment["FLEETCTL"],
         }
         runner = self.runner(checkout)
         environment["RUNNER_TEMP"] = str(runner.temporary)
@@ -88,7 +92,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             environment["PATH"] = f"{bin_folder}{os.pathsep}{environment['PATH']}"
             environment["RUNNER_TEMP"] = str(elsewhere / "temporary")
             environment["PIP_NO_INDEX"] = environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-            environment["PIP_FIND_LINKS"] = str(wheel(elsewhere).parent)
+            digest = hashlib.sha256((built := wheel(elsewhere)).read_bytes()).hexdigest()
+            environment["FLEETCTL"] = f"{built.as_uri()}#sha256={digest}"  # written by the operator
             ignored = shutil.ignore_patterns(".fleetctl")
             shutil.copytree(folder, elsewhere / "main", ignore=ignored)
             yield Stage(project, served, environment, elsewhere)

@@ -1,5 +1,6 @@
 """The jobs of `scaffold ci gitlab`, run line by line against the fake fleet and a stand-in."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from tests.fleetctl.gitlab import BOT, GitLab, gitlab, jobs, run_job, variables
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.fleetctl.test_ci_github import KEPT, declare, wheel
+
+pytestmark = pytest.mark.needs("curl", "jq")
 
 
 @dataclass
@@ -71,7 +74,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             environment["PATH"] = os.pathsep.join(path)
             environment["CI_BUILDS_DIR"] = str(elsewhere)
             environment["PIP_NO_INDEX"] = environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-            environment["PIP_FIND_LINKS"] = str(wheel(elsewhere).parent)
+            built = wheel(elsewhere)
+            environment["PIP_FIND_LINKS"] = str(built.parent)
+            digest = hashlib.sha256(built.read_bytes()).hexdigest()
+            environment["FLEETCTL"] = f"{built.as_uri()}#sha256={digest}"  # written by the operator
             ignored = shutil.ignore_patterns(".fleetctl")
             main = shutil.copytree(folder, elsewhere / "main", ignore=ignored)
             yield Stage(project, served, environment, main)

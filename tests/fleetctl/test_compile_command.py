@@ -11,7 +11,7 @@ from fleet.errors import FleetError
 from fleet.hardware import HostSpec
 from fleetctl.cli import main_group
 from runtime.gateway.state_dir import write_table
-from tests.quadlets import Generate, words_of
+from tests.quadlets import generated, words_of
 from tests.runtime.gateway.stage import OLD, table
 
 FLEET = """\
@@ -130,12 +130,13 @@ def test_units_of_a_box_are_printed_for_the_box_alone(project: Path) -> None:
 IMAGE = f"a.io/vllm@sha256:{'0' * 64}"
 
 
-def test_podman_takes_the_quadlet_files_of_a_box(project: Path, generate: Generate) -> None:
+@pytest.mark.needs("podman")
+def test_podman_takes_the_quadlet_files_of_a_box(project: Path) -> None:
     by_image = BOXES.replace("    port:", f"    image: {IMAGE}\n    port:")
     (project / "fleet.yaml").write_text(by_image, encoding="utf-8")
     text = fleetctl(project, "compile", "--target", "quadlet", "--host", "laptop").stdout
     assert text.startswith("# Fleet demo\n# fleetctl-tiny-laptop-cpu0.container\n")
-    words = words_of(generate(text.partition("\n")[2]))
+    words = words_of(generated(text.partition("\n")[2]))
     assert words[words.index(IMAGE) :][:2] == [IMAGE, "-m"]
     store = "%h/.local/share/fleetctl/store"
     assert {f"{store}:{store}:ro", "%h/models/base/tiny:%h/models/base/tiny:ro"} <= {*words}
@@ -147,9 +148,8 @@ def test_podman_takes_the_quadlet_files_of_a_box(project: Path, generate: Genera
             fleetctl(project, "compile", "--target", target, "--host", "laptop")
 
 
-def test_podman_takes_the_quadlet_files_of_the_machine_of_the_gateway(
-    project: Path, generate: Generate
-) -> None:
+@pytest.mark.needs("podman")
+def test_podman_takes_the_quadlet_files_of_the_machine_of_the_gateway(project: Path) -> None:
     gateway = "gateways: {main: {listen: '127.0.0.1:8080'}}\n"
     (project / "fleet.yaml").write_text(BOXES + gateway, encoding="utf-8")
     out, image = project / "quadlets", "registry.example/fleetctl:1"
@@ -159,7 +159,7 @@ def test_podman_takes_the_quadlet_files_of_the_machine_of_the_gateway(
     assert sorted(path.name for path in out.iterdir()) == [f"{name}.container" for name in names]
     assert all(f"{name}.service" in done.stderr for name in names)
     texts = {path.stem: path.read_text("utf-8").partition("\n")[2] for path in out.iterdir()}
-    programs = {name: words_of(generate(text)) for name, text in texts.items()}
+    programs = {name: words_of(generated(text)) for name, text in texts.items()}
     assert "--entrypoint=ssh" in programs[names[0]]
     for name in names[1:]:
         words = programs[name]

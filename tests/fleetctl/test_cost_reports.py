@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import shutil
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from runtime.usage.store import UsageStore
 from tests.fleetctl.billed import BEGIN, HOURS, at, make_project, report, rows, workspace_at
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
+from tests.removal import remove_tree
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_backup_brings_back_closed_months_and_the_usage_store(
         writer.join()
     assert done.returncode == 0, done.stderr
     assert '"complete": true' in call(project, "state", "drill", "--format", "json").stdout
-    shutil.rmtree(state)
+    remove_tree(state)
     (state / "usage").mkdir(0o700, parents=True)
     Path(f"{store}-wal").write_bytes(b"of a store that was lost")
     assert call(project, "state", "restore", backup).returncode == 0

@@ -17,6 +17,7 @@ from runtime.ledger.file import FileLedger
 from runtime.library.layout import folder_digest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
+from tests.removal import remove_tree
 
 NAME = "acme-support-tiny-v2.1.0"
 SERVER = "tiny-laptop-cpu0"
@@ -244,7 +245,7 @@ def test_a_restarted_server_has_read_no_damaged_copy(project: Project, *, delete
     original.with_name("aside").rename(original)
     if deleted:
         copy.chmod(0o755)
-        shutil.rmtree(copy)
+        remove_tree(copy)
     else:
         restore(project, copy)
     assert call(project, "drift").returncode == 2
@@ -259,7 +260,7 @@ def test_a_copy_that_was_deleted_while_listed_may_have_been_damaged_before(
 ) -> None:
     copy = listed(project)
     copy.chmod(0o755)
-    shutil.rmtree(copy)
+    remove_tree(copy)
     planned = call(project, "plan", "--detailed-exitcode")
     assert (planned.returncode, "may answer other bytes" in planned.stdout) == (2, True)
     assert call(project, "reconcile", "--once").returncode == 0

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import chromium
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
+from tests.needs import chromium
 from tests.ports import free_port
 
 pytestmark = pytest.mark.browser

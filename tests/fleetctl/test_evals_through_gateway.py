@@ -1,7 +1,6 @@
 """Evaluations through a gateway: counted apart, billed by policy, open to the operator alone."""
 
 import json
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -44,17 +43,9 @@ def rows(project: Project) -> list[dict[str, Any]]:
 
 def asked(project: Project, headers: dict[str, str]) -> tuple[str, dict[str, Any]]:
     """Ask as a client; return who answered, and the newest row."""
-    text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
-    port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
-    key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
-    body = {"model": "acme-support", "messages": [{"role": "user", "content": "hello"}]}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        data=json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", **headers},
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        return str(reply.headers["x-fleetctl-version"]), rows(project)[-1]
+    body = {"messages": [{"role": "user", "content": "hello"}]}
+    _, answered = project.completion("/v1/chat/completions", body, headers)
+    return str(answered["x-fleetctl-version"]), rows(project)[-1]
 
 
 def test_both_versions_of_a_rollout_are_asked_and_counted_for_their_client(

@@ -12,6 +12,7 @@ from runtime.processes import environment
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.ports import free_port
+from tests.removal import remove_tree
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_fleet_whose_ledger_was_lost_takes_the_id_of_its_servers_and_restarts_
     (fleet_id,), servers = drawn(project), project.server_processes()
     kept = project.root.parent / "keys"
     shutil.copytree(project.root / ".fleetctl" / "keys", kept)
-    shutil.rmtree(project.root / ".fleetctl")
+    remove_tree(project.root / ".fleetctl")
     assert call(project, "adopt").returncode == 0
     shutil.copytree(kept, project.root / ".fleetctl" / "keys", dirs_exist_ok=True)
     assert drawn(project) == []

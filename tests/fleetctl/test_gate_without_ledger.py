@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -54,18 +53,10 @@ def made_with_bad_version(folder: Path, more: str = "") -> Iterator[Project]:
 
 
 def ask(project: Project, number: int) -> str:
-    text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
-    port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
-    key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
     messages = [{"role": "user", "content": "hello"}]
-    body = {"model": "acme-support", "messages": messages, "user": f"u{number}"}
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        data=json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        return str(json.load(reply)["choices"][0]["message"]["content"])
+    body = {"messages": messages, "user": f"u{number}"}
+    document, _ = project.completion("/v1/chat/completions", body)
+    return str(document["choices"][0]["message"]["content"])
 
 
 def asked(project: Project) -> list[str]:

@@ -24,6 +24,7 @@ from fleetctl.cli import main_group
 from runtime.gateway import state_dir, supervisor
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import run_dir
+from tests.broken.project import valid, write
 from tests.ports import free_port
 from tests.runtime.gateway.stage import ACME, NEW, OLD, table
 
@@ -62,10 +63,10 @@ def get(url: object, path: str, key: str = "") -> int:
         return error.code
 
 
-def post(url: object, alias: str, status: str = "503") -> None:
+def post(url: object, alias: str, status: str = "503", key: str = ACME) -> None:
     """Ask for an answer, which no server is there to give."""
     body = json.dumps({"model": alias, "messages": [], "user": os.urandom(8).hex()}).encode()
-    headers = {"Authorization": f"Bearer {ACME}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", body, headers)
     with pytest.raises(urllib.error.HTTPError, match=status):
         urllib.request.urlopen(request, timeout=60)
@@ -79,10 +80,12 @@ def test_a_gateway_starts_serves_its_table_and_stops(project: Path) -> None:
     assert get(row["url"], "/healthz") == 200
     assert get(row["url"], "/v1/models", ACME) == 200
     assert get(row["url"], "/v1/models", "wrong") == 401
+    post(row["url"], "acme-support", "401", "wrong")
     assert fleetctl(project, "gateway", "start").exit_code == 0  # it runs already: fine
     assert status(project)["pid"] == row["pid"]
     shown = fleetctl(project, "gateway", "status").stdout
     assert "running  pid" in shown
+    assert "\n  1 refused or left, without a usage row: no valid key\n" in shown
     split = (
         "acme-support  2.2.0 10 % wanted, none seen; 2.1.0 90 % wanted, none seen  of 0 requests"
     )
@@ -136,6 +139,19 @@ def test_a_taken_port_is_named(project: Path) -> None:
 def test_an_unknown_gateway_is_refused(project: Path) -> None:
     with pytest.raises(FleetError, match="`mian` is not declared"):
         fleetctl(project, "gateway", "start", "mian")
+
+
+@pytest.mark.parametrize("command", ["start", "run"])
+def test_broken_declarations_of_a_new_fleet_start_no_gateway(tmp_path: Path, command: str) -> None:
+    """A typing error in `gateways:` had a gateway listen on 127.0.0.1:8080, which no file names."""
+    write(tmp_path, valid())
+    fleet = tmp_path / "fleet.yaml"
+    text = fleet.read_text("utf-8").partition("gateways:")[0]
+    fleet.write_text(f'{text}\ngateways: {{main: {{lisen: "127.0.0.1:{free_port()}"}}}}\n')
+    with pytest.raises(FleetError) as refused:
+        fleetctl(tmp_path, "gateway", command)
+    assert "lisen" in str(refused.value)
+    assert not (tmp_path / ".fleetctl/gateways").exists()
 
 
 def test_broken_declarations_do_not_stop_an_operator(project: Path) -> None:

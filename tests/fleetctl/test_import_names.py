@@ -27,7 +27,7 @@ def test_another_projects_package_of_our_name_is_told_at_start(tmp_path: Path, n
     assert (told.returncode, told.stdout) == (1, "")
     assert f"the package `{name}` that Python finds is another project's" in told.stderr
     assert str(tmp_path / name / "__init__.py") in told.stderr
-    assert "uv tool install fleetctl" in told.stderr
+    assert "uv tool install WHEEL" in told.stderr
 
 
 def test_a_folder_of_a_project_with_our_name_hides_nothing(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import RoutingTable
 from runtime.operations import gate_failures, judge
+from runtime.parts import RoundParts
 from tests.fleet.rollouts.gate_trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
 from tests.runtime.gates.test_evidence import ERRORS, NOON, trial
@@ -144,7 +145,7 @@ def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_pa
         home.mkdir()
         for key, result in await evaluations.finished():
             done = await judge._take_evaluation(
-                workspace, State({}), evaluations, done, key, result
+                workspace, State({}), evaluations, RoundParts(workspace.emit), done, key, result
             )
         home.rmdir()
         aside.rename(home)

@@ -117,8 +117,8 @@ def test_a_fingerprint_is_the_gateways_and_a_secret_is_stripped(
 
     assert load_project(tmp_path, None, {}).fleet.clients["acme"].keys == (
         ClientKey("gone", "file:k/no", None),
-        ClientKey("prod", "env:ACME_KEY", fingerprint("s3cret-a")),
-        ClientKey("test", "file:k/t", fingerprint("s3cret-b")),
+        ClientKey("prod", "env:ACME_KEY", fingerprint("s3cret-a"), is_weak=True),
+        ClientKey("test", "file:k/t", fingerprint("s3cret-b"), is_weak=True),
     )
 
 
@@ -249,9 +249,9 @@ def test_every_code_of_a_broken_declaration_is_in_the_corpus() -> None:
         "FC1010 FC1011 FC1219 FC1222 FC1232 FC1233 FC1235 FC1236 FC1243 FC1246 FC1247 "
         "FC1248 FC1249 FC1250 FC1251 FC1254 FC1255 FC1256 FC1257 FC1258 FC1260 FC1262 "
         "FC1237 FC1238 FC1239 FC1267 FC1268 FC1279 FC1290 FC1291 FC1292 FC1293 FC1294 FC1295 "
-        "FC1299 FC1301 FC1302 FC1303 FC1304"
+        "FC1281 FC1282 FC1299 FC1301 FC1302 FC1303 FC1304"
     )
-    attacked = "FC1276 FC1285 FC1286 FC1287 FC1312 FC1313 FC1330 FC1331 FC1332 FC1333 FC1334"
+    attacked = "FC1276 FC1285 FC1286 FC1287 FC1289 FC1312 FC1313 FC1330 FC1331 FC1332 FC1333 FC1334"
     assert {case.code for case in CASES} | {*elsewhere.split()} | {*attacked.split()} == set(
         SUMMARIES
     )

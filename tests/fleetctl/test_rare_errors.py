@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ from runtime.project.load import load_project
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from tests.broken.project import FLEET, valid, write
 from tests.fleet.placement.test_verify import FAULTS
-from tests.fleet.planning.builders import NOON, base
+from tests.fleet.planning.builders import NOON, base, device, host
+from tests.fleet.planning.test_set_aside import TWO, WHY, declared, draining
+from tests.fleet.planning.test_set_aside import applied as applied_in_memory
 from tests.fleetctl.hand_started import hand_started
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, Project, applied
@@ -101,6 +104,12 @@ def _unsound_placement(_: Path) -> None:
         pipeline.make_plan(declared, State(), History(), NOON)
 
 
+def _client_that_cannot_stay(_: Path) -> None:
+    world = applied_in_memory()
+    spec = draining(declared(hosts=(*TWO, host("c", device("gpu0")))))
+    pipeline.make_plan(replace(spec, set_aside=WHY), world.live(), world.history(), NOON)
+
+
 def test_a_mistake_of_the_planner_is_not_told_as_a_fleet_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(FleetError) as caught:
         _unsound_placement(tmp_path)
@@ -108,6 +117,7 @@ def test_a_mistake_of_the_planner_is_not_told_as_a_fleet_that_does_not_fit(tmp_p
 
 
 RAISED: dict[str, Callable[[Path], object]] = {
+    "FC2012": _client_that_cannot_stay,
     "FC2090": _unsound_placement,
     "FC3118": _faulty_disk,
     "FC4015": _without_flags,

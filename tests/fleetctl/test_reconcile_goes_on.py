@@ -60,9 +60,11 @@ def test_a_single_round_heals_by_the_files_that_are_sound(project: Project) -> N
     assert (listed.returncode, "without clients/birch.yaml" in listed.stderr) == (1, True)
     assert "acme-support" in [row["alias"] for row in json.loads(listed.stdout)]
     key = project.root / ".fleetctl" / "keys" / "acme-prod"
+    secret = key.read_text("utf-8")
     key.unlink()
     made = call(project, "key", "create", "acme/prod", "--replace")
     assert (made.returncode, key.is_file()) == (0, True), made.stderr
+    key.write_text(secret, "utf-8")
     assert call(project, "drift").returncode == 1
 
 

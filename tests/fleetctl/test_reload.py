@@ -126,7 +126,7 @@ def test_a_round_that_is_killed_while_a_version_is_away_is_taken_up_by_the_next(
                 break
     found = one.run("drift")
     assert found.returncode == 2
-    assert f"[heal] route/{ALIAS}: a run that has not ended took its traffic off" in found.stdout
+    assert f"heal] route/{ALIAS}: a run that has not ended took its traffic off" in found.stdout
     assert "no server answers its requests" in found.stdout
     assert one.run("reconcile", "--once").returncode == 0
     assert one.client.probe(ALIAS)

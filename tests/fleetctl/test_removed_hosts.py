@@ -110,7 +110,7 @@ def test_a_server_of_a_removed_base_that_does_not_answer_is_named(project: Proje
     pid, main = running(project)[SERVER], project.root / "fleet.yaml"
     main.write_text(main.read_text("utf-8").replace("  tiny:\n", "  small:\n"), "utf-8")
     for file in (project.root / "clients").glob("*.yaml"):
-        file.write_text("clients: {}\n", "utf-8")
+        file.unlink()
     hosts = project.root / "env" / "fake.yaml"
     port = json.loads((project.root / ".fleetctl" / "hosts.json").read_text())["desk"]
     hosts.write_text("hosts:\n" + CLOSED + DESK.format(port=port["devices"][0]["port"]))

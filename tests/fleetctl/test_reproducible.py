@@ -41,15 +41,6 @@ def packed_fleets(pythons: list[Path]) -> set[str]:
     }  # fmt: skip
 
 
-def second_python() -> Path:
-    """Return another supported Python with fleetctl's dependencies; without it, skip loudly."""
-    if SECOND.exists():
-        return SECOND
-    if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
-        pytest.fail("no second Python; run `make second-python`", pytrace=False)
-    pytest.skip("no second Python; run `make second-python`")
-
-
 def shuffled(value: Any, draw: Random) -> Any:
     """Shuffle the keys of all mappings, and all lists but those whose order is meant."""
     if isinstance(value, dict):
@@ -124,8 +115,9 @@ def vectors() -> list[Any]:
 
 
 @drawn
+@pytest.mark.needs("second-python")
 def test_plans_and_packings_are_the_same_bytes_on_two_pythons(tmp_path: Path) -> None:
-    pythons = [Path(sys.executable), second_python()]
+    pythons = [Path(sys.executable), SECOND]
     original = tmp_path / "original"
     size = ["--clients", "12", "--adapters", "40", "--gpus", "12", "--seed", "1"]
     subprocess.run(

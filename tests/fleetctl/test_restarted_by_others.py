@@ -1,7 +1,6 @@
 """A server that a supervisor restarts, as the fleet and its clients see it; on the fake server."""
 
 import json
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from runtime.engines.adapters_file import AdapterEntry
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
+from tests.removal import remove_tree_in_use
 from tests.supervisor import kill_and_restart
 
 SERVER = "tiny-laptop-cpu0"
@@ -142,8 +142,7 @@ def test_an_apply_ends_with_what_is_loaded_in_the_file_and_nothing_else(project:
 
 def test_after_the_loss_of_the_state_folder_adopt_writes_the_file_again(project: Project) -> None:
     before = entries(project)
-    while (project.root / ".fleetctl").exists():
-        shutil.rmtree(project.root / ".fleetctl", ignore_errors=True)
+    remove_tree_in_use(project.root / ".fleetctl")
     assert entries(project) == set()
     assert call(project, "adopt").returncode == 0
     assert entries(project) == before

@@ -114,7 +114,9 @@ def test_a_training_that_fails_adds_nothing_and_is_run_again(
     done = call(project, "retrain", "run", "acme-triage")
     assert done.returncode == 1
     assert "FC6712" in done.stderr
-    assert says in done.stderr
+    assert says in " ".join(
+        done.stderr.split()
+    )  # lines end where the path of the project lets them
     assert (project.root / "fleet.lock").read_bytes() == before
     command(project, "work")
 

@@ -18,6 +18,7 @@ from runtime.gateway.supervisor import find_process
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
+from tests.removal import remove_tree_in_use
 
 ALIAS = "acme-support"
 
@@ -37,9 +38,8 @@ def state_of(project: Project) -> Path:
 
 
 def lose_state(project: Project) -> None:
-    """Remove the folder as `rm -rf` does, also where the gateway makes a file meanwhile."""
-    while state_of(project).exists():
-        shutil.rmtree(state_of(project), ignore_errors=True)
+    """Remove the folder, also where the gateway makes a file meanwhile."""
+    remove_tree_in_use(state_of(project))
 
 
 @contextmanager

@@ -79,4 +79,5 @@ def test_every_server_of_a_box_is_unknown_until_its_servers_were_seen(tmp_path: 
     BoxMemory("/store", {RECORD.name: RECORD}).write(tmp_path / MEMORIES / "box1.json")
     seen = asyncio.run(observed())
     assert [*seen.unknown_servers] == [RECORD.name]
+    assert seen.ports == {RECORD.name: RECORD.port}
     assert (seen.resources, len(seen.notes)) == ({}, 1)

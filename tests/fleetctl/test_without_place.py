@@ -32,6 +32,33 @@ def run(project: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple
     return code, out, err
 
 
+def test_replicas_beyond_all_devices_are_an_error_of_validate(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`replicas: 9` with 2 devices was valid."""
+    with pytest.raises(SystemExit) as refused:
+        main(["-C", str(project), "validate"])
+    assert refused.value.code == 1
+    shown = capsys.readouterr().err
+    assert "[FC2003]\n  at clients/birch.yaml:" in shown
+    assert "it wants 9 replicas on distinct devices, and 2 are declared" in shown
+
+
+def test_a_replica_on_several_devices_takes_them_all(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`replicas: 2` of two devices each was valid with 2 devices; `plan` said "Declare 0 more"."""
+    client, fleet = project / "clients" / "birch.yaml", project / "fleet.yaml"
+    client.write_text(client.read_text("utf-8").replace("replicas: 9", "replicas: 2"), "utf-8")
+    text = fleet.read_text("utf-8")
+    fleet.write_text(text.replace("dtype:", "tensor_parallel: 2, dtype:", 1), "utf-8")
+    with pytest.raises(SystemExit) as refused:
+        main(["-C", str(project), "validate"])
+    assert refused.value.code == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "it wants 2 replicas on 2 devices each, and those declared are enough for 1" in shown
+
+
 def test_what_has_a_place_is_explained(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(project, capsys, "plan")[0] == 1
     code, out, err = run(project, capsys, "explain", "route/acme-support")

@@ -154,6 +154,13 @@ MACHINE = [
 
 APPLIED = [
     Mistake(
+        "other bytes under the name of a version", "fleetctl plan", 1,
+        "Version has other bytes than before", "clients/acme.yaml:10:18",
+        "never change under its name",
+        "fleetctl adapter add PATH --as acme-support-tiny-v2.1.1",
+        (("fleet.lock", "f5ff379e7158af92", "933400a75c7b0d18"),),
+    ),
+    Mistake(
         "two applies at once", APPLY, 5,
         "bo is changing it", "The fleet is locked", "its lease", "Wait for it",
         ((ACME, '"2.1.0"', '"2.2.0"'),), during="a colleague applies",

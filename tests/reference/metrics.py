@@ -30,6 +30,7 @@ def of_gateway() -> dict[str, tuple[str, ...]]:
     asked = UsageRow("", "", "acme", "acme-support", "v1", status=200, first_byte_s=0.1)
     for row in (asked, UsageRow("", "", purpose="eval", status=200)):
         counters.count(row)
+    counters.refusals.leaves_row(UsageRow("", "", status=401))
     split = [{"alias": "acme-support", "adapter": "v1", "percent": 10, "requests": 1}]
     return labels_of(exposition(counters, {("gpu0", "v1"): 1}, split, {"gpu0": True}, 0))
 

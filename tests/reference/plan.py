@@ -140,6 +140,7 @@ def page() -> str:
     moved = "; ".join(f"`{name}`: `{'`, `'.join(its)}`" for name, its in MEASURED.items())
     lines += [
         f"Estimates inside the decisions have no part in the id, but in `observations`: {moved}.",
+        "So does the `fingerprint` of a key that is issued first, in changes and steps.",
         f"A reader asks for `{'`, `'.join(REQUIRED)}`; the other observations may be missing.",
         "",
     ]

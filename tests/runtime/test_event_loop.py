@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import asyncio, signal
+import signal
 from runtime import event_loop
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -20,13 +20,11 @@ async def looked():
     return Large()
 
 print(type(event_loop.run(looked())).__name__, len(worded))
-asyncio.run(looked())
-print(len(worded) > 0)
 """
 
 
-def test_a_result_is_returned_and_never_put_into_words_as_asyncio_does() -> None:
+def test_a_result_is_returned_and_never_put_into_words() -> None:
     command = [sys.executable, "-c", PROGRAM]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout.split() == ["Large", "0", "True"], done.stderr
+    assert done.stdout.split() == ["Large", "0"], done.stderr

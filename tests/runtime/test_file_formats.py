@@ -168,11 +168,11 @@ def test_a_gateway_starts_from_the_table_before_a_later_one(
 
 
 def test_a_later_lock_is_refused_with_what_helps() -> None:
-    text = lock_text(Lock()).replace('"format": 1', '"format": 5').replace('"bases"', '"zones"')
+    text = lock_text(Lock()).replace('"format": 1', '"format": 6').replace('"bases"', '"zones"')
     with pytest.raises(ConfigError) as caught:
         parse_lock(text)
     (found,) = caught.value.diagnostics
-    assert found.detail == "`fleet.lock` has format 5, and this fleetctl reads format 4."
+    assert found.detail == "`fleet.lock` has format 6, and this fleetctl reads format 5."
     assert (str(found.place), "Upgrade" in found.hint) == ("fleet.lock:2:1", True)
     assert parse_lock('{"bases": {}}') == parse_lock('{"format": 1}') == Lock()
 

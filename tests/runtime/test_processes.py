@@ -47,10 +47,13 @@ def test_the_kernel_answers_with_the_listening_sockets_of_its_table() -> None:
 
 
 def test_a_process_is_found_by_a_whole_variable_of_its_environment() -> None:
-    command = [sys.executable, "-c", "input()"]
+    command = [sys.executable, "-c", "input('begun\\n')"]
     marked = {**os.environ, "FLEETCTL_TEST_MARK": "one=1 \u00fc"}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=marked) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=marked) as child:
         try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"begun\n"  # the kernel shows its environment now
             assert marked_by("FLEETCTL_TEST_MARK", "one=1 \u00fc") == (child.pid,)
             assert marked_by("FLEETCTL_TEST_MARK", "one=1") == ()
             assert marked_by("TEST_MARK", "one=1 \u00fc") == ()

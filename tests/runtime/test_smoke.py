@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fleet.config.checks.clients import MOST
+from fleet.evals import EvalTarget
+from runtime.evals.target import EngineProbe, probe
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.smoke import MOST_INPUTS, SmokeResult, smoke_test
 from tests.runtime.gateway.stage import NEW, OLD, Replica, replica
@@ -73,5 +77,20 @@ def test_a_version_that_is_not_there_fails_every_input() -> None:
             nobody = await asked(["http://127.0.0.1:9"], "a")
             assert (nobody.passed, nobody.total) == (0, 1)
             assert "cannot be reached" in nobody.failures[0]
+
+    asyncio.run(scenario())
+
+
+def test_a_base_without_a_chat_template_is_asked_the_bare_text(tmp_path: Path) -> None:
+    """Red before: FAILED 2/2 of a version that answers, and no evaluation could begin (FC4501)."""
+    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+
+    async def scenario() -> None:
+        async with replica(OLD) as ours:
+            ours.memory.config = replace(ours.memory.config, model=str(tmp_path))
+            result = await asked([ours.url], "a", "b")
+            assert (result.passed, result.total, result.telling) == (2, 2, 2)
+            answered = await probe(EvalTarget(ours.url, OLD, OLD, ""))
+            assert answered == EngineProbe(OLD, answered.fingerprint)
 
     asyncio.run(scenario())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plans.render import RENDERERS
-from tests.conftest import chromium
+from tests.needs import chromium
 from tests.stories.test_stories import plan_of
 
 pytestmark = pytest.mark.browser

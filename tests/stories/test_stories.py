@@ -23,6 +23,8 @@ from fleet.history.values import History
 from fleet.plan import Plan
 from fleet.plan_rules import judge_rules
 from fleet.planning.pipeline import make_plan
+from fleet.resources import State
+from fleet.spec import FleetSpec
 from plans.diagnostics import render_text
 from plans.documents import live_file, plan_file
 from plans.render import RENDERERS
@@ -42,14 +44,20 @@ def given(story: Path, name: str, default: str = "") -> str:
     return path.read_text(encoding="utf-8") if path.exists() else default
 
 
-def plan_of(story: Path) -> Plan:
+def past_of(story: Path) -> tuple[FleetSpec, State, History, datetime]:
+    """Return what a story's plan is made from."""
     fleet = with_removed(
         load_project(story, given(story, "env.txt").strip() or None, {}).fleet,
         known_hosts(story),
     )
     history = _HISTORY.validate_json(given(story, "history.json", "{}"))
     now = datetime.fromisoformat(given(story, "now.txt").strip())
-    plan = make_plan(fleet, live_file.load(given(story, "live.json")), history, now)
+    return fleet, live_file.load(given(story, "live.json")), history, now
+
+
+def plan_of(story: Path) -> Plan:
+    fleet, live, history, now = past_of(story)
+    plan = make_plan(fleet, live, history, now)
     return replace(plan, rules=judge_rules(plan, fleet, history, now))
 
 

@@ -76,7 +76,7 @@ SENTENCES = {
     ),
     "flags_changed": (
         "needs a decision",
-        "requests to acme-support, birch-faq, dune-extract will fail for about 1 min 26 s",
+        "requests to acme-support, birch-faq, dune-extract will fail for about 1 min 30 s",
     ),
     "replicas_replaced": (
         "acme-support: llama3_8b-rack1-gpu0, llama3_8b-rack1-gpu1 restart in turn",

@@ -21,6 +21,8 @@ class ProjectFacts:
     """
     fingerprints: Mapping[str, str | None] = field(default_factory=dict)
     """Secret reference to fingerprint; None: not readable here."""
+    weak: frozenset[str] = frozenset()
+    """References of secrets that are estimated below 128 bits."""
     shapes: Mapping[str, BaseShape] = field(default_factory=dict)
     """Dimensions by base, read from the library."""
     absent: frozenset[str] = frozenset()

@@ -34,10 +34,13 @@ def check_keys(given: Declarations, fingerprints: Mapping[str, str | None]) -> I
                     f"`{client_name}/{key}` and `{other[1]}/{other[3]}` have the same secret, so "
                     "a gateway cannot tell who calls."
                 )
-                hint = "Give each key its own secret."
-                command = f"fleetctl key create {client_name}/{key}"
+                hint = (
+                    "Name a reference of its own for one of them. If a file was overwritten, put "
+                    "its own secret back, or remove the file and make a new one with `fleetctl "
+                    "key create CLIENT/KEY`."
+                )
                 also = (("the other key at", other),)
-                yield Problem("FC1213", path, detail, hint=hint, command=command, also=also)
+                yield Problem("FC1213", path, detail, hint=hint, also=also)
 
 
 FEWEST, MOST = 5, 10

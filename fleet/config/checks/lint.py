@@ -50,7 +50,7 @@ def _smoke(adapters: Sequence[DeclaredAdapter]) -> Iterator[Problem]:
     if none:
         detail = (
             f"Versions of {_named(none)} get traffic, also after a rollback, without known inputs "
-            "asked of them."
+            "asked of them: the built-in prompt shows only that they answer."
         )
         hint = (
             f"Add `smoke: [..., ...]` with {FEWEST} to {MOST} known inputs, at least one of which "

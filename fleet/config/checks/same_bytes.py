@@ -1,6 +1,8 @@
 """Checks that no alias serves the bytes of another client, or old bytes as a new version.
 
-Both happen with a wrong folder in `adapter add`. Where they are meant, `same_as` says so.
+Both happen with a wrong folder in `adapter add`. Where they are meant, `same_as` says so when a
+version is new; `adapter add` records that in the lock, and the record holds however other clients
+go on.
 """
 
 from collections import defaultdict
@@ -40,22 +42,43 @@ def equal_bytes(lock: Lock, name: AdapterName, formerly: str | None = None) -> l
     )
 
 
+def declared_same_bytes(given: Declarations) -> dict[str, str]:
+    """Return the declared `same_as` of versions, by full name."""
+    return {
+        str(_name(adapter)): adapter.declared.same_as
+        for adapter in adapters_of(given)
+        if adapter.declared.same_as
+    }
+
+
 def check_same_bytes(given: Declarations, lock: Lock) -> Iterator[Problem]:
-    """Yield versions with the bytes of others that they do not name in `same_as`."""
+    """Yield versions with the bytes of others that neither `same_as` nor the lock names."""
     by_digest: dict[str, list[str]] = defaultdict(list)
     for full_name, entry in sorted(lock.adapters.items()):
         by_digest[entry.digest].append(full_name)
     declared = {adapter.alias: (adapter, _name(adapter)) for adapter in adapters_of(given)}
+    recorded = lock.with_same_bytes(declared_same_bytes(given))
+    agreed = {name: entry.same_as for name, entry in recorded.adapters.items() if entry.same_as}
     for adapter, name in declared.values():
         pinned = lock.adapters.get(str(name))
         if pinned is None:
             continue
+        said = adapter.declared.same_as
         equal = [other for other in by_digest[pinned.digest] if other != str(name)]
-        if adapter.declared.same_as is None:
-            others = equal_bytes(lock, name, adapter.declared.formerly) if equal else []
-            yield from _unsaid(adapter, name, others, declared)
-        elif adapter.declared.same_as not in equal:
-            yield _untrue(adapter, name, adapter.declared.same_as, equal, lock)
+        if said and said != agreed.get(str(name)) and said not in equal:
+            yield _untrue(adapter, name, said, equal, lock)
+        if equal and str(name) not in agreed:
+            others = equal_bytes(lock, name, adapter.declared.formerly)
+            yield from _unsaid(adapter, name, others, declared, agreed)
+
+
+def _first(name: str, agreed: Mapping[str, str]) -> str:
+    """Return the version that a version's bytes were agreed to be those of, after all steps."""
+    passed: list[str] = []
+    while name in agreed and name not in passed:
+        passed.append(name)
+        name = agreed[name]
+    return min(passed[passed.index(name) :]) if name in passed else name
 
 
 def _name(adapter: DeclaredAdapter) -> AdapterName:
@@ -73,12 +96,11 @@ def _untrue(
     fault = (
         f"is `{adapter.alias}` {name.version} itself" if said == str(name) else "is not in the lock"
     )
-    hint = (
-        f"The same bytes: {', '.join(equal[:4])}."
-        if equal
-        else "No other version has the same bytes: delete `same_as`."
-    )
-    return Problem("FC1266", path, f"`{said}` {fault}.", hint=near or hint)
+    if equal or said == str(name):
+        hint = f"The same bytes: {', '.join(equal[:4])}." if equal else "Delete it."
+        return Problem("FC1266", path, f"`{said}` {fault}.", hint=near or hint)
+    hint = "No other version has the same bytes any more: delete `same_as`."
+    return Problem("FC1266", path, f"`{said}` {fault}.", hint=hint, severity="warning")
 
 
 def _unsaid(
@@ -86,10 +108,13 @@ def _unsaid(
     name: AdapterName,
     others: Sequence[AdapterName],
     declared: Mapping[str, tuple[DeclaredAdapter, AdapterName]],
+    agreed: Mapping[str, str],
 ) -> Iterator[Problem]:
     """Yield the problem of the first other version that matters; of a pair, at one of the two."""
     path, command = (*adapter.path, "version"), f"fleetctl adapter show {name}"
     for other in others:
+        if _first(str(name), agreed) == _first(str(other), agreed):
+            continue  # said at the other version, now or once
         hint = f"If that is meant, declare it beside `version`: `same_as: {other}`."
         if other.alias in {name.alias, adapter.declared.formerly}:
             detail = (
@@ -105,8 +130,8 @@ def _unsaid(
         wrong = Problem("FC1264", path, detail, hint=hint, command=command)
         if other.alias in declared:
             theirs, now = declared[other.alias]
-            if now == other and (theirs.declared.same_as or name.alias < other.alias):
-                continue  # said there, or found there
+            if now == other and name.alias < other.alias and str(other) not in agreed:
+                continue  # found there
             if now.version < other.version:  # not deployed: theirs may be the mistake
                 wrong = replace(wrong, severity="warning")
             also = ("the other client's version at", (*theirs.path, "version"))

@@ -59,7 +59,7 @@ def tier(name: str, declared: Tier) -> TierSpec:
 def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts) -> ClientSpec:
     """Resolve a client with its keys."""
     keys = tuple(
-        ClientKey(key, reference, facts.fingerprints.get(reference))
+        ClientKey(key, reference, facts.fingerprints.get(reference), reference in facts.weak)
         for key, reference in sorted(declared.keys.items())
     )
     named = declared.tier or given.defaults.tier

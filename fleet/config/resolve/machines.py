@@ -41,6 +41,7 @@ def gateway(
         host.address if host else "",
         tuple(sorted((server, its.api_key) for server, its in attached.items() if its.api_key)),
         tuple((server, tls) for server, its in sorted(attached.items()) if (tls := _tls(its.tls))),
+        declared.usage_log or 0,
     )
 
 

@@ -53,6 +53,7 @@ class Adapter(Section):
     """Another version that has the same bytes on purpose, such as `acme-support-tiny-v1.0.0`.
 
     Without it, the bytes of another client or of an earlier version of the adapter are refused.
+    `adapter add` records it in fleet.lock; it may be deleted then.
     """
     formerly: Word | None = None
     """The former alias of a renamed adapter, such as `acme-helpdesk`; keeps its history."""
@@ -81,6 +82,8 @@ class Adapter(Section):
     """Inputs asked before a version gets traffic and after a rollback: 5 to 10, all different.
 
     The answer to at least one input must differ from the base's, or a new version gets no traffic.
+    Not declared: a built-in prompt, to which any answer passes that is not empty. Each is asked as
+    a chat; where the base has no chat template, as a bare prompt.
     """
     latency: LatencyClass | None = None
     """How fast answers aim to be (p95): classification 0.5 s, short 2 s, long 10 s.

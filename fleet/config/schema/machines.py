@@ -291,3 +291,9 @@ class Gateway(Section):
     kind: GatewayKind = "fleetctl"
     """`fleetctl`: fleetctl's own process. `envoy`: an Envoy on this machine, which the operator
     starts, and which follows the files that `apply` and `rollback` write for it."""
+    usage_log: Size | None = None
+    """Size above which the oldest files of its usage log are removed, such as `50GiB`.
+
+    Removed are ingested files alone; above it with none to remove, the gateway has a fault.
+    Default: 50GiB.
+    """

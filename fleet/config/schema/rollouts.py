@@ -16,7 +16,7 @@ from fleet.config.scalars.quantities import (
 )
 from fleet.config.scalars.texts import Day, Digest, Id, Part, SecretRef, Url, Word
 from fleet.config.schema.section import Section
-from fleet.rollout_policy import Metric
+from fleet.rollout_policy import USUAL_WEIGHTS, Metric
 
 
 class JudgeModel(Section):
@@ -82,7 +82,7 @@ class Rollout(Section):
     passes. The version drops to 0 percent the moment a gate fails.
     """
 
-    weights: tuple[Percent, ...] = (10, 50, 100)
+    weights: tuple[Percent, ...] = USUAL_WEIGHTS
     """Share of requests by stage, ascending, ending at 100. Unit: percent."""
     bake: Duration = timedelta(hours=24)
     """Least time at a stage before the next, such as `24h`. Usual: 24 to 48 hours."""

@@ -33,7 +33,10 @@ _RULES: tuple[Check, ...] = (
 """Checks that are broken or not; nothing excuses a violation."""
 
 _RESOURCES: tuple[Check, ...] = (amounts.slots, amounts.memory, amounts.host_memory, amounts.loads)
-"""Checks of amounts: an amount over its limit before may stay as bad as it was."""
+"""Checks of amounts: an amount over its limit before may stay the part of the limit that it was."""
+
+MORE = 1 + amounts.SLACK
+"""Upper bound of the growth of an amount that counts as none."""
 
 
 def verify_placement(
@@ -55,8 +58,7 @@ def verify_placement(
         before = {violation.key: violation for check in _RESOURCES for violation in check(now)}
     for violation in over:
         was = before.get(violation.key)
-        slack = amounts.SLACK * abs(violation.limit)
-        if was is None or violation.excess > was.excess + slack:
+        if was is None or violation.amount * was.limit > was.amount * violation.limit * MORE:
             broken.append(violation)
     worst: dict[tuple[str, str, str], Violation] = {}  # of a server's hours only the worst
     for violation in broken:

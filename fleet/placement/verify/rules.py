@@ -14,15 +14,16 @@ def replicas(view: PlacementView) -> Iterator[Violation]:
     """Find versions on fewer or more servers than wanted, and versions that are not wanted."""
     asked: dict[str, int] = {}
     for target in view.targets.wanted.values():
-        wanted = max(view.fleet.adapters[target.alias].replicas, 1)
+        declared = view.fleet.adapters[target.alias]
+        wanted = max(declared.replicas, 1)
         for name, _ in target.shares:
             asked[name] = wanted
+            prior = {*view.targets.routed.get(name, ()), *view.targets.loaded.get(name, ())}
             if name not in view.fleet.versions or base_of(name) not in view.fleet.bases:
                 # A version that cannot be loaded stays where it is.
-                prior = {
-                    *view.targets.routed.get(name, ()), *view.targets.loaded.get(name, ())
-                }  # fmt: skip
                 asked[name] = min(wanted, len(prior))
+            if declared.name.client in view.fleet.set_aside:
+                asked[name] = len(prior)
     for name in sorted({*asked, *view.bindings}):
         servers = view.bindings.get(name, ())
         count, want = len(set(servers)), asked.get(name, 0)

@@ -1,11 +1,13 @@
 """Steps: replays the steps of a plan and finds moments at which servers do not fit.
 
 A placement may be sound and the way to it not: while old and new copies are both there, slots
-and memory must hold both, and no route may name what is not loaded.
+and memory must hold both, no route may name what is not loaded, and what a server answers stays
+answered.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from fleet import steps
 from fleet.capacity import least_bytes
@@ -26,7 +28,8 @@ def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, 
     for a while. An amount that was too large before the first step may stay, and not grow.
     """
     replay = _Replay(plan, fleet, live)
-    return tuple(violation for step in plan.steps for violation in replay.after(step))
+    found = [violation for step in plan.steps for violation in replay.after(step)]
+    return (*found, *replay.less_answered(fleet.adapters.keys(), "after all steps"))
 
 
 class _Replay:
@@ -51,6 +54,8 @@ class _Replay:
         limited = (name for name, host in fleet.hosts.items() if host.memory_bytes is not None)
         self.before = {name: self._host_bytes(name) for name in limited}
         self.interrupted = {impact.alias for impact in plan.impacts if impact.interrupted}
+        declared = fleet.adapters.keys() & self.routes.keys()
+        self.answered = {alias: self._answered(self.routes[alias]) for alias in declared}
 
     def after(self, step: Step) -> Iterator[Violation]:
         """Carry out a step, and yield the violations then."""
@@ -77,10 +82,35 @@ class _Replay:
             case steps.SetRoute(route):
                 self.routes[route.alias] = route
                 yield from self._dangling(route, step)
+                yield from self.less_answered(
+                    {route.alias} - self.interrupted, f"after `{step.id}`"
+                )
             case steps.DeleteRoute(route):
                 self.routes.pop(route.alias, None)
             case steps.SmokeTest() | steps.Drain() | steps.SetKey() | steps.DeleteKey():
                 pass
+
+    def less_answered(self, aliases: AbstractSet[str], when: str) -> Iterator[Violation]:
+        """Find declared aliases of which fewer requests have a server that answers than before."""
+        for alias in sorted(aliases & self.answered.keys()):
+            route, before = self.routes.get(alias), self.answered[alias]
+            percent = self._answered(route) if route is not None else 0
+            if percent < before:
+                text = f"{when}, servers answer {percent} % of `{alias}`, and {before} % before"
+                yield Violation(Constraint.ANSWERED, "", alias, before - percent, 0, text)
+                del self.answered[alias]
+
+    def _answered(self, route: Route) -> int:
+        """Return the percent of an alias's requests that a server which answers gets."""
+        return sum(
+            share.percent
+            for share in route.shares
+            if any(
+                share.adapter in self.listed.get(server, ())
+                for server in share.servers
+                if server not in self.live.unknown_servers
+            )
+        )
 
     def _started(self, server: Server, step: Step) -> Iterator[Violation]:
         """Find devices whose servers, the new server among them, do not fit together."""

@@ -77,8 +77,9 @@ class PlacementView:
 
 
 def now_of(view: PlacementView) -> PlacementView:
-    """Return the view of the live state, with target versions where they are loaded.
+    """Return the view of the live state, with target versions where they are or should be loaded.
 
+    A server that has started again lacks the versions that routes send to it, and gets them back.
     Flags that are known by their digest alone are taken from the placement.
     """
     servers = {}
@@ -86,7 +87,12 @@ def now_of(view: PlacementView) -> PlacementView:
         after = view.servers.get(name)
         known = after if after is not None and after.digest == server.digest else server
         servers[name] = replace(server, flags=server.flags or known.flags)
-    return replace(view, servers=servers, bindings=view.targets.loaded, unplaced={})
+    loaded, routed = view.targets.loaded, view.targets.routed
+    bindings = {
+        name: tuple(sorted({*loaded.get(name, ()), *routed.get(name, ())}))
+        for name in {*loaded, *routed}
+    }
+    return replace(view, servers=servers, bindings=bindings, unplaced={})
 
 
 class Constraint(StrEnum):
@@ -107,6 +113,8 @@ class Constraint(StrEnum):
     """Nothing new comes to a device that is cordoned or draining."""
     SILENT = "silent"
     """Nothing changes on servers that do not answer."""
+    ANSWERED = "answered"
+    """No step leaves fewer requests of a declared alias to servers that answer."""
     FLAGS = "flags"
     """A server's flags agree with its base and its devices."""
     RANK = "rank"

@@ -61,8 +61,16 @@ def access_logs(folder: str) -> list[Json]:
         histograms=[_histogram("first_byte_microseconds", _FIRST_BYTE, "Microseconds")],
     )
     asked = {"header_filter": {"header": {"name": ":path", "string_match": _SERVED}}}
+    # Refusals without a valid key are counted and leave no row: strangers fill no disk.
+    known = {
+        "extension_filter": extension(
+            "fleetctl.known",
+            "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            expression=f"'{messages.CLIENT_STATE}' in filter_state",
+        )
+    }
     return [
-        row | {"filter": asked},
+        row | {"filter": {"and_filter": {"filters": [asked, known]}}},
         served | {"filter": asked},
         counted | {"filter": {"and_filter": {"filters": [asked, _COUNTED]}}},
     ]

@@ -103,6 +103,7 @@ class RayEngine:
         copies = ((str(self.store.absolute()), self.host.store),)
         seen = StateBuilder(StoreView(self.store, copies), interpreter=here)
         kept = await asyncio.to_thread(self._shared.of_host, self.host.name)
+        seen.ports = {name: record.port for name, record in kept.items()}
         try:
             view = await self._cluster().look()
         except EngineError as error:
@@ -231,7 +232,7 @@ class RayEngine:
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        """Return a greedy chat completion."""
+        """Return the greedy answer to a text."""
         return await request_completion(await self._up(server), model, prompt, max_tokens)
 
     async def close(self) -> None:

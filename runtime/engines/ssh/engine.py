@@ -85,6 +85,7 @@ class SshEngine:
         started_by = self._launcher.interpreter(box)
         seen = StateBuilder(self._copies(box.store), self.host.supervisor, started_by)
         now = self._started(box, before, seen)
+        seen.ports = {name: record.port for name, record in now.items()}
         seen.fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
         if self.ssh.is_here and now:
             seen.notes += linger_notes()
@@ -194,7 +195,7 @@ class SshEngine:
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        """Return a greedy chat completion."""
+        """Return the greedy answer to a text."""
         client = self._servers.by_server.get(server) or await self._up(await self._look(), server)
         return await request_completion(client, model, prompt, max_tokens)
 
@@ -243,6 +244,7 @@ class SshEngine:
         why = "; ".join(problem.detail for problem in error.diagnostics)
         seen.notes.append(f"Host {self.host.name} is not reached: {why}")
         records = {name: self._servers.here(record) for name, record in before.records.items()}
+        seen.ports = {name: record.port for name, record in before.records.items()}
         clients = {name: self._servers.client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients, only)).items():
             if isinstance(answer, EngineError):

@@ -26,9 +26,6 @@ MAX_IGNORED: Final = 65_536
 """Largest body that is read though its request is refused, bytes; above, the connection ends."""
 _COUNTED_BYTES: Final = 4096
 """Bytes of a body without a length that are counted as held together."""
-_MAX_OVERHEAD: Final = 2
-"""Upper bound of chunk heads in an upload, bytes per byte of the body, beyond the first 64 KiB:
-uploads in chunks of 5 bytes or more stay below."""
 _META: Final = {
     b"content-type": "content_type",
     b"content-encoding": "encoding",
@@ -58,6 +55,9 @@ class RequestHead:
     """Whether the connection may serve another request afterwards."""
     is_http10: bool = False
     """Whether the client knows no chunks."""
+    _version: str = ""
+    _hosts: int = 0
+    """Number of its headers `Host`."""
     is_complete: bool = False
     size: int = 0
     """Bytes of its headers, trailers included."""
@@ -76,6 +76,8 @@ class RequestHead:
             case b"x-api-key":
                 key = value.decode("utf-8", "surrogateescape")
                 self.credentials.values.append(f"Bearer {key}")
+            case b"host":
+                self._hosts += 1
             case b"content-length":
                 self.length = value
             case b"transfer-encoding":
@@ -93,7 +95,8 @@ class RequestHead:
         self.is_complete = True
         self._is_upgrade = parser.should_upgrade()
         self.method = parser.get_method().decode("ascii")
-        self.is_http10 = parser.get_http_version() != "1.1"
+        self._version = parser.get_http_version()
+        self.is_http10 = self._version != "1.1"
         self.keeps_alive = (
             parser.should_keep_alive() and not self.is_http10 and not self._is_upgrade
         )
@@ -104,6 +107,12 @@ class RequestHead:
         """Return the error after which no bytes can be trusted to be a request; None: no error."""
         if self.size + len(self.url) > MAX_HEAD:
             return errors.head_too_large(MAX_HEAD)
+        if (
+            self._version not in {"1.0", "1.1"}
+            or self._hosts > 1
+            or self._hosts < (not self.is_http10)
+        ):
+            return errors.unclear_host()
         if self.transfer is not None and (
             self.length is not None
             or self.is_http10
@@ -216,12 +225,8 @@ class IncomingRequest(msgspec.Struct, eq=False):
     def count_received(self, count: int) -> None:
         """Count bytes that did not complete the request; refuse it if they are too many."""
         self._received += count
-        size = self.head.size
-        if not self.head.is_complete:
-            if self._received > MAX_HEAD:
-                self.refuse(errors.head_too_large(MAX_HEAD), closing=True)
-        elif self._received > 2 * MAX_HEAD + _MAX_OVERHEAD * self._size or size > 2 * MAX_HEAD:
-            self.refuse(errors.unclear_length(), closing=True)
+        if not self.head.is_complete and self._received > MAX_HEAD:
+            self.refuse(errors.head_too_large(MAX_HEAD), closing=True)
 
     def _admit(self, state: GatewayState) -> None:
         if state.log.is_refusing:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from fleet.traffic import DEFAULT_DEADLINES, Deadlines
 from runtime.gateway.accounting import UsageWriter
 from runtime.gateway.http import messages
 from runtime.gateway.http.messages import Origin
@@ -13,7 +14,6 @@ from runtime.gateway.http.turns import LoopTurns
 from runtime.gateway.http.upstream import OriginPool, ResponseReceiver, UpstreamConnection
 from runtime.gateway.http.write_batch import WriteBatch
 from runtime.gateway.probes import MODELS_PATH, ServerListing, parse_listing
-from runtime.gateway.routing import DEFAULT_DEADLINES, Deadlines
 from runtime.server_tls import TlsToServer, tls_fault
 
 _SWEEP_S: Final = 0.25

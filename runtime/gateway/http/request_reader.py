@@ -10,6 +10,7 @@ from runtime.gateway import errors
 from runtime.gateway.errors import ApiError
 from runtime.gateway.http.incoming import (
     MAX_BODY,
+    MAX_HEAD,
     IncomingRequest,
     RequestHead,
     repeated_request,
@@ -19,6 +20,12 @@ from runtime.gateway.state import GatewayState
 
 _FIRST_PIECE: Final = 4096
 """Bytes that the parser takes at once, whatever they are: most heads."""
+_MAX_OVERHEAD: Final = 2 * MAX_HEAD
+"""Upper bound of the bytes of a connection that are neither head nor body: heads of chunks, their
+extensions, trailers. `_PER_BYTE` for each byte of a body are free, so that uploads in chunks of 5
+bytes or more stay below, and `_PER_REQUEST` for each head, beyond its headers."""
+_PER_BYTE: Final = 2
+_PER_REQUEST: Final = 256
 
 
 class RequestReader:
@@ -47,6 +54,8 @@ class RequestReader:
         """Bytes of a body that the parser does not see: those after a repeated head, and those
         after an offer to change the protocol, where the parser stops."""
         self._has_offer = False
+        self._overhead = 0
+        """Bytes that count towards `_MAX_OVERHEAD`."""
         self.reading: IncomingRequest | None = None
         """The request that is incomplete, if there is one."""
         self.is_closed = False
@@ -60,6 +69,10 @@ class RequestReader:
         `most`: bytes that the parser may take now; 0: few, and none of a body in chunks, which may
         be tiny. What breaks the rules is a request that is refused.
         """
+        if self._overhead > _MAX_OVERHEAD:
+            self.reading = self.reading or _unread()
+            self.refuse(errors.unclear_length())
+            return b""
         reading, rest = self.reading, b""
         if self._unparsed:
             rest = data[self._unparsed :]
@@ -145,6 +158,7 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> None:
         self._is_at_start = self.reading is None
+        self._overhead = max(0, self._overhead) + len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -179,6 +193,7 @@ class RequestReader:
             return
         head = self.reading.head
         head.complete(self._parser)
+        self._overhead -= head.size + len(head.url) + _PER_REQUEST
         self.reading.start(int(head.length or 0), self._state)
         if self._is_at_start:
             is_repeatable = head.is_repeatable and not self.reading.is_ignored
@@ -190,6 +205,7 @@ class RequestReader:
     def on_body(self, data: bytes) -> None:
         """Take a part of the body."""
         if self.reading is not None:
+            self._overhead -= (1 + _PER_BYTE) * len(data)
             self.reading.add(data)
             self._cut_short()
 

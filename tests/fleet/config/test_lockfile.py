@@ -53,7 +53,7 @@ def test_each_adapter_has_a_line_of_its_own() -> None:
         ('"rank": 8', '"rank": "x"', 7),
         ("ab" * 32, "AB" * 32, 7),
         ('"a-t-tiny-v1.0.0"', '"a-t-tiny-1.0.0"', 7),
-        ('"format": 1', '"format": 5', 2),
+        ('"format": 1', '"format": 6', 2),
         ('"hidden_size": 8, ', "", 4),
         ('"format"', '"form"', 2),
     ],

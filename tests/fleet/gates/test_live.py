@@ -95,9 +95,9 @@ def test_a_finding_says_what_it_rests_on() -> None:
     assert found.rule == "rise_by_own_control"
     assert found.counts["bad"] == (2.0,) * 12
     assert found.counts["requests_stable"] == (270.0,) * 12
-    assert found.parameters == {
-        "margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50,
-        "z": pytest.approx(2.3263, abs=1e-4), "alarm": 0.0025, "mismatch": 0.001, "material": 0.05,
+    assert found.parameters == {"each_window": 1.0,
+        "margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50, "alarm": 0.0025,
+        "z": pytest.approx(2.3263, abs=1e-4), "mismatch": 1e-3, "misplaced": 1e-3, "material": 0.05,
     }  # fmt: skip
     assert found.estimate == pytest.approx(2 / 30 - 2 / 270)
     assert found.value is not None

@@ -77,7 +77,7 @@ def test_a_split_that_is_not_the_wanted_one_voids_the_evidence(
     other: int,
     void: bool,  # noqa: FBT001
 ) -> None:
-    stage = hours(1, (mine, {"errors": mine}), (other, {}), 10)
+    stage = hours(1, (mine, {}), (other, {}), 10)
     found = judge_live(ERRORS, stage)
     assert ("void" in found.reason) is void
     if void:

@@ -73,6 +73,56 @@ def test_the_heaviest_version_gets_a_replica_where_half_of_it_finds_room_and_kee
 
 
 @pytest.mark.parametrize(
+    "search", [SearchLimits(), SearchLimits(max_moves=5), SearchLimits(repack=True)]
+)
+def test_a_heavy_version_whose_room_another_one_takes_stays_on_its_server(
+    search: SearchLimits,
+) -> None:
+    """It was put back beside that other version: FC2090, and no plan for any client."""
+    first, second = "llama-rack1-gpu0", "llama-rack1-gpu1"
+    places = {"c0": first, "c1": first, "c2": second, "c3": second, "c4": second}
+    loads = {"c0": 750, "c1": 350, "c2": 500, "c3": 300, "c4": 300}
+
+    def of(times: float, **pins: str) -> FleetSpec:
+        mine = [
+            asked(f"{name}-a-llama-v1.0.0", times * load, pin=pins.get(name))
+            for name, load in loads.items()
+        ]
+        return declared(mine, [rack("rack1", 2)])
+
+    live = applied(of(1, **places))
+    assert on(live) == {first: ("c0-a", "c1-a"), second: ("c2-a", "c3-a", "c4-a")}
+    made = plan(of(2), live, search)
+    assert made.moves == ()
+    assert any("more load than the declared 70 %" in note.text for note in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("loads", "after"),
+    [
+        ((800, 300, 300), ("c0-a c1-a", "c2-a")),
+        ((800, 1000, 300), ("c1-a", "c0-a c2-a")),
+        ((800, 300, 1000), ("c0-a c1-a", "c2-a")),
+        ((800, 1000, 1000), ("c0-a c1-a", "c0-a c2-a")),
+    ],
+)
+def test_a_version_that_needs_fewer_servers_leaves_the_busiest_and_keeps_all_that_it_needs(
+    loads: tuple[int, int, int], after: tuple[str, str]
+) -> None:
+    """Before, the version stayed on its first server alone: 74 % of its throughput, and FC2090."""
+
+    def of(*loads: int) -> FleetSpec:
+        mine = [asked(f"c{index}-a-llama-v1.0.0", load) for index, load in enumerate(loads)]
+        return declared(mine, [rack("rack1", 2)])
+
+    live = applied(of(2600, 300, 300))
+    assert [" ".join(there) for there in on(live).values()] == ["c0-a c1-a", "c0-a c2-a"]
+    assert plan(of(*loads), live).moves == ()
+    planned = desired_state(of(*loads), live, History(), NOON)
+    assert tuple(" ".join(there) for there in on(planned).values()) == after
+
+
+@pytest.mark.parametrize(
     ("adapters", "after", "helps", "servers"),
     [
         (many(4, 400), 700, "a further server on `h100_80g` would take `c0-a`, 29 %", 2),

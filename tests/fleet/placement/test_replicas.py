@@ -29,6 +29,7 @@ SEVEN = [100.0] * 4 + [30.0] * 3
         (101, SEVEN, 3, 0, [3, 4]),  # more are declared than are needed
         (301, SEVEN, 1, 0, [4, 7]),
         (999, SEVEN, 1, 0, [7]),  # too few all the same
+        (40, [100.0, 10.0, 10.0], 2, 0, [3, 2]),  # half a load fits, and never less than declared
         (90, [100.0], 1, 3, [1]),  # more than there are places now
         # What runs stays while it carries the load, half-way to everything included ...
         (110, SEVEN, 1, 1, [1, 2, 4, 3]),

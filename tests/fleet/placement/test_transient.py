@@ -11,7 +11,15 @@ from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from fleet.resources import Server, State
 from fleet.spec import FleetSpec
-from fleet.steps import LoadAdapter, SetRoute, StartServer, Step, StopServer, UnloadAdapter
+from fleet.steps import (
+    DeleteRoute,
+    LoadAdapter,
+    SetRoute,
+    StartServer,
+    Step,
+    StopServer,
+    UnloadAdapter,
+)
 from tests.fleet.placement.placements import (
     A0,
     A1,
@@ -71,16 +79,32 @@ def test_a_route_names_only_what_is_loaded() -> None:
     moved = route("birch-support", (BIRCH, 100, A1.name))
     start, load = StartServer(A1), LoadAdapter(loaded(BIRCH, A1.name))
     assert steps(start, load, SetRoute(moved)) == []
-    assert steps(start, SetRoute(moved), load) == [Constraint.ROUTE]
+    assert steps(start, SetRoute(moved), load) == [Constraint.ROUTE, Constraint.ANSWERED]
     assert steps(SetRoute(route("birch-support", (CEDAR, 0, A1.name), (BIRCH, 100, A0.name)))) == []
 
 
 def test_nothing_is_unloaded_or_stopped_under_a_route() -> None:
     gone = UnloadAdapter(loaded(BIRCH, A0.name))
-    assert steps(gone) == [Constraint.ROUTE]
-    assert steps(StopServer(A0)) == [Constraint.ROUTE, Constraint.ROUTE]
-    away = SetRoute(route("birch-support", (BIRCH, 0, A0.name)))
-    assert steps(away, gone) == []
+    assert steps(gone) == [Constraint.ROUTE, Constraint.ANSWERED]
+    assert [*steps(StopServer(A0))][:2] == [Constraint.ROUTE, Constraint.ROUTE]
+    to = route("birch-support", (CEDAR, 100, A1.name), (BIRCH, 0, A0.name))
+    assert steps(StartServer(A1), LoadAdapter(loaded(CEDAR, A1.name)), SetRoute(to), gone) == []
+
+
+def test_what_a_server_answers_goes_on_to_be_answered() -> None:
+    both = route("birch-support", (BIRCH, 100, f"{A0.name} {A1.name}"))
+    copies = (A0, A1, loaded(BIRCH, A0.name), loaded(BIRCH, A1.name), both)
+    known = state(*copies)
+    silent = state(A0, loaded(BIRCH, A0.name), both, unknown_servers={A1.name: "timed out"})
+    to_one = SetRoute(route("birch-support", (BIRCH, 100, A1.name)))
+    fewer = to_one, UnloadAdapter(loaded(BIRCH, A0.name))
+    assert steps(*fewer, live=known) == []
+    assert steps(*fewer, live=silent) == [Constraint.ANSWERED]
+    assert steps(DeleteRoute(both), live=known) == [Constraint.ANSWERED]
+    without = declared(TWO)
+    assert steps(DeleteRoute(both), of=without, live=known) == []
+    dead = state(both, unknown_servers=dict.fromkeys((A0.name, A1.name), "timed out"))
+    assert steps(to_one, live=dead) == []
 
 
 def test_old_and_new_fit_together_while_both_are_there() -> None:
@@ -122,8 +146,15 @@ def test_what_the_plan_says_is_interrupted_may_dangle() -> None:
     impacts = tuple(replace(each, interrupted=True) for each in plan.impacts)
     stop = Step("stop", StopServer(A0), A0.address, A0, (), A0.name, 1.0, 1)
     live = state(A0, loaded(BIRCH, A0.name), route("birch-support", (BIRCH, 100, A0.name)))
-    assert verify_steps(replace(plan, steps=(stop,), impacts=impacts), one, live) == ()
-    assert len(verify_steps(replace(plan, steps=(stop,)), one, live)) == 1
+    back = Step("back", StartServer(A0), A0.address, None, ("stop",), A0.name, 1.0, 1)
+    adapter_ = loaded(BIRCH, A0.name)
+    load = Step("load", LoadAdapter(adapter_), adapter_.address, None, ("back",), A0.name, 1.0, 1)
+    away = replace(plan, steps=(stop, back, load))
+    assert verify_steps(replace(away, impacts=impacts), one, live) == ()
+    (found,) = verify_steps(away, one, live)
+    assert found.constraint is Constraint.ROUTE
+    (left,) = verify_steps(replace(plan, steps=(stop,), impacts=impacts), one, live)
+    assert left.constraint is Constraint.ANSWERED
 
 
 THEIRS = AttachedServerSpec("big", "http://x", "llama", 1, 16, 1.0)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from fleet.encoding import plain
 from fleet.history.values import History
-from fleet.names import Address, alias_of, route_address
+from fleet.names import Address, adapter_address, alias_of, route_address
 from fleet.plan import Plan
 from fleet.resources import LoadedAdapter, Resource, Route
 from fleet.spec import FleetSpec
+from fleet.steps import Step
 from fleet.vllm.memory import USABLE
 from tests.fleet.planning.builders import digest_of
 from tests.fleet.planning.simulator import World
@@ -81,3 +82,33 @@ def others(plan: Plan, alias: str) -> dict[str, object]:
         "gates": [each for each in plan.gates if each.alias != alias],
         "held": [note for note in plan.held if note.subject != alias],
     }
+
+
+class AnswersCheck:
+    """The requests that servers answer, before a plan and after each of its steps."""
+
+    def __init__(self, world: World, plan: Plan, declared: FleetSpec) -> None:
+        self.world = world
+        self.interrupted = {impact.alias for impact in plan.impacts if impact.interrupted}
+        percents = {alias: self.answered(alias) for alias in declared.adapters}
+        self.before = {alias: percent for alias, percent in percents.items() if percent}
+
+    def answered(self, alias: str) -> int:
+        """Return the percent of an alias's requests that a server which answers gets."""
+        live = self.world.live()
+        route = live.routes().get(alias)
+        return sum(
+            share.percent
+            for share in (route.shares if route else ())
+            if any(
+                adapter_address(share.adapter, server) in live.resources for server in share.servers
+            )
+        )
+
+    def after(self, step: Step) -> None:
+        for alias in self.before.keys() - self.interrupted:
+            assert self.answered(alias) >= self.before[alias], (step.id, alias)
+
+    def at_the_end(self) -> None:
+        for alias, percent in self.before.items():
+            assert self.answered(alias) >= percent, alias

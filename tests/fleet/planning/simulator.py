@@ -1,5 +1,6 @@
 """A fleet in memory: carries out plans step by step and insists on the rules at each step."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from fleet.encoding import plain
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
-from fleet.names import Address, alias_of, route_address
+from fleet.names import Address, adapter_address, alias_of, route_address, server_of_address
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from fleet.resources import LoadedAdapter, Resource, Route, Server, State
@@ -28,6 +29,7 @@ from fleet.steps import (
     UnloadAdapter,
 )
 from fleet.vllm.memory import USABLE
+from tests.fleet.planning.raised_pairs import raised_over
 
 
 class World:
@@ -38,10 +40,13 @@ class World:
         self.resources: dict[Address, Resource] = {}
         self.silent: dict[str, str] = {}
         self.entries: list[Entry] = []
+        self.launches: Counter[str] = Counter()  # by server: starts by others
+        self.routes_before: dict[str, Route] = {}  # as the apply met them
+        self.passed: set[Address] = set()
+        """Adapters that were asked since they were loaded, in the process that runs."""
         self.waiting: frozenset[str] = frozenset()
         """Aliases without slots of their own: their versions wait in host memory."""
-        self.fleet: FleetSpec | None = None
-        """What was planned for last."""
+        self.fleet: FleetSpec | None = None  # as planned for last
         self.largest: dict[str, int] = {}
         """By server: the bytes of the largest version that it has listed in an apply."""
         self.before: dict[str, int] = {}
@@ -56,7 +61,19 @@ class World:
             if not (isinstance(each, Server) and each.name in self.silent)
             and not (isinstance(each, LoadedAdapter) and each.server in self.silent)
         }
-        return State(resources=seen, unknown_servers=dict(self.silent))
+        servers = [each for each in self.resources.values() if isinstance(each, Server)]
+        ports = {each.name: each.port for each in servers if each.name in self.silent}
+        launches = self._launches(seen)
+        return State(seen, dict(self.silent), ports, launches=launches)
+
+    def _launches(self, seen: Mapping[Address, Resource]) -> dict[str, str]:
+        names = [each.name for each in seen.values() if isinstance(each, Server)]
+        return {name: f"launch-{self.launches[name]}" for name in names}
+
+    def relaunch(self, server: str) -> None:
+        """Let others start a server anew, with all that it had."""
+        self.launches[server] += 1
+        self.passed = {each for each in self.passed if server_of_address(each) != server}
 
     def history(self) -> History:
         return fold_entries(self.entries)
@@ -83,6 +100,7 @@ class World:
         done: set[str] = set()
         drained: set[Address] = set()
         self.largest.clear()
+        self.routes_before = self.live().routes()
         for each in self.live().adapters().values():
             self._keep(each)
         self.before = {name: self._listed_on(name) for name in self._memory()}
@@ -104,6 +122,7 @@ class World:
 
     def lose(self, server: str, *, process: bool) -> None:
         """Take a server's adapters away, as a restart does, or the server too."""
+        self.passed = {each for each in self.passed if server_of_address(each) != server}
         for address, each in list(self.resources.items()):
             gone = isinstance(each, LoadedAdapter) and each.server == server
             if gone or (process and isinstance(each, Server) and each.name == server):
@@ -138,6 +157,8 @@ class World:
     def _record(self, kind: str, step: Step) -> None:
         operation = plain(step.operation)
         data = {"step": step.id, "address": step.address, "operation": operation, "how": "done"}
+        if kind == "step_finished" and isinstance(step.operation, SmokeTest):
+            data["launch"] = f"launch-{self.launches[step.lane]}"
         self._append(kind, data)
 
     def _run(self, step: Step, plan: Plan, drained: set[Address]) -> None:  # noqa: C901 (a case each)
@@ -155,12 +176,13 @@ class World:
                 server = self._server(adapter.server)
                 assert adapter.adapter.split("-")[2] == server.base
                 self.resources[adapter.address] = adapter
+                self.passed.discard(adapter.address)
                 self._check_slots(server)
                 self._keep(adapter)
                 self._check_memory(server.host, step)
-            case SmokeTest(adapter, inputs):
-                assert inputs
+            case SmokeTest(adapter, _):
                 assert adapter.address in self.resources
+                self.passed.add(adapter.address)
             case SetRoute(route):
                 self._check_route(route, suspends=step.id.startswith("divert"))
                 self.resources[route.address] = route
@@ -220,6 +242,8 @@ class World:
 
     def _check_route(self, route: Route, *, suspends: bool) -> None:
         assert sum(each.percent for each in route.shares) == 100
+        for pair in raised_over(route, self.live().routes(), self.routes_before):
+            assert adapter_address(*pair) in self.passed, f"{pair} has passed no smoke test"
         for share in route.shares:
             assert suspends or share.servers
             for server in share.servers:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -29,7 +29,21 @@ from tests.fleet.planning.builders import (
     route,
     state,
 )
+from tests.fleet.planning.happenings import (
+    Break,
+    Declare,
+    Event,
+    Pass,
+    Relaunch,
+    Release,
+    Remove,
+    RollBack,
+    Silence,
+    Slots,
+    Tamper,
+)
 from tests.fleet.planning.plan_checks import (
+    AnswersCheck,
     check_budget,
     check_bytes,
     check_rollouts,
@@ -52,66 +66,27 @@ FILE = 8_192
 SHARED = RolloutPolicy("shared", (20, 100), DAY, 2 * DAY, ())
 
 
-@dataclass(frozen=True)
-class Declare:
-    alias: str
-    base: str
-    version: str
-    replicas: int
-
-
-@dataclass(frozen=True)
-class Remove:
-    alias: str
-
-
-@dataclass(frozen=True)
-class Slots:
-    base: str
-    slots: int | None
-    whole: bool
-
-
-@dataclass(frozen=True)
-class Pass:
-    days: int
-
-
-@dataclass(frozen=True)
-class Break:
-    index: int
-    process: bool
-
-
-@dataclass(frozen=True)
-class Silence:
-    index: int
-    silent: bool
-
-
-@dataclass(frozen=True)
-class RollBack:
-    alias: str
-
-
-@dataclass(frozen=True)
-class Release:
-    alias: str
-
-
-@dataclass(frozen=True)
-class Tamper:
-    index: int
-
-
-Event = Declare | Remove | Slots | Pass | Break | Silence | RollBack | Release | Tamper
-
 ONE_SILENT = [
     Declare("acme-triage", "tiny", "1.0.0", 2),
     Silence(0, True),
     Slots("tiny", None, True),
 ]
 """The only replica that answers gets other flags."""
+ONE_ALTERED = [Declare("acme-support", "tiny", "1.0.0", 2), Silence(0, True), Tamper(0)]
+"""The only replica that answers has other bytes, and is loaded again."""
+SILENT_BESIDE_ANOTHER = [
+    Declare("acme-triage", "mini", "1.0.0", 2), Silence(0, True),
+    Declare("acme-support", "tiny", "1.0.0", 2), Silence(0, False),
+]  # fmt: skip
+"""A server starts while the second server of another device, on a port of its own, is silent."""
+SILENT_AND_TOO_LARGE = [
+    Declare("acme-support", "tiny", "1.1.0", 2), Silence(0, True), Slots("tiny", 8, False),
+]  # fmt: skip
+"""The only replica that answers gets slots for which its host has no memory."""
+RAISED_IN_ANOTHER_LAUNCH = [
+    Declare("acme-support", "tiny", "1.1.0", 1), Relaunch(1), Pass(1),
+]  # fmt: skip
+"""A stage is due on a server that others have started anew since the last one."""
 aliases = st.sampled_from(ALIASES)
 declares = st.builds(
     Declare,
@@ -129,6 +104,7 @@ events = st.one_of(
     st.builds(Remove, aliases),
     st.builds(Slots, st.sampled_from(("tiny", "mini")), st.sampled_from((None, 8)), st.booleans()),
     st.builds(Break, small, st.booleans()),
+    st.builds(Relaunch, small),
     st.builds(Silence, small, st.booleans()),
     st.builds(RollBack, aliases),
     st.builds(Release, aliases),
@@ -171,6 +147,9 @@ def happen(each: Event, declared: FleetSpec, world: World) -> FleetSpec:  # noqa
         case Break(index, process):
             if servers:
                 world.lose(servers[index % len(servers)], process=process)
+        case Relaunch(index):
+            if servers:
+                world.relaunch(servers[index % len(servers)])
         case Silence(index, silent):
             world.silent.clear()
             if servers and silent:
@@ -197,6 +176,10 @@ def with_adapters(declared: FleetSpec, adapters: Mapping[str, object]) -> FleetS
 @settings(max_examples=examples(80, 160), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans(), st.sampled_from((None, 1, 2, 3, 4)))
 @example(ONE_SILENT, False, None)
+@example(ONE_ALTERED, True, None)
+@example(RAISED_IN_ANOTHER_LAUNCH, False, None)
+@example(SILENT_BESIDE_ANOTHER, False, None)
+@example(SILENT_AND_TOO_LARGE, False, 2)
 def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     happenings: list[Event],
     backwards: bool,  # noqa: FBT001 (drawn by hypothesis)
@@ -221,7 +204,10 @@ def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
         check_rollouts(plan, declared)
         check_budget(plan)
         before, past = dict(world.resources), world.history()
+        answers = AnswersCheck(world, plan, declared)
+        world.watch = answers.after
         world.apply(plan, backwards=backwards)
+        answers.at_the_end()
         check_ways_back(before, past, world)
         assert (
             diff(desired_state(declared, world.live(), world.history(), world.now), world.live())

@@ -98,9 +98,9 @@ CASES = (
          "answers a gateway's requests for it with 404"),
     Case("an adapter that a gateway missed and that is not listed either",
          replace(live(f"{OLD}@a"), lost=(adapter_address(OLD, "a"),)), "server/a", DriftAction.HEAL,
-         "adapters were unloaded by others; 1 adapter is missing"),
+         "or a run ended before it loaded them; 1 adapter is missing"),
     Case("an adapter unloaded by hand", live(f"{OLD}@a"), "server/a", DriftAction.HEAL,
-         "adapters were unloaded by others; 1 adapter is missing"),
+         "or a run ended before it loaded them; 1 adapter is missing"),
     Case("all servers of a host", live("server", "@"), "host/laptop", DriftAction.HEAL,
          "all 2 servers have ended; 3 adapters are gone with them", 5),
     Case("a silent server", replace(live("server/a", "@a"), unknown_servers={"a": "timeout"}),
@@ -158,11 +158,11 @@ def test_a_restarted_server_that_has_everything_again_is_no_drift() -> None:
 def test_outages_come_first_then_what_needs_people() -> None:
     rogue = loaded("test2", "b")
     found = classify_drift(established(), live("server/a", "@a", "route", more=(rogue,)))
-    assert [each.subject for each in found] == ["server/a", "adapter/test2@b", ROUTE.address]
-    remedies = [DriftAction.HEAL, DriftAction.ALERT, DriftAction.HEAL]
+    assert [each.subject for each in found] == [ROUTE.address, "server/a", "adapter/test2@b"]
+    remedies = [DriftAction.HEAL, DriftAction.HEAL, DriftAction.ALERT]
     assert [each.remedy for each in found] == remedies
-    assert [each.outage for each in found] == [OutageKind.SERVER_DOWN, None, None]
-    assert outages_of(established(), live("server/a", "@a", "route")) == found[:1]
+    assert [each.outage for each in found] == [OutageKind.UNSERVED, OutageKind.SERVER_DOWN, None]
+    assert outages_of(established(), live("server/a", "@a", "route")) == found[:2]
 
 
 def test_a_dead_server_whose_flags_are_not_known_needs_a_plan() -> None:
@@ -226,10 +226,10 @@ def healed(causes: tuple[DriftCause, ...], now: State) -> list[type]:
 @pytest.mark.parametrize(
     ("gone", "steps"),
     [
-        (("server/a", "@a"), [StartServer, LoadAdapter, LoadAdapter, SmokeTest]),
-        ((f"{FAQ}@a",), [LoadAdapter]),
+        (("server/a", "@a"), [StartServer, *(LoadAdapter, SmokeTest) * 2]),
+        ((f"{FAQ}@a",), [LoadAdapter, SmokeTest]),
         (("key",), [SetKey]),
-        (("route",), [SetRoute]),
+        (("route",), [SmokeTest, SetRoute]),
     ],
 )
 def test_what_is_missing_is_put_back_as_it_was_and_nothing_else(

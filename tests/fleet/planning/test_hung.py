@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.names import Address
-from fleet.planning import DriftAction, DriftCause, outages_of, repair
+from fleet.planning import DriftAction, DriftCause, classify_drift, outages_of, repair
 from fleet.resources import Fault, OutageKind, State
-from fleet.steps import SetRoute
-from tests.fleet.planning.builders import route
+from fleet.steps import SetRoute, StopServer, UnloadAdapter
+from tests.fleet.planning.builders import loaded, route
 from tests.fleet.planning.test_drift import ALL, FAQ, KEY, OLD, established, live, server
 
 
@@ -40,7 +40,8 @@ def test_a_hung_server_is_replaced_once_its_traffic_has_gone_elsewhere() -> None
     assert (cause.remedy, cause.outage) == (DriftAction.HEAL, OutageKind.SERVER_HUNG)
     assert steps_of(hung("a"), (cause,)) == [
         "divert route/acme-support", "stop server/a", "start server/a",
-        f"load adapter/{OLD}@a", f"load adapter/{FAQ}@a", "set route/acme-support",
+        f"load adapter/{OLD}@a", f"load adapter/{FAQ}@a", f"smoke adapter/{OLD}@a",
+        f"smoke adapter/{FAQ}@a", "set route/acme-support",
     ]  # fmt: skip
 
 
@@ -69,10 +70,20 @@ def test_versions_of_a_hung_server_go_to_a_server_with_room_and_its_stop_waits_f
     needs = {step.id: set(step.needs) for step in plan.steps}
     assert list(needs) == [
         "stop server/a", "start server/a", f"load adapter/{OLD}@a", f"load {copy}",
-        f"load adapter/{FAQ}@a", "divert route/acme-support", "set route/acme-support",
+        f"load adapter/{FAQ}@a", f"smoke adapter/{OLD}@a", f"smoke {copy}",
+        f"smoke adapter/{FAQ}@a", "divert route/acme-support", "set route/acme-support",
     ]  # fmt: skip
     assert needs["stop server/a"] == set()
-    assert needs["divert route/acme-support"] == {f"load {copy}"}
+    assert needs["divert route/acme-support"] == {f"smoke {copy}"}
     divert = next(step for step in plan.steps if step.id == "divert route/acme-support")
     assert isinstance(divert.operation, SetRoute)
     assert divert.operation.route.shares[0].servers == ("b",)
+
+
+def test_a_repair_says_of_a_stop_and_of_an_unload_that_the_same_comes_back() -> None:
+    unsure = live(more=(replace(loaded(OLD, "a"), unsure=True),))
+    for now in (hung("a"), unsure):
+        plan = repair("test", classify_drift(established(), now), established(), now, {})
+        operations = (step.operation for step in plan.steps)
+        ways = (way for way in operations if isinstance(way, StopServer | UnloadAdapter))
+        assert [way.again for way in ways] == [True]

@@ -191,7 +191,8 @@ def test_a_replica_elsewhere_serves_while_a_server_restarts() -> None:
 
 def test_wrong_bytes_under_a_right_name_get_no_traffic_until_replaced() -> None:
     wrong = LoadedAdapter(OLD, SPOT, None, "/tmp/x")  # noqa: S108 (a path as a server shows it)
-    plan = planned(DECLARED, but(LIVE, wrong))
+    past = replace(history(owned=map(str, LIVE.resources)), established=LIVE.resources)
+    plan = planned(DECLARED, but(LIVE, wrong), past)
     assert told(plan) == [(f"adapter/{OLD}@{SPOT}", Action.UPDATE, Reason.WRONG_SOURCE)]
     assert steps(plan) == [
         "divert route/acme-support", f"drain adapter/{OLD}@{SPOT}",

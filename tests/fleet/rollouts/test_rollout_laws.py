@@ -65,6 +65,14 @@ def test_every_law_holds_in_every_story(
     play(story, LAWS, when_unsure)
 
 
+def test_an_approval_of_a_version_is_over_once_another_is_judged() -> None:
+    """The version got traffic on a new engine by an approval that was given on the one before."""
+    judged = ("judge", ("accuracy", Verdict.PASS))
+    story = [judged, ("wait", 23), ("wait", 25), ("pause", 1), ("mark", "approve")]
+    story += [("declare", OLD), ("engine", None), judged, ("wait", 25), ("declare", NEXT)]
+    play(story, LAWS, "roll_back")
+
+
 @given(story=stories)
 @settings(max_examples=40)
 def test_a_failure_takes_the_traffic_back_from_every_state(story: list[tuple[str, Any]]) -> None:

@@ -79,11 +79,11 @@ MORE: dict[str, dict[str, Any]] = {
     "DeepseekV2ForCausalLM": {
         **EXPERTS,
         "num_key_value_heads": 4,
-        "kv_lora_rank": 32,
+        "kv_lora_rank": 512,  # vLLM's kernel for AMX takes no other latent than 512 + 64,
         "q_lora_rank": None,
-        "qk_nope_head_dim": 16,
-        "qk_rope_head_dim": 16,
-        "v_head_dim": 16,
+        "qk_nope_head_dim": 32,  # and features per head in multiples of 32 alone
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 32,
         "n_routed_experts": 4,
         "n_shared_experts": 1,
         "first_k_dense_replace": 1,

@@ -139,6 +139,7 @@ def parts(documents: Sequence[Mapping[str, Any]], alias: str) -> dict[tuple[str,
     return found
 
 
+@pytest.mark.needs("javascript")
 def test_a_version_gets_its_share_spread_evenly_over_its_servers(
     javascript: Path, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def weight(deployment: dict[str, dict[str, float]]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("litellm")
 @pytest.mark.long
 def test_the_real_litellm_serves_it(tmp_path: Path, litellm_program: Path) -> None:
     async def scenario() -> None:

@@ -1,17 +1,20 @@
 import json
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
+from fleet.attached import AttachedFacts
 from fleet.errors import FleetError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.history import History
-from fleet.names import Address
+from fleet.names import TABLE, Address
 from fleet.resources import (
     Fault,
     Key,
     LoadedAdapter,
+    OutageKind,
     Resource,
     Route,
     Server,
@@ -20,6 +23,8 @@ from fleet.resources import (
     State,
 )
 from plans.documents.live_file import KnownPast, dump, load, load_with_past
+from runtime.engines.observation import merge
+from tests.fleet.planning.builders import NOON
 
 FLAGS = ServerFlags("models/base/tiny", "tiny", 8, 16, 16, extra=(("seed", "1"),))
 RESOURCES: tuple[Resource, ...] = (
@@ -37,14 +42,66 @@ STATE = State(
     urls={"other": "http://10.0.0.5:8000"},
     versions={"other": "0.32.0"},
     notes=("gateway main lags behind",),
-    faults={Address("gateway/west"): Fault("is not running", "fleetctl gateway start west")},
 )
+LOST = LoadedAdapter("acme-support-tiny-v2.0.0", "other", "77c0" * 16, "/store/y")
+EVERY_FIELD = replace(
+    STATE,
+    ports={"gone": 8300},
+    of_others={"gone": "/srv/other/.fleetctl"},
+    ended={"west": "f3" * 6},
+    away_hosts={"rack2": "Ray says of node 10.0.0.7: dead"},
+    fleets={"other": "f1"},
+    launches={"tiny-laptop-cpu0": "ab" * 6},
+    routed_launches={"tiny-laptop-cpu0": "cd" * 6},
+    attached={
+        "other": AttachedFacts(takes_adapters=True, max_loras=16, root="m", max_model_len=512)
+    },
+    bases={"tiny-laptop-cpu0": "9e" * 32},
+    pythons={"tiny-laptop-cpu0": ("/venv-32/bin/python", "/venv-33/bin/python")},
+    resolvable={LOST.address: LOST},
+    lost=(LOST.address,),
+    faults={
+        Address("gateway/west"): Fault("is not running", "fleetctl gateway start west"),
+        Address("key/acme/prod"): Fault("cannot be read", "ls", OutageKind.KEY_GONE, NOON),
+        Address("server/gone"): Fault("hangs", "logs", OutageKind.SERVER_HUNG, NOON, heals=True),
+        TABLE: Fault("is torn", "fleetctl plan", OutageKind.TABLE_DAMAGED, heals=True),
+    },
+    behind=True,
+)
+"""A state with a value in every field, so that a field that the file leaves out is seen."""
 
 
 def test_a_state_is_read_back_as_it_was_written() -> None:
     assert load(dump(STATE)) == STATE
     assert load(dump(STATE)).servers()["tiny-laptop-cpu0"].flags == FLAGS
     assert load(dump(State())) == State()
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(State)])
+def test_every_field_of_a_state_is_read_back(field: str) -> None:
+    """11 of the 20 fields were left out: plans of pull requests had other ids than the fleet's."""
+    assert getattr(EVERY_FIELD, field) != getattr(State(), field), "give it a value above"
+    assert getattr(load(dump(EVERY_FIELD)), field) == getattr(EVERY_FIELD, field)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(State)])
+def test_every_field_of_a_state_is_merged(field: str) -> None:
+    assert getattr(merge(EVERY_FIELD, State()), field) == getattr(EVERY_FIELD, field)
+
+
+def test_files_of_earlier_minor_versions_are_read_and_written() -> None:
+    fault = {"what": "is not running", "command": "fleetctl gateway start west"}
+    older = {"format": "fleetctl-live", "format_version": "1.2", "gateways": {"west": fault}}
+    expected = Fault(fault["what"], fault["command"])
+    assert load(json.dumps(older)).faults == {Address("gateway/west"): expected}
+    versions = {
+        "1.1": STATE,
+        "1.2": replace(STATE, attached=EVERY_FIELD.attached),
+        "1.3": replace(STATE, bases=EVERY_FIELD.bases),
+        "1.4": replace(STATE, ports=EVERY_FIELD.ports),
+    }
+    for version, state in versions.items():
+        assert json.loads(dump(state))["format_version"] == version
 
 
 def test_the_ledger_and_the_hosts_with_servers_are_read_back() -> None:

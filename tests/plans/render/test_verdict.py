@@ -14,7 +14,8 @@ from plans.render.verdict import ReviewLevel, judge
         ({"back_out_class": "cold"}, ReviewLevel.DANGER, "cold"),
         ({"share_moved": 11}, ReviewLevel.CARE, "premium"),
         ({"share_moved": 11, "tier": "standard"}, ReviewLevel.SAFE, "no restart"),
-        ({"interrupted": True}, ReviewLevel.DANGER, "will wait"),
+        ({"interrupted": True}, ReviewLevel.DANGER, "will fail"),
+        ({"interrupted": True, "waits": True}, ReviewLevel.DANGER, "will wait"),
     ],
 )
 def test_the_verdict_on_what_a_client_will_notice(

@@ -1,16 +1,19 @@
 """The first lines of a status: outages with the aliases that they hit, rollouts that wait."""
 
+from dataclasses import replace
 from typing import Any
 
 from fleet.names import Address
-from fleet.planning import DriftAction, DriftCause
+from fleet.planning import DriftAction, DriftCause, outages_of
 from fleet.resources import OutageKind, Route, Share, State
 from plans.reports.urgent import urgent_lines, urgent_outages
 from plans.tables import painter
+from tests.fleet.planning.builders import loaded, route, state
+from tests.fleet.planning.test_drift import FAQ, OLD, ROUTE, established, server
 
-NEW, OLD = "acme-support-tiny-v2.2.0", "acme-support-tiny-v2.1.0"
+FREE = route("birch-faq", (FAQ, 100, "a"))
 ROUTES = (
-    Route("acme-support", (Share(NEW, 10, ("s1",)), Share(OLD, 90, ("s1", "s2"))), "s"),
+    Route("acme-support", (Share("c", 10, ("s1",)), Share("d", 90, ("s1", "s2"))), "s"),
     Route("birch-units", (Share("birch-units-tiny-v1.0.0", 100, ("s1", "s2")),), "s"),
     Route("corvid-dates", (Share("a", 0, ("s1",)), Share("b", 100, ("s3",))), "s"),
 )
@@ -26,15 +29,28 @@ def unanswered(*outages: DriftCause, client: str | None = None) -> list[Any]:
     return [row.get("unanswered") for row in urgent_outages(outages, LIVE, client)]
 
 
-FIRST = outage("server/s1", OutageKind.SERVER_DOWN)
-SECOND = outage("server/s2", OutageKind.SERVER_HUNG)
+FIRST = replace(outage("server/s1", OutageKind.SERVER_DOWN), unanswered=("acme-support",))
 
 
 def test_a_server_takes_along_what_no_other_server_answers() -> None:
-    assert unanswered(FIRST) == [["acme-support"]]
-    assert unanswered(SECOND) == [[]]
-    assert unanswered(FIRST, SECOND) == [["acme-support", "birch-units"]] * 2
-    assert unanswered(FIRST, SECOND, client="birch") == [["birch-units"]] * 2
+    """A server that lacked one of two versions had both aliases here, and answered the second."""
+    applied = established(server("a"), loaded(OLD, "a"), loaded(FAQ, "a"), ROUTE, FREE)
+    lacking = state(server("a"), loaded(FAQ, "a"), ROUTE, FREE)
+    ended = state(ROUTE, FREE)
+    for live, aliases in ((lacking, ["acme-support"]), (ended, ["acme-support", "birch-faq"])):
+        for client in (None, "acme", "birch"):
+            (row,) = urgent_outages(outages_of(applied, live), live, client)
+            theirs = [alias for alias in aliases if alias.startswith(client or "")]
+            assert row["unanswered"] == theirs
+
+
+def test_versions_on_servers_that_are_all_silent_have_no_answer_by_each_of_them() -> None:
+    wide = route("acme-support", (OLD, 100, "a b"))
+    both = established(server("a"), server("b"), loaded(OLD, "a"), loaded(OLD, "b"), wide)
+    one = state(server("b"), loaded(OLD, "b"), wide)
+    hung = replace(state(wide), unknown_servers={"b": "did not answer"})
+    assert [cause.unanswered for cause in outages_of(both, one)] == [()]
+    assert [cause.unanswered for cause in outages_of(both, hung)] == [("acme-support",)] * 2
 
 
 def test_a_gateway_takes_all_along_and_a_lost_key_or_table_none() -> None:
@@ -42,6 +58,12 @@ def test_a_gateway_takes_all_along_and_a_lost_key_or_table_none() -> None:
     assert unanswered(outage("gateway/main", OutageKind.GATEWAY_DOWN)) == [everything]
     others = (OutageKind.KEY_GONE, OutageKind.TABLE_DAMAGED, OutageKind.LEDGER_DAMAGED)
     assert unanswered(*(outage("key/acme/prod", kind) for kind in others)) == [None] * 3
+
+
+def test_an_alias_without_a_route_names_itself_to_its_own_client() -> None:
+    gone = replace(outage("route/birch-units", OutageKind.UNSERVED), unanswered=("birch-units",))
+    assert unanswered(gone) == unanswered(gone, client="birch") == [["birch-units"]]
+    assert unanswered(gone, client="acme") == [[]]
 
 
 def test_outages_come_first_then_rollouts_that_wait_for_people() -> None:

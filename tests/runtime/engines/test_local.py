@@ -207,6 +207,7 @@ def test_a_server_that_answered_before_and_does_not_now_is_unknown(bench: "Bench
     assert set(state.unknown_servers) == {bench.server.name}
     assert "cannot be reached" in state.unknown_servers[bench.server.name]
     assert bench.record().server(None).port == port
+    assert state.ports == {bench.server.name: port}
 
 
 def test_a_server_that_still_starts_is_absent_with_a_note_and_start_joins_it(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FLEET, FleetMark, started_by_others
 from runtime.engines.registry import write_missing_records
 from runtime.engines.vllm_api import list_models
+from tests.removal import remove_tree
 
 if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
@@ -136,7 +136,7 @@ def test_a_server_whose_state_folder_was_lost_is_recognised_and_keeps_its_launch
 ) -> None:
     bench.run(lambda engine: engine.start(bench.server))
     record = bench.record()
-    shutil.rmtree(bench.state_dir)
+    remove_tree(bench.state_dir)
     state: State = bench.run(lambda engine: engine.observe())
     assert state.servers() == {bench.server.name: bench.server}
     assert state.launches == {bench.server.name: record.served_launch}
@@ -187,6 +187,7 @@ def test_another_launch_that_answers_at_a_servers_address_is_not_that_server(
     state: State = bench.run(lambda engine: engine.observe())
     assert state.resources == {}
     assert state.launches == {bench.server.name: record.served_launch}
+    assert state.ports == {bench.server.name: record.port}
     assert state.unknown_servers == {
         bench.server.name: f"launch {record.served_launch} answers at its address, and fleetctl "
         f"started {ours}"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EngineRejectedError, LockHeldError, StalePlanError, problem
+from fleet.errors import EngineRejectedError, problem
 from fleet.history import LedgerEvent
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History
@@ -27,14 +27,10 @@ from runtime.engines.protocol import Completion
 from runtime.execute.context import ExecutionContext, Timings
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.observed import ObservedGateways
-from runtime.gateway.protocol import READ_S, GatewayStatus, Note, address_unknown
-from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
+from tests.runtime.execute.memory_gateways import MemoryGateways, Trap, UnsafeError
 
-Trap = Callable[[str], None]
 SECRET = "a-secret-of-a-test"
 LIKE_ITS_BASE = "What does a base say?"
 """A question that every adapter answers as its base does."""
@@ -45,22 +41,22 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class UnsafeError(AssertionError):
-    """A rule that never bends was broken."""
-
-
 @dataclass
 class MemoryEngine:
     """The servers of one host."""
 
     host: str
     trap: Trap
-    gateways: "MemoryGateways"
+    gateways: MemoryGateways
     servers: dict[str, Server] = field(default_factory=dict)
     paths: dict[tuple[str, str], str] = field(default_factory=dict)
     """By server and adapter."""
     boots: dict[str, int] = field(default_factory=dict)
+    shows_launches: bool = True
+    """False: as attached servers, which have boots alone."""
     silent: set[str] = field(default_factory=set)
+    mute: set[str] = field(default_factory=set)
+    """Adapters that answer nothing."""
     observed: int = 0  # servers, with every look at them
 
     async def observe(self, only: str = "") -> State:
@@ -80,6 +76,7 @@ class MemoryEngine:
             resources=dict(sorted(resources.items())),
             unknown_servers=dict.fromkeys(sorted(self.silent), "it does not answer"),
             boots={each: f"boot-{self.boots[each]}" for each in up},
+            launches={each: f"launch-{self.boots[each]}" for each in up if self.shows_launches},
             urls={each: f"http://127.0.0.1:{self.servers[each].port}" for each in up},
         )
 
@@ -109,6 +106,7 @@ class MemoryEngine:
             raise EngineRejectedError(problem("T", "The server does not run", server), status=503)
         if self.paths.setdefault((server, adapter), source) != source:
             raise EngineRejectedError(problem("T", "Loaded from another path", adapter), status=400)
+        self.gateways.passed.discard((adapter, server))
         await asyncio.sleep(0)
         self.trap(f"after load {adapter}@{server}")
 
@@ -128,6 +126,9 @@ class MemoryEngine:
             return Completion(LIKE_ITS_BASE.upper(), model, "", 1)
         if (server, model) not in self.paths:
             raise EngineRejectedError(problem("T", "No such model", model), status=404)
+        if model in self.mute:
+            return Completion(" ", model, "", 1)
+        self.gateways.passed.add((model, server))
         return Completion(prompt.upper()[:max_tokens], model, "", 1)
 
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
@@ -138,63 +139,12 @@ class MemoryEngine:
     def lose(self, server: str) -> None:
         """Forget a server's adapters, as its process does when it ends."""
         self.paths = {each: path for each, path in self.paths.items() if each[0] != server}
+        self.gateways.passed = {each for each in self.gateways.passed if each[1] != server}
 
     def crash(self, server: str) -> None:
         """End a server's process."""
         self.lose(server)
         del self.servers[server]
-
-
-@dataclass
-class MemoryGateways(LocalGateways):
-    """One gateway and the table's file."""
-
-    trap: Trap
-    table: RoutingTable = field(default_factory=lambda: RoutingTable(revision=0))
-    published: int = 0
-    busy: dict[tuple[str, str], int] = field(default_factory=dict)  # each look lets one end
-
-    async def statuses(self) -> tuple[GatewayStatus, ...]:
-        return ()
-
-    async def observe(self) -> ObservedGateways:
-        return ObservedGateways(*await self.read_table(), {}, ())
-
-    async def loaded(self, server: str, adapter: str) -> None: ...
-
-    async def read_table(
-        self, within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
-    ) -> tuple[RoutingTable, tuple[Note, ...]]:  # fmt: skip
-        return self.table, tuple(address_unknown(each) for each in self.table.without_address)
-
-    async def served_tables(self) -> tuple[RoutingTable, ...]:
-        return (self.table,)
-
-    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        self.trap("before publish")
-        if table.token < self.table.token:
-            raise LockHeldError(problem("T", "A newer run holds the fleet", str(table.token)))
-        if table.revision <= self.table.revision and table.digest != self.table.digest:
-            raise StalePlanError(problem("T", "Changed meanwhile", str(table.revision)))
-        self.table, self.published = table, self.published + 1
-        self.trap("after publish")
-        return ()
-
-    async def in_flight(self, server: str, adapter: str) -> int:
-        self.busy[server, adapter] = (count := self.busy.get((server, adapter), 0)) - (count > 0)
-        return count
-
-    async def close(self) -> None: ...
-
-    def serving(self) -> set[tuple[str, str]]:
-        """Return every (adapter, server) that gets traffic."""
-        return {
-            (share.adapter, server)
-            for entry in self.table.aliases.values()
-            for share in entry.shares
-            if share.percent
-            for server in share.servers
-        }
 
 
 class TrappedLedger(FileLedger):

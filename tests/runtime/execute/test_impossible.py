@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import EngineError, EngineRejectedError, LibraryError, problem
+from fleet.errors import ConfigError, EngineError, EngineRejectedError, LibraryError, problem
 from fleet.spec import FleetSpec
 from plans.reports.apply_progress import line
 from runtime.execute import run
@@ -38,32 +38,24 @@ def repinned(fleet: FleetSpec, name: str) -> FleetSpec:
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_wrong_digest_in_the_lock_leaves_the_good_version_serving(
-    bench: Bench, replicas: int
-) -> None:
+def test_other_bytes_under_a_served_name_change_nothing(bench: Bench, replicas: int) -> None:
     good = declared(OLD, FAQ, replicas=replicas)
     asyncio.run(bench.apply(good))
     table, paths = bench.gateways.table, dict(bench.engines["laptop"].paths)
-    wrong = repinned(good, OLD)
-    assert {"drain", "unload", "load"} <= {
-        step.id.split()[0] for step in asyncio.run(bench.plan(wrong)).steps
-    }
-    outcome = asyncio.run(bench.apply(wrong, publish=without(OTHER_BYTES)))
-    assert outcome.exit_code == 4
-    assert set(verdicts(outcome).values()) == {"failed", "blocked"}
+    with pytest.raises(ConfigError, match="other bytes") as refused:
+        asyncio.run(bench.apply(repinned(good, OLD), publish=without(OTHER_BYTES)))
+    assert [problem.code for problem in refused.value.diagnostics] == ["FC1281"]
     assert bench.engines["laptop"].paths == paths
     assert bench.gateways.table.aliases == table.aliases
-    assert kinds(bench, f"unload adapter/{OLD}@{SERVER}") == []
-    assert kinds(bench, f"load adapter/{OLD}@{SERVER}")[-1] == "step_failed"
-    assert asyncio.run(bench.plan(wrong)).changes
     assert asyncio.run(bench.plan(good)).changes == ()
 
 
-def test_other_aliases_go_on(bench: Bench) -> None:
+def test_a_new_version_whose_bytes_are_not_here_leaves_the_others_serving(bench: Bench) -> None:
     asyncio.run(bench.apply(declared(OLD)))
-    wrong = repinned(declared(OLD, FAQ), OLD)
-    outcome = asyncio.run(bench.apply(wrong, publish=without(OTHER_BYTES)))
+    outcome = asyncio.run(bench.apply(declared(NEW, FAQ), publish=without(digest_of(NEW))))
     assert outcome.exit_code == 4
+    assert {"failed", "blocked"} < set(verdicts(outcome).values())
+    assert bench.shares("acme-support") == {"1.0.0": 100}
     assert bench.shares("birch-faq") == {"1.0.0": 100}
     assert bench.engines["laptop"].paths[SERVER, OLD] == f"/store/{digest_of(OLD)}"
 

@@ -8,7 +8,8 @@ import pytest
 
 from fleet.errors import EngineUnreachableError, LockHeldError, problem
 from runtime.execute.outcome import ApplyOutcome, StepOutcome
-from tests.runtime.execute.bench import Bench, Killed, UnsafeError
+from tests.runtime.execute.bench import Bench, Killed
+from tests.runtime.execute.memory_gateways import UnsafeError
 from tests.runtime.execute.small_fleet import FAQ, NEW, OLD, declared, on, verdicts
 
 

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from fleet.errors import EngineRejectedError, problem
 from fleet.plan import Plan
 from fleet.spec import FleetSpec
 from fleet.steps import LoadAdapter
@@ -77,14 +78,22 @@ def example(code: str) -> tuple[str, str]:
     return code, entries()[code].example
 
 
-class Mute(MemoryEngine):
-    """Loads versions that answer nothing."""
+class Refusing(MemoryEngine):
+    """Refuses every question, as vLLM does where a chat template refuses a role."""
 
-    async def complete(
-        self, server: str, model: str, prompt: str, max_tokens: int = 64
-    ) -> Completion:
-        found = await super().complete(server, model, prompt, max_tokens)
-        return replace(found, text=" ") if model == OLD else found
+    async def complete(self, *_: object, **__: object) -> Completion:
+        raise EngineRejectedError(problem("FC4003", "A request was refused", "400: no"), status=400)
+
+
+def test_a_version_whose_server_refuses_the_question_gets_no_traffic(bench: Bench) -> None:
+    """Red before: the error named no way on."""
+    bench.engines["laptop"] = Refusing("laptop", bench.engines["laptop"].trap, bench.gateways)
+    outcome = asyncio.run(bench.apply(asked("hello")))
+    assert (outcome.exit_code, verdicts(outcome)[ROUTE]) == (4, "blocked")
+    (refusal,) = outcome.results[SMOKE].diagnostics
+    assert (refusal.code, refusal.detail) == ("FC4003", "400: no")
+    assert refusal.hint == "The route stays as it is, and the next apply asks again."
+    assert refusal.command == "fleetctl server logs tiny-laptop-cpu0"
 
 
 class Stuck(MemoryEngine):
@@ -95,7 +104,7 @@ class Stuck(MemoryEngine):
 
 
 def test_a_version_that_answers_nothing_gets_no_traffic(bench: Bench) -> None:
-    bench.engines["laptop"] = Mute("laptop", bench.engines["laptop"].trap, bench.gateways)
+    bench.engines["laptop"].mute.add(OLD)
     assert failed(bench, SMOKE) == example("FC5113")
 
 

@@ -132,7 +132,7 @@ def test_a_version_that_is_not_loaded_or_unreachable_is_inconclusive(tmp_path: P
     ("change", "said"),
     [
         ({"model": OTHERS}, f"answers came from `{OTHERS}` instead of `{OLD}`"),
-        ({"usage": 7}, "an error that fleetctl has no words for: AttributeError"),
+        ({"usage": 7}, "fleetctl itself failed [FC1311]: AttributeError at "),
         ({"model": "\ud83d"}, r"answers came from `\ud83d` instead of"),
     ],
 )

@@ -46,6 +46,7 @@ def _named(language: str) -> list[str]:
     return found
 
 
+@pytest.mark.needs("curl")
 @pytest.mark.parametrize("text", _named("sh"), ids=["curl"])
 def test_the_command_of_the_page_gets_an_answer(tmp_path: Path, text: str) -> None:
     _run(tmp_path, text, ["bash", "-e"], "ask.sh")
@@ -56,6 +57,7 @@ def test_the_python_of_the_page_gets_an_answer(tmp_path: Path, text: str) -> Non
     _run(tmp_path, text, [sys.executable], "ask.py")
 
 
+@pytest.mark.needs("javascript")
 @pytest.mark.parametrize("text", _named("js"), ids=["openai", "anthropic"])
 def test_the_javascript_of_the_page_gets_an_answer(
     tmp_path: Path, text: str, javascript: Path

@@ -9,12 +9,19 @@ from typing import Any
 import aiohttp
 import pytest
 
+from plans.compile.envoy.messages import CLIENT
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.parquet import compact
 from runtime.usage.read import last_rows
 from runtime.usage.row import to_usage_row
-from tests.runtime.gateway.envoy_stage import EnvoyStage, healthy_server, needs_envoy
+from tests.runtime.gateway.envoy_stage import (
+    EnvoyStage,
+    envoy_stage,
+    healthy_server,
+    needs_envoy,
+)
 from tests.runtime.gateway.fronts import ENVOY, OURS, Front
+from tests.runtime.gateway.sockets import connected
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
@@ -88,7 +95,7 @@ def test_the_same_requests_sum_up_to_the_same_as_behind_our_gateway(
         timed = [each for each in rows if each["version"]]
         assert all(0 <= (each["latency_p50_s"] or 0) < 60 for each in timed)
     assert made[OURS] == made[ENVOY]
-    assert sum(each["requests"] for each in made[ENVOY]) == 8
+    assert sum(each["requests"] for each in made[ENVOY]) == 7
     assert sum(each["left_by_client"] for each in made[ENVOY]) == 1
 
 
@@ -113,6 +120,40 @@ async def _requests(front: Front, project: Path) -> None:
             await ours.send(chat("acme-dying", stream=True))
         if isinstance(ours, EnvoyStage):
             await ours.ended()
+
+
+HEADS = {
+    "no Host": "",
+    "no Host, with the header that names the client inside": f"{CLIENT}: acme\r\n",
+    "two lengths": "Host: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
+    "a wrong key": "Host: x\r\nContent-Length: 0\r\nAuthorization: Bearer wrong\r\n",
+    "too large": f"Host: x\r\nX-Large: {'x' * 100_000}\r\n",
+}
+"""Headers of requests without a valid key, each refused in another way."""
+
+
+@needs_envoy
+@pytest.mark.usefixtures("serving_loop")
+def test_senders_without_a_key_leave_no_row_whatever_is_wrong(tmp_path: Path) -> None:
+    """Without `Host` the status is 400, and 401 alone was left out: a row for each request."""
+
+    async def scenario() -> None:
+        async with envoy_stage(tmp_path) as ours:
+            statuses = []
+            for head in HEADS.values():
+                async with connected(ours) as (reader, writer):
+                    writer.write(f"POST {CHAT} HTTP/1.1\r\n{head}\r\n".encode())
+                    statuses.append(int((await reader.readline()).split()[1]))
+            assert statuses == [400, 400, 400, 401, 431]
+            assert (await ours.send(chat("globex-dates"))).status == 404
+            assert (await ours.send(chat())).status == 200
+            counted = (await ours.ask("/stats/prometheus")).splitlines()
+            nobody = 'envoy_fleetctl_requests{client="",alias="",version=""'
+            assert {f'{nobody},status="400"}} 2', f'{nobody},status="401"}} 1'} < {*counted}
+            kept = [(row["client"], row["status"]) for row in await ours.ended()]
+            assert kept == [("acme", 404), ("acme", 200)]
+
+    asyncio.run(scenario())
 
 
 async def _leave(ours: Stage, seen: list[Any]) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from fleet.traffic import TimeoutPolicy, TrafficPolicy
+from fleet.traffic import DEFAULT_DEADLINES, TimeoutPolicy, TrafficPolicy
 from runtime.gateway import attempts, outliers
 from runtime.gateway.http import upstream
 from runtime.gateway.outliers import FIRST_EJECTION_S, MAX_CONSECUTIVE_ERRORS, SILENT_S, Outliers
-from runtime.gateway.routing import DEFAULT_DEADLINES
 from runtime.gateway.table_loader import build_routes
 from tests.runtime.gateway.admin_side import ask_admin, metrics_of
 from tests.runtime.gateway.sockets import asked, scripted

@@ -78,7 +78,7 @@ def test_the_id_that_a_client_gives_is_in_its_answer_and_row_and_goes_to_no_serv
         async with stage(tmp_path / ".fleetctl") as ours:
             given = ["7c0e-a.b:1", "7c0e-a.b:1", "two words", "x" * 129, "ü", ""]
             replies = [await ours.send(chat(), headers={"X-Request-Id": text}) for text in given]
-            replies.append(await ours.send(chat(), headers={"X-Request-Id": "gone"}, secret="no"))
+            replies.append(await ours.send(chat("none"), headers={"X-Request-Id": "gone"}))
             replies.append(await ours.send(chat(stream=True), headers={"X-Request-Id": "s/1"}))
             rows = ours.rows()
             shown = [reply.headers["x-request-id"] for reply in replies]

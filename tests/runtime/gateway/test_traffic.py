@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.gateway.refusals import ROWS_AN_HOUR
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.stage import (
     ACME,
@@ -123,7 +124,7 @@ def test_no_request_fails_or_strays_while_tables_are_swapped(tmp_path: Path) -> 
             assert {probe.status for probe in probes} == {404}
             assert set(ours.asked) == {OLD, NEW}
             rows = ours.rows()
-            assert len(rows) == len(replies) + len(probes)
+            assert len(rows) == len(replies) + min(len(probes), ROWS_AN_HOUR)
             assert {row["revision"] for row in rows} >= set(range(2, 62))
 
     asyncio.run(scenario())
@@ -172,14 +173,12 @@ def test_each_request_leaves_one_row(tmp_path: Path) -> None:
             await ours.send(chat())
             await ours.send(chat("globex-dates"))
             await ours.send(b"{")
-            await ours.send(chat(), secret="wrong")
             rows = ours.rows()
             kept = [(row["client"], row["alias"], row["version"], row["status"]) for row in rows]
             assert kept == [
                 ("acme", "acme-support", OLD, 200),
                 ("acme", "", "", 404),
                 ("acme", "", "", 400),
-                ("", "", "", 401),
             ]
             served = rows[0]
             assert served["server"] == "s1"

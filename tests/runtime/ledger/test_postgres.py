@@ -194,7 +194,7 @@ def test_without_the_driver_the_command_that_installs_it_is_told(
     with pytest.raises(FleetError) as caught:
         ledger().read()
     found = caught.value.diagnostics[0]
-    assert (found.code, found.command) == ("FC5140", "pip install 'fleetctl[postgres]'")
+    assert (found.code, found.command) == ("FC5140", "pip install 'psycopg[binary]>=3.2'")
 
 
 def test_a_server_with_weaker_habits_still_keeps_every_entry_in_order(

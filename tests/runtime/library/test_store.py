@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from fleet.resources import LoadedAdapter
 from runtime.library.layout import folder_digest
 from runtime.library.served_copies import damaged, publish, repair_copies
 from runtime.store_paths import source_name
+from tests.removal import remove_tree
 from tests.runtime.library.synthetic import adapter
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_copy_is_never_loaded_from_again_and_a_fresh_path_takes_its_pl
     assert made == {store / f"{digest}-2"}
     assert folder_digest(store / f"{digest}-2") == digest
     assert folder_digest_or_fault(copy) != digest
-    shutil.rmtree(copy)
+    remove_tree(copy)
     assert publish(version, digest, store) == store / f"{digest}-2"
     harm(store / f"{digest}-2")
     assert publish(version, digest, store) == store / f"{digest}-3"
@@ -131,7 +131,7 @@ def test_a_copy_that_was_damaged_by_the_ledger_is_good_and_not_loaded_from(tmp_p
     assert publish(version, digest, store, [str(first)]) == store / f"{digest}-2"
     for copy in (first, store / f"{digest}-2"):
         writable(copy)
-        shutil.rmtree(copy)  # as gc deletes what no server lists
+        remove_tree(copy)  # as gc deletes what no server lists
     spoiled = [str(first), str(store / f"{digest}-9")]
     assert publish(version, digest, store, spoiled) == store / f"{digest}-10"
     assert publish(version, digest, store) == store / f"{digest}-10"
@@ -142,7 +142,7 @@ def locked(digest: str) -> Lock:
     return Lock(adapters={"acme-a-tiny-v1.0.0": entry})
 
 
-@pytest.mark.parametrize("harm", [tamper, remove_weights, shutil.rmtree])
+@pytest.mark.parametrize("harm", [tamper, remove_weights, remove_tree])
 def test_a_damaged_copy_is_made_good_again_in_its_place(
     tmp_path: Path, harm: Callable[[Path], object]
 ) -> None:
@@ -161,7 +161,7 @@ def test_a_damaged_copy_is_made_good_again_in_its_place(
     assert sorted(each.name for each in store.iterdir()) == [source_name(digest), digest]
 
 
-@pytest.mark.parametrize("harm", [tamper, shutil.rmtree])
+@pytest.mark.parametrize("harm", [tamper, remove_tree])
 def test_a_damaged_copy_is_not_repaired_when_the_library_has_no_better(
     tmp_path: Path, harm: Callable[[Path], object]
 ) -> None:

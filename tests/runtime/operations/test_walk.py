@@ -1,8 +1,9 @@
 """A fleet to which thousands of things happen in a row, on the fake engine.
 
 A walk is drawn by its seed: commands that people and jobs run, faults, and time that passes. After
-every step the rules hold that a client relies on. The rest of a walk heals: then nothing is left to
-do, and every answer is of the right bytes.
+every step the rules hold that a client relies on. No run gives traffic, or more of it, to a version
+that has passed no smoke test of its bytes on its server in this launch; a way back alone waits for
+none. The rest of a walk heals: then nothing is left to do, and every answer is of the right bytes.
 """
 
 import os
@@ -29,10 +30,12 @@ from tests.runtime.operations.walk_events import (
     killed_reconcile,
     load_other,
     lost_answer,
+    mute,
     overwrite,
     reconcile,
     reconcile_on_full_disk,
     refused,
+    relaunch_server,
     release,
     restart_server,
     restore_lock,
@@ -51,10 +54,10 @@ WALKS = int(os.environ.get("FLEETCTL_WALKS", examples(8, 16)))
 Happening = Callable[[World, random.Random], str | None]
 EVENTS: tuple[Happening, ...] = (
     *(apply,) * 3, *(reconcile,) * 5, roll_back, release, *(declare,) * 2, *(hours,) * 3,
-    kill_server, restart_server, freeze_server, unload, load_other, wrong_path, evict, overwrite,
-    delete_copy, ask, ask, alter_lock, restore_lock,
+    kill_server, restart_server, relaunch_server, freeze_server, unload, load_other, wrong_path,
+    evict, overwrite, delete_copy, ask, ask, alter_lock, restore_lock,
     edit_route, killed_apply, killed_reconcile,
-    apply_on_full_disk, reconcile_on_full_disk, lost_answer, refused,
+    apply_on_full_disk, reconcile_on_full_disk, lost_answer, refused, mute,
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Servers of a walk: fake vLLMs in this process, behind the engine's protocol; runs may die."""
 
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from runtime.engines.protocol import Completion
 from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import parse_flags
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeModelServer, RefusedError
 from runtime.fake_vllm.weights import MissingAdapterError, UnloadableAdapterError, read_weights
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
@@ -25,6 +25,7 @@ from runtime.json_client import JsonClient
 from runtime.observe import FleetConnections
 from runtime.store_paths import STORE, StoreView
 from runtime.workspace import Workspace
+from tests.runtime.execute.memory_gateways import raised_in
 
 
 class Surroundings(Protocol):
@@ -39,6 +40,10 @@ class Surroundings(Protocol):
 
     def serving(self) -> set[tuple[str, str]]:
         """Return every (version, server) that gets traffic."""
+
+    def table(self) -> RoutingTable:
+        """Return the routing table as it is published now."""
+        ...
 
 
 class Killed(BaseException):
@@ -58,6 +63,10 @@ class Host:
     servers: dict[str, tuple[Server, FakeModelServer]] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
     """Servers that do not answer."""
+    mute: set[str] = field(default_factory=set)
+    """Versions that answer nothing."""
+    passed: set[tuple[str, str, str | None]] = field(default_factory=set)
+    """(version, server, path) that have answered since fleetctl loaded them in this process."""
     number: float = 1.0
     """Start time of the next process."""
 
@@ -74,6 +83,7 @@ class Host:
     async def observe(self, only: str = "") -> State:
         self._bury()
         seen = StateBuilder(StoreView(self.world.state_dir / STORE))
+        seen.ports = {name: server.port for name, (server, _) in self.servers.items()}
         for name in self.frozen & self.servers.keys():
             seen.unknown_servers[name] = "no answer in time"
         clients = {name: self._client(name) for name in self.servers.keys() - self.frozen}
@@ -95,13 +105,20 @@ class Host:
         if running and running[0].digest != server.digest:
             raise EngineRejectedError(problem("T", "It runs with other flags", ""), status=409)
         if not running:
-            launch = launch_of(server, self.spec, python="python")
-            assert launch is not None
-            config = parse_flags(launch.arguments[3:], runtime_updates=True)
-            memory = FakeModelServer(replace(config, token_seconds=0.0), started=self.number)
-            self.number += 1
-            self.servers[server.name] = server, memory
+            self.launch(server)
         self.world.pass_by(f"after start {server.name}")
+
+    def launch(self, server: Server) -> FakeModelServer:
+        """Start a process of a new launch, in which nothing has passed yet."""
+        launched = f"{int(self.number):012x}"
+        command = launch_of(server, self.spec, python="python", launch=launched)
+        assert command is not None
+        config = parse_flags(command.arguments[3:], runtime_updates=True)
+        memory = FakeModelServer(replace(config, token_seconds=0.0), started=self.number)
+        self.number += 1
+        self.servers[server.name] = server, memory
+        self._forget(server.name)
+        return memory
 
     async def stop(self, server: str) -> None:
         self.world.pass_by(f"before stop {server}")
@@ -111,6 +128,7 @@ class Host:
 
     async def load(self, server: str, adapter: str, source: str) -> None:
         self.world.pass_by(f"before load {adapter}@{server}")
+        self.passed = {each for each in self.passed if each[:2] != (adapter, server)}
         await load_adapter(self._client(server), adapter, absolute(source))
         self.world.pass_by(f"after load {adapter}@{server}")
 
@@ -125,7 +143,19 @@ class Host:
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
-        return await request_completion(self._client(server), model, prompt, max_tokens)
+        answer = await request_completion(self._client(server), model, prompt, max_tokens)
+        if model in self.mute:
+            return replace(answer, text="")
+        self.passed.add((model, server, self.path(model, server)))
+        return answer
+
+    def path(self, name: str, server: str) -> str | None:
+        """Return the path that a server has a version from; None: it has none."""
+        return self.servers[server][1].listed.get(name) if server in self.servers else None
+
+    def _forget(self, server: str) -> None:
+        """Void what passed in an earlier process."""
+        self.passed = {each for each in self.passed if each[1] != server}
 
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
         """A restart loses everything here."""
@@ -136,8 +166,17 @@ class Host:
     def restart(self, name: str) -> None:
         """End a process and start it again with the same flags, as a supervisor does."""
         server, memory = self.servers[name]
+        self._forget(name)
         self.servers[name] = server, FakeModelServer(memory.config, started=self.number)
         self.number += 1
+
+    def relaunch(self, name: str) -> None:
+        """Start a server as another launch, with its versions, behind the back of fleetctl."""
+        server, former = self.servers[name]
+        memory = self.launch(server)
+        for version, path in former.listed.items():
+            with suppress(RefusedError):
+                memory.load(version, path)
 
     def answer(self, server: str, name: str) -> str | None:
         """Return the digest of the bytes that a request would be answered by; None: no answer."""
@@ -163,9 +202,16 @@ class TrappedGateways(LocalGateways):
     def __init__(self, world: "Surroundings") -> None:
         super().__init__(world.state_dir)
         self._gateways, self.world = {}, world
+        self.before = world.table()
+        """What was served when the run began: a restart in between takes it away and back."""
 
     async def publish(self, table: RoutingTable) -> Any:
         self.world.pass_by("before publish")
+        host = self.world.host
+        raised = raised_in(table, self.world.table()) & raised_in(table, self.before)
+        untried = {pair for pair in raised if (*pair, host.path(*pair)) not in host.passed}
+        if untried:
+            raise UnsafeError(f"{sorted(untried)} would get traffic without a pass")
         notes = await super().publish(table)
         self.world.pass_by("after publish")
         return notes

@@ -106,11 +106,26 @@ def restart_server(world: World, chance: random.Random) -> str | None:
     return f"restart {name}"
 
 
+def relaunch_server(world: World, chance: random.Random) -> str | None:
+    """Somebody stops a server and starts it anew, with the versions that it had."""
+    if not (name := some_server(world, chance)):
+        return None
+    world.host.relaunch(name)
+    return f"relaunch {name}"
+
+
 def freeze_server(world: World, chance: random.Random) -> str | None:
     if not (name := some_server(world, chance)):
         return None
     world.host.frozen.symmetric_difference_update({name})
     return f"freeze or thaw {name}"
+
+
+def mute(world: World, chance: random.Random) -> str:
+    """A version answers nothing, as its training has spoiled it, or answers again."""
+    name = chance.choice(world.names())
+    world.host.mute.symmetric_difference_update({name})
+    return f"mute {name}, or no longer"
 
 
 def unload(world: World, chance: random.Random) -> str | None:

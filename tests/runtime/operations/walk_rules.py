@@ -46,6 +46,7 @@ def heal(world: World) -> None:
     """See that the fleet converges once nothing happens to it any more."""
     world.restore()
     world.host.frozen.clear()
+    world.host.mute.clear()
     for _, memory in world.host.servers.values():
         memory.faults.refusals.clear()
         memory.faults.lost.clear()

@@ -35,6 +35,7 @@ from runtime.operations.release import release_versions
 from runtime.operations.rollback import roll_back
 from runtime.project.known_base import known_base
 from runtime.rollback.rollback import RollbackRequest
+from tests.runtime.execute.memory_gateways import serving
 from tests.runtime.library import synthetic
 from tests.runtime.operations.walk_engine import Host, Killed, WalkWorkspace
 
@@ -150,13 +151,7 @@ class World:
 
     def serving(self) -> set[tuple[str, str]]:
         """Return every (version, server) that gets traffic."""
-        return {
-            (share.adapter, server)
-            for entry in self.table().aliases.values()
-            for share in entry.shares
-            if share.percent
-            for server in share.servers
-        }
+        return serving(self.table())
 
     # What people and jobs do.
 

@@ -172,7 +172,7 @@ def test_without_the_package_the_error_says_how_to_install_it(
     done = signing.add()
     assert done.returncode == 1
     assert "FC3057" in done.stderr
-    assert "pip install 'fleetctl[signing]'" in done.stderr
+    assert "pip install 'model-signing>=1.1.1' 'pyopenssl>=25'" in done.stderr
     (signing.folder / "model.sig").unlink()
     assert signing.add().returncode == 0
     assert signing.call("plan", "--offline").returncode in (0, 1)

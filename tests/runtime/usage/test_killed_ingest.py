@@ -16,7 +16,8 @@ import pytest
 from fleet.usage import COUNTS, Operator
 from runtime.usage.ingest import ingest
 from runtime.usage.parquet import compact
-from runtime.usage.store import FOLDER, UsageStore
+from runtime.usage.store import UsageStore
+from runtime.usage.tables import FOLDER
 from tests.recount import recount
 from tests.runtime.usage import ingest_server
 from tests.runtime.usage.test_parquet import NEW, OLD, logged, row

@@ -16,7 +16,7 @@ from runtime.usage.log import USAGE_FILE, UsageLog
 from runtime.usage.parquet import KEEP_LOGS, KEEP_PARTS, MARKS, compact
 from runtime.usage.row import UsageRow
 from runtime.usage.segments import segments
-from runtime.usage.store import FOLDER
+from runtime.usage.tables import FOLDER
 from tests.runtime.usage.sums import summed
 
 NOW = datetime(2026, 11, 25, 9, tzinfo=UTC)
@@ -138,7 +138,7 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(FleetError) as caught:
         compact(tmp_path, NOW)
-    assert caught.value.diagnostics[0].command == "pip install 'fleetctl[analytics]'"
+    assert caught.value.diagnostics[0].command == "pip install 'duckdb>=1.2'"
 
 
 def test_a_file_that_is_put_aside_while_others_are_read_is_read_whole(tmp_path: Path) -> None:

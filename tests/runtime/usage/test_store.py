@@ -13,7 +13,8 @@ from fleet.errors import FleetError
 from fleet.usage import Grain, OfClient, Operator
 from runtime.files import locked_file
 from runtime.usage.ingest import Ingested, ingest
-from runtime.usage.store import FOLDER, STORE_FILE, UsageStore
+from runtime.usage.store import UsageStore
+from runtime.usage.tables import FOLDER, STORE_FILE
 from tests.runtime.usage.test_parquet import NEW, OLD, logged, row
 
 DAY = datetime(2026, 11, 25, tzinfo=UTC)
@@ -50,6 +51,7 @@ def test_cells_hold_the_figures_of_their_rows(tmp_path: Path) -> None:
         assert (figures.input_tokens, figures.output_tokens) == (303, 500)
         assert figures.latency.quantile(0.95) == pytest.approx(0.95, rel=0.01)
         assert figures.first_token.quantile(0.5) == pytest.approx(0.005, rel=0.01)
+        assert figures.tokens.count == figures.latency.count
         assert figures.per_token.quantile(0.5) == pytest.approx((0.5 - 0.005) / 4, rel=0.01)
         assert figures.latency.above(0.9) == 10
         hours = store.cells(Operator(), DAY, NEXT, alias="acme-support")

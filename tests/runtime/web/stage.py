@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -187,10 +187,21 @@ def viewing(
     *,
     read_only: bool = False,
     proxy: TrustedProxy | None = None,
+    read: Callable[[FleetSnapshot | None], FleetSnapshot] | None = None,
+    breaks: str = "",
 ) -> Iterator[Viewer]:
-    """Serve a reading, and yield a viewer without any access."""
-    reader = SnapshotReader(lambda _: seen)
+    """Serve a reading, and yield a viewer without any access.
+
+    `read`: makes the readings in the place of `seen`; `breaks`: the page whose template raises.
+    """
+    reader = SnapshotReader(read or (lambda _: seen))
     pages = make_dashboard(workspace, reader, proxy=proxy, read_only=read_only)
+    sound = pages.render
+
+    def render(page: str, values: Mapping[str, Any]) -> str:
+        return sound(page, {} if page == breaks else values)
+
+    pages = replace(pages, render=render)
     application = pages.application()
     asker = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url=BASE)
     with asyncio.Runner() as runner:

@@ -64,6 +64,7 @@ def brought(version: SourceFolder, files: Sequence[DirectFile]) -> Path:
     return Path(asyncio.run(bring_folder(machine, version, "store", direct=direct)))
 
 
+@pytest.mark.needs("curl")
 def test_a_host_fetches_a_version_and_nothing_is_sent(
     version: SourceFolder, server: StandIn
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_host_fetches_a_version_and_nothing_is_sent(
     assert server.sent[SERVED_FILES[1]] == SIZE
 
 
+@pytest.mark.needs("curl")
 def test_what_arrived_before_an_interruption_is_not_fetched_again(
     version: SourceFolder, server: StandIn
 ) -> None:
@@ -92,6 +94,7 @@ def test_what_arrived_before_an_interruption_is_not_fetched_again(
     assert server.sent[SERVED_FILES[1]] == SIZE - SIZE // 2
 
 
+@pytest.mark.needs("curl", "rsync")
 def test_other_bytes_never_get_the_name(version: SourceFolder, server: StandIn) -> None:
     server.fault = lambda request: (
         web.Response(body=b"x" * SIZE) if request.path.endswith("safetensors") else None
