@@ -15,7 +15,7 @@ PACKAGES = ("fleet", "plans", "runtime", "fleetctl", "examples", "tests")
 """Folders whose READMEs link, too."""
 LINKING = [
     *PAGES,
-    REPOSITORY / "CONTRIBUTING.md",
+    *(REPOSITORY / name for name in ("CONTRIBUTING.md", "DECISIONS.md", "CHANGELOG.md")),
     *sorted(readme for name in PACKAGES for readme in (REPOSITORY / name).rglob("README.md")),
 ]
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
