@@ -1,6 +1,7 @@
 """The rules of the house that a linter does not know."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.house_budgets import house_figures
 from tests.bench.house_modules import circles, import_graph, read_modules, tree_of
+from tests.budgets import ALLOWANCES, HOUSE, PATHS
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGES = ("fleet", "plans", "runtime", "fleetctl")
@@ -78,6 +81,25 @@ def test_no_python_file_is_longer_than_the_limit() -> None:
         if path.exists() and (lines := path.read_text(encoding="utf-8").count("\n")) > LIMIT
     }
     assert long == {}
+
+
+def test_no_figure_of_the_house_exceeds_its_budget() -> None:
+    measured = house_figures(read_modules(REPOSITORY))
+    allowed = {name: budget.ceiling for name, budget in HOUSE.items()}
+    allowed["core lines"] += sum(ALLOWANCES.values())
+    assert measured.keys() == allowed.keys()
+    assert {name: figure for name, figure in measured.items() if figure > allowed[name]} == {}
+
+
+def test_no_path_through_the_code_exceeds_its_budget() -> None:
+    command = [sys.executable, "-m", "tests.bench.paths", "--format", "json"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    measured = {
+        f"{path}: {unit}": figure
+        for path, figures in json.loads(done.stdout).items()
+        for unit, figure in figures.items()
+    }
+    assert {name: measured[name] for name in PATHS if measured[name] > PATHS[name].ceiling} == {}
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

@@ -126,6 +126,22 @@ class Recorder:
         inside = self.events[own[0] : own[-1] + 1] if own else []
         return [event.file for event in inside if event.is_call]
 
+    def between(self, first: str, last: str, under: str) -> list[str]:
+        """Return the files of the calls from a function's first call to another's last return.
+
+        `under`: the folder of both functions.
+
+        Raises:
+            SystemExit: one of the functions did not run.
+        """
+        events = [event if event.file.startswith(under) else None for event in self.events]
+        begun = [place for place, event in enumerate(events) if event and event.function == first]
+        ended = [place for place, event in enumerate(events) if event and event.function == last]
+        if not (begun and ended):
+            raise SystemExit(f"`{first}` or `{last}` of {under} did not run")
+        inside = self.events[begun[0] : ended[-1] + 1]
+        return [event.file for event in inside if event.is_call]
+
     def _profile(self, frame: FrameType, event: str, _: Any) -> None:
         if not self.is_on or event not in ("call", "return"):
             return

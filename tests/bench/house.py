@@ -18,6 +18,8 @@ from typing import Any
 
 import networkx as nx
 
+from tests.bench.house_budgets import as_table, habits, house_figures, parameters, touched
+from tests.bench.house_classes import alike
 from tests.bench.house_modules import (
     FUNCTIONS,
     PACKAGES,
@@ -61,7 +63,7 @@ def measure(root: Path) -> Iterator[Figure]:
     yield from inner_imports(modules, graph)
     yield from reached(modules, graph)
     yield from readmes(root)
-    yield parameters(modules)
+    yield longest_parameters(modules)
     yield from written_tests(root)
 
 
@@ -160,22 +162,14 @@ def readmes(root: Path) -> Iterator[Figure]:
     yield Figure(f"READMEs of packages over {README_LINES} lines", len(long), long)
 
 
-def parameters(modules: Mapping[str, Module]) -> Figure:
+def longest_parameters(modules: Mapping[str, Module]) -> Figure:
     """Return the functions with the longest lists of parameters; `self` and `cls` do not count."""
-    counts: dict[str, int] = {}
-    for module in modules.values():
-        for node in ast.walk(module.tree):
-            if isinstance(node, FUNCTIONS):
-                given = node.args
-                names = [one.arg for one in (*given.posonlyargs, *given.args)]
-                several = [one for one in (given.vararg, given.kwarg) if one is not None]
-                count = (
-                    len(names)
-                    + len(given.kwonlyargs)
-                    + len(several)
-                    - (names[:1] in (["self"], ["cls"]))
-                )
-                counts[f"{module.name}:{node.lineno} {node.name}"] = count
+    counts = {
+        f"{module.name}:{node.lineno} {node.name}": parameters(node)
+        for module in modules.values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, FUNCTIONS)
+    }
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_PARAMETERS]
     return Figure("Longest list of parameters", most[0][1] if most else 0, dict(most))
 
@@ -254,7 +248,13 @@ def main() -> None:
     if given.format == "json":
         print(json.dumps([asdict(figure) for figure in figures], indent=2))
     else:
-        print(as_text(figures))
+        modules = read_modules(given.root)
+        print(as_table(house_figures(modules)), "", as_text(figures), "", sep="\n")
+        for pair, shared in alike(modules).items():
+            print(f"{pair}: {shared}")
+        for name, figure in habits(modules).items():
+            print(f"{name}: {figure}")
+        print(f"modules and packages that the median feature touches: {touched(given.root)}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Module:
     parts: tuple[str, ...]
     """Path from the checkout on."""
     lines: int
+    written_lines: int
+    """Those that are not blank."""
     tree: ast.Module
 
     @property
@@ -67,7 +69,9 @@ def read_modules(root: Path) -> dict[str, Module]:
             is_package = path.name == "__init__.py"
             name = ".".join((*parts[:-1], *(() if is_package else (path.stem,))))
             text = path.read_text(encoding="utf-8")
-            modules[name] = Module(name, is_package, parts, text.count("\n"), tree_of(path))
+            lines = text.splitlines()
+            written = sum(bool(line.strip()) for line in lines)
+            modules[name] = Module(name, is_package, parts, len(lines), written, tree_of(path))
     return modules
 
 
