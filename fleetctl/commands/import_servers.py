@@ -27,9 +27,9 @@ def command(
       fleetctl import http://127.0.0.1:8000 --api-key env:VLLM_KEY
     """
     from fleet.config import imported_from, parse, proxy_names
-    from fleetctl.importing import write_import
+    from plans.templating import rendered
     from runtime.files import read_text
-    from runtime.operations.import_servers import add_versions, read_servers
+    from runtime.operations.import_servers import add_versions, read_servers, write_import
     from runtime.project.declaration_files import MAIN
 
     if not urls and proxy is None:
@@ -41,7 +41,7 @@ def command(
     servers = read_servers(found, workspace.root, keys)
     fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
     imported = imported_from(servers, named.asked if named else None, fleet)
-    written, edited = write_import(workspace, imported)
+    written, edited = write_import(workspace, imported, rendered)
     for verb, paths in (("Wrote", written), ("Added to", edited)):
         for path in paths:
             click.echo(f"{verb} {path}", err=True)
