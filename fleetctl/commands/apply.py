@@ -149,7 +149,8 @@ def _read_plan(workspace: Workspace, file: Path) -> "Plan":
 
 async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
     from plans.wording import first_lines
-    from runtime.operations.apply import execute_plan, stop_signals
+    from runtime.operations.apply import execute_plan
+    from runtime.operations.rounds import stop_signals
 
     print_lines(first_lines(plan), "Note")
     emit = _progress_printer(workspace, plan.id, form)

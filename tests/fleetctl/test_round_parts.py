@@ -21,8 +21,8 @@ from runtime.messages import Audience, FailureMessage, Message
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.notify import Recipient, notify
 from runtime.operations.reconcile import Reconciler
+from runtime.operations.rounds import RoundParts
 from runtime.operations.watch import Watcher
-from runtime.parts import RoundParts
 from runtime.workspace import Workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
