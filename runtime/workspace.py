@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from fleet.errors import FleetError
 from fleet.hardware import HostSpec
-from fleet.history import History, marked_unsure
+from fleet.history import Audience, History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
 from runtime import event_loop
@@ -35,7 +35,7 @@ from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.ledger.signing import EntrySigner, entry_signer
 from runtime.ledger.snapshot import LedgerSnapshot
-from runtime.messages import Audience, EmitMessage, Message, Severity
+from runtime.messages import EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
 from runtime.state.documents import open_documents
 from runtime.state.home import KNOWN_FILE, HomeAddress, remember_home, remembered_home

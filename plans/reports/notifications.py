@@ -1,19 +1,18 @@
 """Word notifications: for operators, and for a client with the facts of the client's alias only."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.alerting import OF_A_CLIENT
+from fleet.history import Audience
 from fleet.spec import NOTIFY_EVENTS, NotifyEvent
 from plans.reports.alerts import alert_sentence
 from plans.template_limits import check_work
 from plans.templating import rendered
 from plans.visible import quiet
-
-Audience = Literal["client", "operators"]
 
 _WHEN = "2031-05-01T12:00:00+00:00"
 _NAME = "acme-support-tiny-v2.2.0"

@@ -15,7 +15,6 @@ from fleet.alerting import (
     AlertRule,
     BaseForecast,
     DataFault,
-    Notification,
     ProjectedCost,
     RuleFinding,
     Signal,
@@ -32,7 +31,7 @@ from fleet.alerting import (
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError
-from fleet.history import Entry, settled
+from fleet.history import Entry, Notification, settled
 from fleet.planning import outages_of
 from fleet.resources import State
 from fleet.spec import FleetSpec
@@ -41,7 +40,8 @@ from runtime.notify.alertmanager import post_alerts
 from runtime.operations.budgets import keep_budgets, used_in_month
 from runtime.operations.data_faults import data_faults, gather_rows
 from runtime.operations.forecasts import base_forecasts, projected_costs
-from runtime.operations.notifications import notify_once, open_notifications
+from runtime.operations.notifications import open_notifications
+from runtime.operations.notify import notify_once
 from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.rounds import RoundParts, repeat
 from runtime.operations.traffic_facts import TrafficReader, explain_alias
