@@ -28,8 +28,7 @@ from runtime import event_loop
 from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
-from runtime.ledger.away import AwayLedger
-from runtime.ledger.fallback import FallbackLedger, SalvagedLedger, last_known
+from runtime.ledger.fallback import AwayLedger, FallbackLedger, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
@@ -152,7 +151,7 @@ class Workspace:
     @cached_property
     def home(self) -> HomeAddress:
         """The declared home; the home as last declared, while the declarations are broken."""
-        from runtime.project.home import declared_home  # noqa: PLC0415 (a rollback needs no fleet)
+        from runtime.project.load import declared_home  # noqa: PLC0415 (a rollback needs no fleet)
 
         if self.apart:
             return HomeAddress()

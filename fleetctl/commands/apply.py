@@ -80,9 +80,8 @@ def apply(
     from runtime.operations.approve import require_approved
     from runtime.operations.freeze import require_thawed
     from runtime.operations.plan_rules import exit_code, require_allowed
-    from runtime.operations.planning import is_record_due
+    from runtime.operations.planning import is_record_due, way_on_told
     from runtime.operations.reviewed import require_id
-    from runtime.operations.way_on import way_on_told
 
     if [file is not None, auto, plan_id is not None].count(True) != 1:
         text = "Name a plan file (fleetctl plan --out plan.json), or pass --auto or --plan-id ID."
@@ -119,11 +118,10 @@ def apply(
 
 def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]":
     """Observe the fleet; return the live state, and the plan that was saved or is made now."""
-    from runtime.operations.fleet_id import draw_fleet_id
     from runtime.operations.heal import put_back_store
     from runtime.operations.planning import observe_copies, plan_fleet
     from runtime.operations.reviewed import require_reviewed
-    from runtime.operations.unknown_fleet import require_known
+    from runtime.operations.unknown_fleet import draw_fleet_id, require_known
 
     live = observe_copies(workspace)
     if saved is not None:

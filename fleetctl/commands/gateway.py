@@ -132,9 +132,8 @@ async def _restart(workspace: Workspace, name: str | None, wait_s: float) -> int
     import asyncio
 
     from runtime.gateway.client import AdminClient, connect
-    from runtime.gateway.control import LocalGateways
+    from runtime.gateway.control import LocalGateways, require_others, restart
     from runtime.gateway.envoy.files import not_started_here
-    from runtime.gateway.restart import require_others, restart
     from runtime.gateway.state_dir import named_gateway
 
     known, done = _gateways(workspace), 0

@@ -108,10 +108,15 @@ def plan(
     from plans.reports.status import fault_notes
     from runtime.files import write_text
     from runtime.operations.plan_rules import exit_code, with_rules
-    from runtime.operations.planning import UNRECORDED, is_unrecorded, plan_declared, plan_fleet
+    from runtime.operations.planning import (
+        UNRECORDED,
+        is_unrecorded,
+        plan_declared,
+        plan_fleet,
+        way_on_told,
+    )
     from runtime.operations.preflight import check_plan
     from runtime.operations.unknown_fleet import known_part
-    from runtime.operations.way_on import way_on_told
 
     targets = _criteria(selections)
     if changes and (out or save_live):

@@ -5,8 +5,7 @@ Bill -> cost_documents | invoice_documents -> documents
 page, document -> render -> HTML
 """
 
-from plans.dashboard.costs import cost_documents, invoice_documents
 from plans.dashboard.hosts import hosts
-from plans.dashboard.pages import render, stylesheet
+from plans.dashboard.pages import cost_documents, invoice_documents, render, stylesheet
 
 __all__ = ["cost_documents", "hosts", "invoice_documents", "render", "stylesheet"]

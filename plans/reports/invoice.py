@@ -10,8 +10,7 @@ from fleet.costing import Bill, bill_cents
 from fleet.encoding import canonical_json
 from fleet.names import alias_of, version_of
 from plans.documents.document import write
-from plans.reports.cost import money
-from plans.reports.promises import promise_table, promises
+from plans.reports.cost import money, promise_table, promises
 from plans.reports.tabular import ReportTable, TabularReport, csv_text
 
 

@@ -1,10 +1,12 @@
-"""Make bills of months from the ledger and the usage store; close months."""
+"""Make bills of months from ledger and usage store; close months, import hours of staff."""
 
+import csv
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -27,17 +29,12 @@ from fleet.costing import (
     promised_spans,
     rollback_seconds,
 )
+from fleet.decoding import MalformedError, decode
+from fleet.encoding import canonical_json, decode_json, plain
 from fleet.errors import FleetError
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator
-from runtime.files import READ_ONLY_FILE, make_private, replace_file
-from runtime.operations.closed_months import (
-    full_hour,
-    month_bounds,
-    month_file,
-    month_path,
-    read_closed,
-)
+from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
 from runtime.usage.writing import BUSY
@@ -281,3 +278,85 @@ class MonthBills:
 def _following(month: str) -> str:
     year, number = int(month[:4]), int(month[5:])
     return f"{year + number // 12:04}-{number % 12 + 1:02}"
+
+
+def import_staff(workspace: Workspace, file: Path) -> dict[str, dict[str, int]]:
+    """Record the staff hours of a CSV file with the columns date, client and hours, by month.
+
+    Raises:
+        FleetError: FC6087, a line is wrong, or its month is closed.
+    """
+    books = MonthBills(workspace)
+    months: dict[str, Counter[str]] = defaultdict(Counter)
+    known = workspace.fleet().clients
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        for number, row in enumerate(csv.DictReader(text), start=2):
+            try:
+                month = datetime.fromisoformat(row["date"]).strftime("%Y-%m")
+                client, hours = row["client"], round(float(row["hours"]) * 1000)
+                problem = "" if client in known else f"client `{client:.40}` is not declared"
+                problem = problem or ("" if 0 <= hours < 10**9 else "hours are out of range")
+            except (KeyError, TypeError, ValueError, OverflowError):
+                problem = "needs the columns `date` (2026-11-30), `client` and `hours`"
+            else:
+                problem = problem or (f"{month} is closed" if month in books.closed else "")
+            if problem:
+                detail = f"`{file}`, line {number}: {problem}. Nothing was imported."
+                raise FleetError.of("FC6087", "Staff hours cannot be imported", detail)
+            months[month][client] += hours
+    events = [
+        StaffHoursImported(month, dict(sorted(by_client.items())), file.name)
+        for month, by_client in sorted(months.items())
+    ]
+    if events:
+        workspace.ledger().append(events)
+    return {event.month: dict(event.hours) for event in events}
+
+
+FOLDER: Final = "costs"
+"""Folder of the state folder that holds a file for every closed month."""
+
+
+def month_file(cost: MonthCost) -> bytes:
+    """Return the content of a closed month's file; equal costs have equal bytes."""
+    document = {"format": "fleetctl-month", "format_version": "1.0", "cost": plain(cost)}
+    return canonical_json(document).encode() + b"\n"
+
+
+def read_closed(state_dir: Path, closed: MonthClosed) -> MonthCost:
+    """Return the cost in the file of a closed month; the ledger has the file's hash."""
+    path = month_path(state_dir, closed.month)
+    why = "cannot be read"
+    with suppress(OSError, MalformedError, ValueError, KeyError):
+        content = read_plain(path)
+        if hashlib.sha256(content).hexdigest() == closed.sha256:
+            return decode(MonthCost, decode_json(content)["cost"], "cost", lenient=True)
+        why = "is not the file whose hash the ledger has"
+    raise FleetError.of(
+        "FC6085",
+        "Closed month was changed",
+        f"`{path}` {why}.",
+        hint="Put the file back from a backup of the state folder.",
+        command="fleetctl state restore FILE",
+    )
+
+
+def month_bounds(month: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return begin and end of a month: the full hours, UTC, that begin in the month."""
+    year, number = int(month[:4]), int(month[5:])
+    following = (year + number // 12, number % 12 + 1)
+    begin, end = (
+        datetime(*first, 1, tzinfo=zone).astimezone(UTC) for first in ((year, number), following)
+    )
+    return full_hour(begin), full_hour(end)
+
+
+def full_hour(time: datetime, *, up: bool = True) -> datetime:
+    """Return the full hour at or after a time; with `up` false, at or before."""
+    floor = time.replace(minute=0, second=0, microsecond=0)
+    return floor + HOUR if up and floor < time else floor
+
+
+def month_path(state_dir: Path, month: str) -> Path:
+    """Return the path of a closed month's file."""
+    return state_dir / FOLDER / f"{month}.json"

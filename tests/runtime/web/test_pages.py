@@ -11,9 +11,9 @@ import pytest
 
 from fleet.costing import MonthCost
 from fleet.history import EvalFinished, Notified
+from runtime.web.app import arranged, csv_of
 from runtime.web.cost_facts import cost_days
 from runtime.web.sources import CLIENT_PATHS, PATHS
-from runtime.web.tables import arranged, csv_of
 from tests.runtime.web.stage import NEW, SERVER, Viewer, project, reading, viewing
 
 ALL = {**PATHS, **CLIENT_PATHS}
