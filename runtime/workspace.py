@@ -134,13 +134,13 @@ class Workspace:
 
         `edited`: texts by file that are taken in place of those on disk.
         """
-        from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
-        from runtime.project.set_aside import load_set_aside  # noqa: PLC0415 (as above)
+        from runtime.project import load, set_aside  # noqa: PLC0415 (a rollback needs no fleet)
 
         secrets = os.environ if self.offline is None else None
         its = self.root, self.environment, self.variables
-        load = partial(load_project, *its, secrets, edited, self.state_dir)
-        return load_set_aside(load, self.root, self.history, self.aside, more=self.without_broken)
+        read = partial(load.load_project, *its, secrets, edited, self.state_dir)
+        its_past = self.root, self.history, self.aside
+        return set_aside.load_set_aside(read, *its_past, more=self.without_broken)
 
     def set_aside(self, clients: Mapping[str, str]) -> None:
         """Set further clients aside, with the reasons by client; the fleet is read anew."""
