@@ -107,14 +107,15 @@ def make_dashboard(
     from fleetctl.advice import completed, workspace_options
     from plans import dashboard
     from plans.render import RENDERERS
+    from plans.reports import cost, invoice
     from plans.reports.alerts import alerts_document, why_document
     from plans.reports.client_report import document
     from plans.reports.drift import cause_document
     from plans.reports.history import sentence
     from plans.reports.rollouts import rollout_document
+    from runtime.operations.costs import BillReader
     from runtime.web.access import TokenSigner, signing_key
     from runtime.web.app import Dashboard
-    from runtime.web.cost_facts import BillReader
     from runtime.web.facts import Documents
     from runtime.web.sources import FactSource
 
@@ -122,8 +123,10 @@ def make_dashboard(
     documents = Documents(
         rollout=rollout_document,
         cause=cause_document,
-        cost=dashboard.cost_documents,
-        invoice=dashboard.invoice_documents,
+        cost=cost.cost_documents,
+        client_costs=cost.client_costs,
+        cost_days=cost.cost_days,
+        invoice=invoice.invoice_documents,
         alerts=alerts_document,
         why=why_document,
         plan=RENDERERS["text"],

@@ -8,8 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fleet.costing import ALARM, Bill
-from fleet.encoding import plain
+from fleet.costing import ALARM
 from plans import amounts
 from plans.charts import (
     BarPart,
@@ -24,7 +23,6 @@ from plans.charts import (
     timeline,
 )
 from plans.drawing.labels import PART_NAMES
-from plans.reports import cost, invoice
 from plans.reports.cost import money
 from plans.templating import rendered
 
@@ -270,16 +268,3 @@ def steps(facts: Mapping[str, Any]) -> Markup:
     start, end = min(span.start for span in every), max(span.end for span in every)
     lanes = [TimelineRow(name, tuple(spans)) for name, spans in rows.items()]
     return timeline("Steps", lanes, start, end, end)
-
-
-def cost_documents(
-    bill: Bill, client: str | None
-) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-    """Return the report of a month, and its rounded lines in cents; of a client or of all."""
-    return plain(cost.report(bill, client)), tuple(cost.document(bill, client)["cents"])
-
-
-def invoice_documents(bill: Bill, client: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the invoice of a client, and its report."""
-    found = invoice.document(bill, client)
-    return found, plain(invoice.report(found))

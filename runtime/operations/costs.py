@@ -1,15 +1,18 @@
 """Make bills of months from ledger and usage store; close months, import hours of staff."""
 
+import asyncio
 import csv
 import hashlib
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -18,7 +21,9 @@ from fleet.costing import (
     HOUR,
     Bill,
     Corrections,
+    HourSplitter,
     MonthCost,
+    ServerHour,
     Terms,
     WorkCell,
     WorkNames,
@@ -31,7 +36,7 @@ from fleet.costing import (
 )
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import canonical_json, decode_json, plain
-from fleet.errors import FleetError
+from fleet.errors import FleetError, problem_of
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator
 from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
@@ -42,6 +47,12 @@ from runtime.workspace import Workspace
 
 CORRECTED: Final = 3
 """Number of closed months whose late rows become corrections."""
+KEPT_S: Final = 60.0
+"""Lower bound of the time between two bills of the present month. Seconds."""
+LEAST_PAUSE: Final = 20
+"""Lower bound of that time, in durations of a bill: bills cost a twentieth of a core at most."""
+OLDEST_S: Final = 600.0
+"""Upper bound of the age of a bill that a page shows. Seconds."""
 _NO_CELLS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
 _NOTHING: Final = Corrections()
 
@@ -360,3 +371,87 @@ def full_hour(time: datetime, *, up: bool = True) -> datetime:
 def month_path(state_dir: Path, month: str) -> Path:
     """Return the path of a closed month's file."""
     return state_dir / FOLDER / f"{month}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBill:
+    """A bill, or the reason why there is none."""
+
+    month: str
+    months: tuple[str, ...] = ()
+    """Months with costs: closed ones and the present one, newest first."""
+    bill: Bill | None = None
+    problem: str = ""
+    before: MonthCost | None = None
+    """Cost of the month before; None: not known."""
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """Work of the last full hour as a part of the capacity, by server on a device with a price."""
+
+
+@dataclass(slots=True)
+class BillReader:
+    """Reads bills of months and keeps them; the present one is made anew before it is old."""
+
+    workspace: Workspace
+    _kept: dict[str, tuple[float, ReadBill]] = field(default_factory=dict)
+    _making: Lock = field(default_factory=Lock)
+
+    async def run(self) -> None:
+        """Make the present month's bill anew, until cancelled, so that no page waits for a bill."""
+        while True:
+            began = time.monotonic()
+            await asyncio.to_thread(self._make, "")
+            await asyncio.sleep(max(KEPT_S, LEAST_PAUSE * (time.monotonic() - began)))
+
+    def read(self, month: str) -> ReadBill:
+        """Return the bill of a month, empty: the present month. Blocks where none is kept."""
+        at, found = self._kept.get(month, (0.0, None))
+        return found if found and time.monotonic() - at < OLDEST_S else self._make(month)
+
+    def _make(self, month: str) -> ReadBill:
+        asked = time.monotonic()
+        with self._making:
+            at, found = self._kept.get(month, (0.0, None))
+            if found is None or at < asked:  # no other has made it meanwhile
+                found = self._read(month)
+                kept = dict(list(self._kept.items())[-24:])
+                self._kept = {**kept, month: (time.monotonic(), found)}
+        return found
+
+    def _read(self, month: str) -> ReadBill:
+        try:
+            bills = MonthBills(replace(self.workspace, emit=lambda _: None))
+            present = bills.month_of(bills.now)
+            months = tuple(dict.fromkeys((present, *reversed([*bills.closed]))))
+        except Exception as error:  # noqa: BLE001 (pages are served without costs)
+            return ReadBill(month, problem=_reason(error))
+        try:
+            bill = bills.bill(month or present)
+            busy = {} if month else _busy(bills)
+            found = ReadBill(month or present, months, bill, busy=busy)
+        except Exception as error:  # noqa: BLE001 (as above)
+            return ReadBill(month or present, months, problem=_reason(error))
+        try:
+            return replace(found, before=bills.previous(found.month))
+        except Exception as error:  # noqa: BLE001 (the bill is shown without a change)
+            return replace(found, problem=f"No change since last month: {_reason(error)}")
+
+
+def _busy(bills: MonthBills) -> dict[str, float]:
+    hour = bills.now.replace(minute=0, second=0, microsecond=0) - HOUR
+    try:
+        terms, cells = bills.hour(hour)
+    except FleetError:  # the hour has no recorded terms
+        return {}
+    devices = HourSplitter(terms).split(hour, cells).values() if cells is not None else ()
+    hours = (part for parts in devices for part in parts if isinstance(part, ServerHour))
+    return {
+        part.server: round(min(1, sum(part.work.values()) / part.capacity), 4)
+        for part in hours
+        if part.capacity
+    }
+
+
+def _reason(error: Exception) -> str:
+    first = problem_of(error).diagnostics[0]
+    return " ".join(filter(None, (f"{first.summary} [{first.code}]: {first.detail}", first.hint)))

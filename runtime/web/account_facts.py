@@ -8,7 +8,8 @@ from fleet.history import Entry, Notified
 from fleet.names import key_address
 from fleet.traffic import UNLIMITED, LimitPolicy
 from fleet.usage import Operator
-from runtime.web.cost_facts import ClientRow, ReadBill, clients_page
+from runtime.operations.costs import ReadBill
+from runtime.web.cost_facts import clients_page
 from runtime.web.facts import AliasRow, Document, Documents, Heading
 from runtime.web.gather import MOST_ENTRIES, alias_rows, iso
 from runtime.web.snapshot import FleetSnapshot
@@ -20,7 +21,8 @@ class ClientAccountPage:
     """The page `/clients/CLIENT`."""
 
     heading: Heading
-    account: ClientRow
+    account: Document
+    """A row of the page `/clients`."""
     tier: str
     """Empty: the client is declared no more."""
     month: str
@@ -50,8 +52,8 @@ def client_account(
     name: str,
 ) -> ClientAccountPage | None:
     """Return the facts of a client for operators; None: there is no such client."""
-    page = clients_page(found, seen, scope, now)
-    account = next((row for row in page.clients if row.client == name), None)
+    page = clients_page(found, seen, scope, make, now)
+    account = next((row for row in page.clients if row["client"] == name), None)
     if account is None:
         return None
     report, lines = make.cost(found.bill, name) if found.bill else ({}, ())

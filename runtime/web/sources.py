@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet.usage import OfClient, Scope
+from runtime.operations.costs import BillReader, ReadBill
 from runtime.web.account_facts import client_account
 from runtime.web.apply_facts import plan_page, plans_page
 from runtime.web.client_facts import client_alias, client_page
 from runtime.web.cost_facts import (
-    BillReader,
-    ReadBill,
     client_invoice,
     clients_page,
     cost_page,
@@ -105,7 +104,7 @@ class FactSource:
             case "demand":
                 return demand_page(seen, scope, now)
             case "clients":
-                return clients_page(self._bill(asked), seen, scope, now)
+                return clients_page(self._bill(asked), seen, scope, make, now)
             case "client_account":
                 return client_account(self._bill(asked), seen, scope, make, now, name)
             case "cost":
