@@ -122,7 +122,8 @@ def plan(
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
-    workspace.offline = {None: workspace.offline, True: "", False: None}[offline]
+    if offline is not None:
+        workspace.offline = "" if offline else None
     if save_live and workspace.offline is not None:
         raise click.UsageError("--save-live writes an observed state: pass --online.")
     search = SearchLimits(**limits)
