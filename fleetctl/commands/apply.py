@@ -71,11 +71,10 @@ def apply(
     """
     import asyncio
 
-    from runtime.operations.approve import require_approved
     from runtime.operations.freeze import require_thawed
     from runtime.operations.plan_rules import exit_code, require_allowed
     from runtime.operations.planning import way_on_told
-    from runtime.operations.reviewed import require_id
+    from runtime.operations.reviewed import require_approved, require_id
 
     if [file is not None, auto, plan_id is not None].count(True) != 1:
         text = "Name a plan file (fleetctl plan --out plan.json), or pass --auto or --plan-id ID."

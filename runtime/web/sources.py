@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from fleet.usage import OfClient, Scope
 from runtime.operations.costs import BillReader, ReadBill
-from runtime.web.account_facts import client_account
-from runtime.web.apply_facts import plan_page, plans_page
 from runtime.web.client_facts import client_alias, client_page
 from runtime.web.cost_facts import (
+    client_account,
     client_invoice,
     clients_page,
     cost_page,
@@ -23,12 +22,14 @@ from runtime.web.gather import (
     heading,
     model_page,
     models_page,
+    plan_page,
+    plans_page,
     rollouts_page,
+    why_page,
 )
 from runtime.web.server_facts import server_page
 from runtime.web.snapshot import FleetSnapshot
 from runtime.web.usage_facts import demand_page, usage_page
-from runtime.web.why_facts import why_page
 from runtime.workspace import Workspace
 
 PATHS: Final[Mapping[str, tuple[str, str]]] = {
