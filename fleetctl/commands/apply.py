@@ -96,8 +96,7 @@ def apply(
     if not yes:
         _confirm(plan, whole=auto)
     try:
-        code = asyncio.run(_carry_out(workspace, plan, form))
-        sys.exit(code or exit_code(plan, 0))
+        sys.exit(asyncio.run(_carry_out(workspace, plan, form)) or exit_code(plan, 0))
     except asyncio.CancelledError:
         raise click.Abort from None
 

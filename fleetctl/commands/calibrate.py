@@ -73,7 +73,6 @@ def command(
     """
     import asyncio
 
-    from fleet.capacity import WORST_RESIDUAL
     from runtime.calibrate.measure import CalibrationBudget, target_of
     from runtime.calibrate.run import FOLDER, calibrate, file_name, profile_text
     from runtime.files import replace_file
@@ -96,6 +95,12 @@ def command(
     replace_file(path, text.encode(), mode=0o644)
     click.echo(text if form == "json" else _table(calibration), nl=False)
     click.echo(f"wrote {path}", err=True)
+    _warn_of_residual(calibration)
+
+
+def _warn_of_residual(calibration: "Calibration") -> None:
+    from fleet.capacity import WORST_RESIDUAL
+
     if calibration.profile.residual > WORST_RESIDUAL:
         click.echo(
             f"warning: the law is off by {100 * calibration.profile.residual:.0f} % somewhere, so "

@@ -1,10 +1,15 @@
 """`fleetctl import`: write the declarations of servers that run already."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl.options import INPUT_FILE, Command, KeyReference, Workspace
+
+if TYPE_CHECKING:
+    from fleet.config import Imported
 
 
 @click.command(cls=Command)
@@ -46,6 +51,12 @@ def command(
         for path in paths:
             click.echo(f"{verb} {path}", err=True)
     missing = {str(adapter.name): why for adapter, why in add_versions(workspace, imported)}
+    left_out = [*imported.left_out, *(named.left_out if named else ())]
+    _print_imported(imported, missing, left_out)
+    _next(workspace, list(missing))
+
+
+def _print_imported(imported: "Imported", missing: Mapping[str, str], left_out: list[str]) -> None:
     for adapter in imported.adapters:
         if str(adapter.name) not in missing:
             click.echo(f"Added {adapter.name}, which is asked for as {adapter.asked}", err=True)
@@ -53,11 +64,10 @@ def command(
     for title, lines in (
         ("Not added to the library", [f"{name}: {why}" for name, why in missing.items()]),
         ("No golden set judges new versions ahead of clients", unjudged),
-        ("Not carried over", [*imported.left_out, *(named.left_out if named else ())]),
+        ("Not carried over", left_out),
     ):
         if lines:
             click.echo("\n".join((f"{title}:", *(f"    {line}" for line in lines))), err=True)
-    _next(workspace, list(missing))
 
 
 def _next(workspace: Workspace, missing: list[str]) -> None:
