@@ -12,6 +12,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NoReturn
 
+import jsonschema_rs
+
 MAX_TEXT = 65_536
 """Upper bound of a checked text, in characters; longer texts are not judged."""
 MAX_SCHEMA = 65_536
@@ -91,8 +93,6 @@ def _checker(form: ResponseFormat) -> Callable[[str], bool]:
 
 
 def _accepts(schema: Any) -> Callable[[Any], bool]:
-    import jsonschema_rs  # noqa: PLC0415 (30 ms, and few commands need it)
-
     if not isinstance(schema, dict | bool):
         raise ValueError("It is not a JSON Schema: an object is one")  # noqa: TRY004 (one kind)
     validator = jsonschema_rs.validator_for(

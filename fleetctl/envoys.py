@@ -1,11 +1,10 @@
-"""Gateways by name; files of gateways that are Envoys."""
+"""Files of gateways that are Envoys."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import FleetError, did_you_mean
 from fleet.spec import GatewaySpec
 from plans.compile.envoy import ADMIN_SOCKET, Credential, RoutePlace, Routing, files
 from runtime.gateway.envoy.admin import Envoys
@@ -50,16 +49,3 @@ def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> Rou
             if share.digest
         },
     )
-
-
-def named_gateway(known: Mapping[str, GatewaySpec], name: str) -> GatewaySpec:
-    """Return the gateway of a name.
-
-    Raises:
-        FleetError: FC6010, there is none.
-    """
-    if name in known:
-        return known[name]
-    detail = f"`{name}` is not declared. There are: {', '.join(sorted(known))}."
-    hint = did_you_mean(name, sorted(known))
-    raise FleetError.of("FC6010", "No such gateway", detail, hint=hint)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import FleetError
+from fleet.history import Audience
 from fleet.spec import FleetSpec, NotifyEvent
 from fleetctl.advice import completed, given_options
 from fleetctl.lazy_group import FOR_FORKS
 from fleetctl.output import print_message
 from runtime.ci import fork_of
-from runtime.messages import Audience
 from runtime.trust_file import require_outside
 from runtime.workspace import Workspace
 

@@ -30,8 +30,6 @@ def failure_of(error: Exception) -> FailureMessage:
 
 
 EmitMessage = Callable[[Message | FailureMessage], None]
-Audience = Literal["client", "operators"]
-"""Readers of a notice. A client sees fewer facts than operators."""
 
 
 def report_quarters(emit: EmitMessage, before: str, after: str) -> Callable[[int, int], None]:

@@ -21,21 +21,20 @@ from uuid import uuid4
 
 from fleet.errors import FleetError
 from fleet.hardware import HostSpec
-from fleet.history import History, marked_unsure
+from fleet.history import Audience, History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
 from runtime import event_loop
 from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
-from runtime.ledger.away import AwayLedger
-from runtime.ledger.fallback import FallbackLedger, SalvagedLedger, last_known
+from runtime.ledger.fallback import AwayLedger, FallbackLedger, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.ledger.signing import EntrySigner, entry_signer
 from runtime.ledger.snapshot import LedgerSnapshot
-from runtime.messages import Audience, EmitMessage, Message, Severity
+from runtime.messages import EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
 from runtime.state.documents import open_documents
 from runtime.state.home import KNOWN_FILE, HomeAddress, remember_home, remembered_home
@@ -135,13 +134,13 @@ class Workspace:
 
         `edited`: texts by file that are taken in place of those on disk.
         """
-        from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
-        from runtime.project.set_aside import load_set_aside  # noqa: PLC0415 (as above)
+        from runtime.project import load, set_aside  # noqa: PLC0415 (a rollback needs no fleet)
 
         secrets = os.environ if self.offline is None else None
         its = self.root, self.environment, self.variables
-        load = partial(load_project, *its, secrets, edited, self.state_dir)
-        return load_set_aside(load, self.root, self.history, self.aside, more=self.without_broken)
+        read = partial(load.load_project, *its, secrets, edited, self.state_dir)
+        its_past = self.root, self.history, self.aside
+        return set_aside.load_set_aside(read, *its_past, more=self.without_broken)
 
     def set_aside(self, clients: Mapping[str, str]) -> None:
         """Set further clients aside, with the reasons by client; the fleet is read anew."""
@@ -152,7 +151,7 @@ class Workspace:
     @cached_property
     def home(self) -> HomeAddress:
         """The declared home; the home as last declared, while the declarations are broken."""
-        from runtime.project.home import declared_home  # noqa: PLC0415 (a rollback needs no fleet)
+        from runtime.project.load import declared_home  # noqa: PLC0415 (a rollback needs no fleet)
 
         if self.apart:
             return HomeAddress()

@@ -39,13 +39,11 @@ from fleet.alerting.fleet_rules import (
 )
 from fleet.alerting.notifications import (
     OF_A_CLIENT,
-    Notification,
     alert_notices,
     as_told,
     drifted,
     failed_drill,
     failed_gates,
-    is_due,
     ledger_away,
     overdue_retrainings,
     planned_retrainings,

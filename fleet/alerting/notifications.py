@@ -6,7 +6,7 @@ is tried again, an hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,29 +14,22 @@ from fleet.alerting.alert import OF_TRAFFIC, Alert, AlertRule
 from fleet.alerting.changes import route_changes
 from fleet.encoding import plain
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
-from fleet.history import Entry, History, Notified, RollbackChecked, RolledBack
+from fleet.history import (
+    Entry,
+    History,
+    Notification,
+    Notified,
+    RollbackChecked,
+    RolledBack,
+)
 from fleet.maintenance import Retraining, RetrainingDue
 from fleet.names import version_of
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec, NotifyEvent
 
-AGAIN = timedelta(hours=1)
-"""Least time between two attempts to deliver the same notification."""
 AGAIN_FOR = timedelta(days=1)
 """Time from a rollback during which its undelivered notification is tried again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """An event that people are notified of a single time."""
-
-    event: NotifyEvent
-    alias: str
-    key: str
-    """Identity of the event; an event with another key is notified anew."""
-    facts: Mapping[str, Any]
-    """For operators, in plain form; a client sees those of `OF_A_CLIENT`."""
 
 
 def undecided_rollouts(
@@ -243,18 +236,6 @@ def as_told(
 def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
     at = now.isoformat(timespec="seconds")
     return {"alias": alias, "version": version_of(adapter), "adapter": adapter, "at": at}
-
-
-def is_due(entries: Iterable[Entry], notification: Notification, to: str, now: datetime) -> bool:
-    """Say whether a notification is still to be sent to a recipient, by the ledger's entries."""
-    about = (notification.event, notification.alias, notification.key, to)
-    delivered, time = False, now - AGAIN
-    for entry in entries:
-        if isinstance(event := entry.event, Notified) and (
-            about == (event.event, event.alias, event.key or event.decided, event.to)
-        ):
-            delivered, time = event.delivered, entry.time
-    return not delivered and now - time >= AGAIN
 
 
 OF_A_CLIENT: Mapping[NotifyEvent, tuple[str, ...]] = {

@@ -161,7 +161,7 @@ def parse_slow(text: str, file: str) -> Parsed:
         place = Position(file, directive.group().count("\n") + 1, 1)
         detail = "Directives (`%…`) have no use here."
         raise ConfigError(quoting(text, place, "FC1014", detail))
-    import ruamel.yaml.error  # noqa: PLC0415 (25 ms, and rarely needed)
+    import ruamel.yaml.error  # noqa: PLC0415 (a rollback works without)
 
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     yaml.version = (1, 2)

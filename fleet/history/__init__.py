@@ -73,6 +73,7 @@ from fleet.history.fold_traffic import DAY, TrafficShift
 from fleet.history.fold_upgrades import UpgradeDecision, UpgradeRecord, UpgradeVerdict
 from fleet.history.freezes import freeze_after, frozen_fleet
 from fleet.history.kept_entries import standing_entries
+from fleet.history.notification import AGAIN, Audience, Notification, is_due
 from fleet.history.rollout_events import (
     CaptureForgotten,
     DashboardRevoked,

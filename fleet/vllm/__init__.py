@@ -23,8 +23,12 @@ from fleet.vllm.flags import (
 from fleet.vllm.known_flags import RELEASE
 from fleet.vllm.launch import (
     FAKE_SUFFIX,
+    POD_ADAPTERS,
+    POD_PORT,
+    POD_STORE,
     RESOLVER,
     LaunchCommand,
+    Pod,
     command_line,
     compiled_launch,
     environment,

@@ -158,6 +158,27 @@ class LaunchCommand:
     launch: str
 
 
+POD_PORT = 8000
+"""TCP port of every pod: a pod has an address of its own."""
+POD_STORE = "/fleetctl"
+"""Folder of the claim in a pod, with adapters as `DIGEST` and bases as `bases/NAME`."""
+POD_ADAPTERS = "/etc/fleetctl/adapters.json"
+"""File of a pod with the adapters of its server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A server with the needs of its pod beside the launch."""
+
+    launch: LaunchCommand
+    """Command line and variables as they are inside the pod."""
+    image: str
+    kind: str
+    """Kind of its devices."""
+    adapters: Mapping[str, str]
+    """Digests of the versions that the server holds, by full name."""
+
+
 def compiled_launch(server: Server) -> str:
     """Return the launch in a command line that others run: the same as long as the line is.
 

@@ -71,26 +71,15 @@ def apply(
     """
     import asyncio
 
-    from fleet.planning import require_kept
-    from runtime.operations.apply import (
-        report_changes_since,
-        require_applicable,
-        require_trusted,
-    )
-    from runtime.operations.approve import require_approved
     from runtime.operations.freeze import require_thawed
     from runtime.operations.plan_rules import exit_code, require_allowed
-    from runtime.operations.planning import is_record_due
-    from runtime.operations.reviewed import require_id
-    from runtime.operations.way_on import way_on_told
+    from runtime.operations.planning import way_on_told
+    from runtime.operations.reviewed import require_approved, require_id
 
     if [file is not None, auto, plan_id is not None].count(True) != 1:
         text = "Name a plan file (fleetctl plan --out plan.json), or pass --auto or --plan-id ID."
         raise click.UsageError(text)
-    saved = None
-    if file is not None:
-        saved = _read_plan(workspace, file)
-        require_applicable(workspace, saved, file)
+    saved = _read_plan(workspace, file) if file is not None else None
     if not yes and (form == "json" or not sys.stdin.isatty()):
         text = "Not a terminal, so nobody can say yes: pass --yes to apply without confirmation."
         raise click.UsageError(text)
@@ -99,11 +88,7 @@ def apply(
         live, plan = _planned(workspace, saved)
     if plan_id is not None:
         require_id(plan, plan_id)
-    require_kept(plan, workspace.fleet(), workspace.history())
-    require_trusted(workspace, plan)
-    report_changes_since(workspace, plan, live)
-    due = plan.steps or plan.settings or is_record_due(workspace, plan, live)
-    if not due and not live.notes:
+    if not _is_due(workspace, plan, live):
         _print_nothing_to_do(workspace, plan, form)
         sys.exit(exit_code(plan, 0))
     require_allowed(workspace, plan)
@@ -111,19 +96,17 @@ def apply(
     if not yes:
         _confirm(plan, whole=auto)
     try:
-        code = asyncio.run(_carry_out(workspace, plan, form))
-        sys.exit(code or exit_code(plan, 0))
+        sys.exit(asyncio.run(_carry_out(workspace, plan, form)) or exit_code(plan, 0))
     except asyncio.CancelledError:
         raise click.Abort from None
 
 
 def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]":
     """Observe the fleet; return the live state, and the plan that was saved or is made now."""
-    from runtime.operations.fleet_id import draw_fleet_id
     from runtime.operations.heal import put_back_store
     from runtime.operations.planning import observe_copies, plan_fleet
     from runtime.operations.reviewed import require_reviewed
-    from runtime.operations.unknown_fleet import require_known
+    from runtime.operations.unknown_fleet import draw_fleet_id, require_known
 
     live = observe_copies(workspace)
     if saved is not None:
@@ -136,20 +119,36 @@ def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]"
 
 
 def _read_plan(workspace: Workspace, file: Path) -> "Plan":
-    """Return a saved plan; the clients that it sets aside are set aside here too."""
+    """Return a saved plan that is applicable; the clients that it sets aside are set aside here."""
     from plans.documents import plan_file
     from runtime.files import read_text
+    from runtime.operations.apply import require_applicable
 
     if PLAN_ID.fullmatch(str(file)) and not file.exists():
         raise click.UsageError(f"`{file}` is a plan's id: pass --plan-id {file}")
     plan = plan_file.load(read_text(file), str(file))
     workspace.set_aside({note.subject: note.text for note in plan.set_aside})
+    require_applicable(workspace, plan, file)
     return plan
+
+
+def _is_due(workspace: Workspace, plan: "Plan", live: "State") -> bool:
+    """Say whether anything is to be done; raise where the plan is untrusted or of another fleet."""
+    from fleet.planning import require_kept
+    from runtime.operations.apply import report_changes_since, require_trusted
+    from runtime.operations.planning import is_record_due
+
+    require_kept(plan, workspace.fleet(), workspace.history())
+    require_trusted(workspace, plan)
+    report_changes_since(workspace, plan, live)
+    due = plan.steps or plan.settings or is_record_due(workspace, plan, live)
+    return bool(due or live.notes)
 
 
 async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
     from plans.wording import first_lines
-    from runtime.operations.apply import execute_plan, stop_signals
+    from runtime.operations.apply import execute_plan
+    from runtime.operations.rounds import stop_signals
 
     print_lines(first_lines(plan), "Note")
     emit = _progress_printer(workspace, plan.id, form)

@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.errors import EngineError, did_you_mean
 from fleetctl import completion
 from fleetctl.options import OUTPUT_FILE, Command, Workspace, with_format
 from fleetctl.output import waiting
 
 if TYPE_CHECKING:
-    from runtime.calibrate.measure import CalibrationTarget
     from runtime.calibrate.run import Calibration
 
 
@@ -75,12 +73,14 @@ def command(
     """
     import asyncio
 
-    from fleet.capacity import WORST_RESIDUAL
-    from runtime.calibrate.measure import CalibrationBudget
+    from runtime.calibrate.measure import CalibrationBudget, target_of
     from runtime.calibrate.run import FOLDER, calibrate, file_name, profile_text
     from runtime.files import replace_file
 
-    target = _target(workspace, server, url, kind, kept=out is None)
+    fleet = workspace.fleet()
+    with waiting("Observing the servers…"):
+        state = workspace.observe()
+    target = target_of(fleet, state, server, url, kind, kept=out is None)
     calibration = asyncio.run(
         calibrate(
             target,
@@ -95,6 +95,12 @@ def command(
     replace_file(path, text.encode(), mode=0o644)
     click.echo(text if form == "json" else _table(calibration), nl=False)
     click.echo(f"wrote {path}", err=True)
+    _warn_of_residual(calibration)
+
+
+def _warn_of_residual(calibration: "Calibration") -> None:
+    from fleet.capacity import WORST_RESIDUAL
+
     if calibration.profile.residual > WORST_RESIDUAL:
         click.echo(
             f"warning: the law is off by {100 * calibration.profile.residual:.0f} % somewhere, so "
@@ -102,64 +108,6 @@ def command(
             "rounds.",
             err=True,
         )
-
-
-def _target(
-    workspace: Workspace, name: str, url: str | None, kind: str | None, *, kept: bool
-) -> "CalibrationTarget":
-    """Return a running server with the facts of its declaration.
-
-    `kept`: planning will read the profile.
-
-    Raises:
-        EngineError: the server does not run, is a fake server, or its kind or flags are unknown.
-    """
-    from runtime.calibrate.measure import CalibrationTarget
-
-    fleet = workspace.fleet()
-    with waiting("Observing the servers…"):
-        state = workspace.observe()
-    server = state.servers().get(name)
-    if server is None:
-        why = state.unknown_servers.get(name, "no server of this name was seen").rstrip(".")
-        hint = did_you_mean(name, sorted(state.servers()))
-        detail = f"`{name}` cannot be measured: {why}."
-        hint = hint or "Start it with the fleet, or see which servers there are."
-        raise EngineError.of(
-            "FC4060", "No such server runs", detail, hint=hint, command="fleetctl status"
-        )
-    host = fleet.hosts[server.host]
-    if host.engine == "fake" and kept:
-        detail = f"`{name}` runs on the fake engine, and plans would rely on its speed."
-        hint = "Measure a real server, or pass --out FILE to see what would be written."
-        raise EngineError.of("FC4065", "A fake server has no speed of its own", detail, hint=hint)
-    device = next((device for device in host.devices if device.name in server.devices), None)
-    flags = server.flags
-    limits = flags or next((attached for attached in host.attached if attached.name == name), None)
-    if kind is None and device is not None:
-        kind = device.kind
-    if kind is None or limits is None:
-        unknown = "kind of device is" if kind is None else "flags are"
-        raise EngineError.of(
-            "FC4064",
-            "Too little is known of a server",
-            f"The {unknown} not known of `{name}`, and a profile needs both.",
-            hint="Pass --kind, such as `--kind h100_80g`."
-            if kind is None
-            else "Bring it back to its declared flags first.",
-            command="fleetctl plan" if kind else "",
-        )
-    return CalibrationTarget(
-        server=name,
-        url=url or state.urls[name],
-        base=fleet.bases[server.base],
-        device=device,
-        kind=kind,
-        tensor_parallel=flags.tensor_parallel if flags else 1,
-        max_loras=limits.max_loras,
-        max_lora_rank=limits.max_lora_rank,
-        memory_share=flags.memory_share if flags else None,
-    )
 
 
 def _table(calibration: "Calibration") -> str:

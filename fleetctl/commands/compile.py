@@ -1,6 +1,11 @@
 """`fleetctl compile`: print start commands of servers, or routes for another gateway."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -10,27 +15,77 @@ from fleetctl.options import FOLDER, Command, Workspace
 from fleetctl.output import print_lines
 from runtime.secrets import FILLED
 
-MONITORS = ("prometheus", "alertmanager", "grafana")
-_STARTS = ("servers", "systemd", "quadlet", "kubernetes")
-_MEANT = {
-    "servers": {"--format", "--host"},
-    "systemd": {"--host", "--system-user", "--out"},
-    "quadlet": {"--host", "--image", "--out"},
-    "kubernetes": {"--host", "--image", "--out"},
-    "envoy": {"--out", "--gateway", "--seen-at"},
-    "litellm": {"--out"},
-    "gateway-api": {"--out"},
-    "prometheus": {"--out", "--url"},
-    "alertmanager": {"--out"},
-    "grafana": {"--out"},
-}
-"""Options that have a meaning, by target."""
+if TYPE_CHECKING:
+    from fleet.plan import GatewayTarget
+    from fleet.resources import Route
+
+Compiled = tuple[str, tuple[str, ...]]
+"""Text for standard output, empty if files were written; notes for standard error."""
+ROUTES_FILE: Final = "routes.yaml"
+"""File of the objects for the Gateway API of Kubernetes."""
+SERVERS_FILE: Final = "servers.yaml"
+"""File of the objects of Kubernetes for servers."""
+_ELSEWHERE = "/etc/envoy"
+"""Folder named in a configuration that is printed, not written."""
+
+
+class Target(StrEnum):
+    """The program for which files are compiled."""
+
+    SERVERS = "servers"
+    SYSTEMD = "systemd"
+    QUADLET = "quadlet"
+    KUBERNETES = "kubernetes"
+    ENVOY = "envoy"
+    LITELLM = "litellm"
+    GATEWAY_API = "gateway-api"
+    PROMETHEUS = "prometheus"
+    ALERTMANAGER = "alertmanager"
+    GRAFANA = "grafana"
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """Options of a call; which have a meaning depends on the target."""
+
+    target: Target
+    form: str | None
+    hosts: tuple[str, ...]
+    system_user: str | None
+    image: str | None
+    out: Path | None
+    name: str | None
+    """Of a gateway."""
+    seen_at: str | None
+    url: str | None
+
+    def require_meaning(self) -> None:
+        """Raise a usage error where an option is given that has no meaning for the target."""
+        given = {
+            "--format": self.form, "--host": self.hosts, "--system-user": self.system_user,
+            "--image": self.image, "--out": self.out, "--gateway": self.name,
+            "--seen-at": self.seen_at, "--url": self.url,
+        }  # fmt: skip
+        meant = _MEANT[self.target]
+        if self.are_server_units:
+            meant = _MEANT[Target.SYSTEMD] | {"--format"}
+        for option, value in given.items():
+            if value and option not in meant:
+                text = f"{option} has no meaning with --target {self.target}."
+                raise click.UsageError(text)
+        if self.seen_at and self.out is None:
+            raise click.UsageError("--seen-at needs --out.")
+
+    @property
+    def are_server_units(self) -> bool:
+        """Whether start commands are asked for as units of systemd."""
+        return self.target is Target.SERVERS and self.form == "systemd"
 
 
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice([*_MEANT]),
+    type=click.Choice([target.value for target in Target]),
     default="servers",
     help="Start commands of servers, or the configuration of another program.",
 )
@@ -66,18 +121,7 @@ _MEANT = {
     help=f"Address of the dashboard for Prometheus (default: http://{DEFAULT_LISTEN}).",
 )
 @click.pass_obj
-def command(
-    workspace: Workspace,
-    target: str,
-    form: str | None,
-    hosts: tuple[str, ...],
-    system_user: str | None,
-    image: str | None,
-    out: Path | None,
-    name: str | None,
-    seen_at: str | None,
-    url: str | None,
-) -> None:
+def command(workspace: Workspace, /, target: str, **given: Any) -> None:
     """Compile files for other programs: start commands, units, routes, rules.
 
     servers: command lines, for other supervisors. systemd: units of this machine; with --host, of
@@ -98,59 +142,220 @@ def command(
       fleetctl compile --target gateway-api --out cluster
       fleetctl compile --target prometheus --out monitoring --url https://fleet.example.com
     """
-    from fleetctl import compilation, pods, start_commands
-
-    given = {
-        "--format": form, "--host": hosts, "--system-user": system_user, "--image": image,
-        "--out": out, "--gateway": name, "--seen-at": seen_at, "--url": url,
-    }  # fmt: skip
-    as_units = (target, form) == ("servers", "systemd")
-    meant = _MEANT["systemd"] | {"--format"} if as_units else _MEANT[target]
-    _refuse(target, [option for option, value in given.items() if value and option not in meant])
-    if seen_at and out is None:
-        raise click.UsageError("--seen-at needs --out.")
-    if target == "quadlet":
-        _need_one(hosts, image)
-        compiled = start_commands.for_quadlet(workspace, hosts, out, image or "")
-    elif target == "kubernetes":
-        compiled = pods.compile_pods(workspace, hosts, image or "", out)
-    elif target == "systemd" or as_units:
-        programs = target == "systemd" and not hosts
-        user = system_user or ""
-        compiled = start_commands.for_systemd(workspace, hosts, out, user, programs=programs)
-    elif target == "servers":
-        compiled = start_commands.servers(workspace, form or "sh", hosts), ()
-    elif target in MONITORS:
-        compiled = "", compilation.for_monitoring(workspace, target, *_monitoring(target, out, url))
-    elif target == "envoy":
-        compiled = compilation.for_envoy(workspace, name, out, seen_at)
-    else:
-        by_target = {"litellm": compilation.for_litellm, "gateway-api": compilation.for_gateway_api}
-        compiled = by_target[target](workspace, out)
-    text, notes = compiled
-    if target in _STARTS:
+    options = CompileOptions(Target(target), **given)
+    options.require_meaning()
+    text, notes = _COMPILERS[options.target](workspace, options)
+    if options.target in _STARTS:
         FILLED.filled.clear()  # servers are started with the values themselves
     click.echo(text, nl=False)
     print_lines(notes, "Note")
 
 
-def _monitoring(target: str, out: Path | None, url: str | None) -> tuple[Path, str]:
-    if out is None:
-        raise click.UsageError(f"--target {target} needs --out.")
-    address = (url or f"http://{DEFAULT_LISTEN}").rstrip("/")
-    if not address.startswith(("http://", "https://")):
-        raise click.BadParameter("Write it as https://HOST.", param_hint="--url")
-    return out, address
+def _servers(workspace: Workspace, options: CompileOptions) -> Compiled:
+    from plans.compile.launch import LAUNCH_FORMATS
+    from runtime.operations.start_commands import launches_of
+
+    if options.are_server_units:
+        return _systemd(workspace, options)
+    launches = launches_of(workspace, options.hosts)
+    return LAUNCH_FORMATS[options.form or "sh"](launches), ()
 
 
-def _need_one(hosts: tuple[str, ...], image: str | None) -> None:
-    if bool(hosts) is bool(image):
+def _systemd(workspace: Workspace, options: CompileOptions) -> Compiled:
+    from runtime.operations.start_commands import for_systemd
+
+    programs = options.target is Target.SYSTEMD and not options.hosts
+    user = options.system_user or ""
+    return for_systemd(workspace, options.hosts, options.out, user, programs=programs)
+
+
+def _quadlet(workspace: Workspace, options: CompileOptions) -> Compiled:
+    from runtime.operations.start_commands import for_quadlet
+
+    if bool(options.hosts) is bool(options.image):
         raise click.UsageError(
             "--target quadlet takes --host, for servers of that host, or --image, for forwards, "
             "gateways and reconciler of this machine: no image of fleetctl is published."
         )
+    return for_quadlet(workspace, options.hosts, options.out, options.image or "")
 
 
-def _refuse(target: str, meaningless: list[str]) -> None:
-    if meaningless:
-        raise click.UsageError(f"{meaningless[0]} has no meaning with --target {target}.")
+def _kubernetes(workspace: Workspace, options: CompileOptions) -> Compiled:
+    from plans.compile.kubernetes import as_yaml, objects, pod_notes
+    from runtime.operations.compile import planned_pods, resolver_files
+
+    pods, held_bytes = planned_pods(workspace, options.hosts, options.image or "")
+    text = as_yaml(objects(workspace.fleet().name, pods, resolver_files(), held_bytes))
+    return _for_cluster(options.out, SERVERS_FILE, text, pod_notes(pods))
+
+
+def _for_cluster(out: Path | None, name: str, text: str, notes: tuple[str, ...]) -> Compiled:
+    """Write objects of Kubernetes into a folder, or return their text; the notes come along."""
+    from runtime.operations.compile import write_compiled
+
+    if out is None:
+        return text, notes
+    path = write_compiled(out, name, text)
+    return "", (f"written; look at the change: kubectl diff -f {path}", *notes)
+
+
+def _envoy(workspace: Workspace, options: CompileOptions) -> Compiled:
+    """Compile the routing table that gateways serve now for an Envoy."""
+    import asyncio
+    import shlex
+
+    from fleet.plan import GatewayTarget
+    from fleetctl.envoys import envoys_of, routing_of
+    from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, whole
+    from runtime.gateway.envoy.admin import EnvoyClient
+    from runtime.gateway.envoy.files import command_line
+    from runtime.operations.compile import compiled_gateway, give_envoy, served_table
+
+    gateway = compiled_gateway(workspace, options.name)
+    table = served_table(workspace)
+    routing = routing_of(table)
+    lost = _lost(GatewayTarget.ENVOY, routing.routes)
+    if options.out is None:
+        place = RoutePlace(gateway.name, gateway.listen, _ELSEWHERE, f"{_ELSEWHERE}/{ADMIN_SOCKET}")
+        note = "API keys are left out, so the Envoy admits no client: write them with --out FOLDER."
+        return whole(routing, place), (note, *lost)
+    folder = options.out.absolute()
+    envoys = envoys_of(workspace.root, options.seen_at)
+    client = EnvoyClient(gateway, folder, folder / ADMIN_SOCKET, envoys)
+    note = f"revision {table.revision} is written to {folder}"
+    if asyncio.run(give_envoy(table, client)):
+        return "", (f"{note} and served by the Envoy that runs on it", *lost)
+    start = shlex.join(command_line(f"{options.seen_at or folder}/{BOOTSTRAP_FILE}"))
+    return "", (f"{note}; no Envoy runs on it here, start one: {start}", *lost)
+
+
+def _litellm(workspace: Workspace, options: CompileOptions) -> Compiled:
+    """Compile the routing table that gateways serve now for LiteLLM; the text holds no secret."""
+    from fleet.config import COMPILED_FILE
+    from fleet.plan import GatewayTarget
+    from fleetctl.envoys import routing_of
+    from plans.compile.litellm import config
+    from runtime.operations.compile import served_table, write_compiled
+
+    routing = routing_of(served_table(workspace))
+    text = config(routing.routes, routing.servers)
+    notes = _lost(GatewayTarget.LITELLM, routing.routes)
+    if options.out is None:
+        return text, notes
+    path = write_compiled(options.out, COMPILED_FILE, text)
+    start = f"revision {routing.revision} is written; start it: litellm --config {path}"
+    return "", (start, *notes)
+
+
+def _gateway_api(workspace: Workspace, options: CompileOptions) -> Compiled:
+    """Compile the routes for the Gateway API of Kubernetes: as served, else as planned."""
+    from fleet.plan import GatewayTarget
+    from plans.compile.gateway_api import objects
+    from plans.compile.kubernetes import as_yaml
+    from runtime.operations.compile import routes_due
+
+    routes, servers, is_served = routes_due(workspace)
+    planned = () if is_served else (
+        "no apply has written routes: shares are those of the plan, without a rollout's stages",
+    )  # fmt: skip
+    text = as_yaml(objects(workspace.fleet().name, routes, servers))
+    notes = (*planned, *_lost(GatewayTarget.GATEWAY_API, routes))
+    return _for_cluster(options.out, ROUTES_FILE, text, notes)
+
+
+def _lost(target: "GatewayTarget", routes: "Mapping[str, Route]") -> tuple[str, ...]:
+    """Return sentences on the limits of routes that the target does not keep."""
+    from fleet.planning import lost
+    from plans.render.sections import limits_sentences
+
+    policies = {alias: route.policy for alias, route in routes.items()}
+    return tuple(limits_sentences(lost(target, policies)))
+
+
+def _prometheus(workspace: Workspace, options: CompileOptions) -> Compiled:
+    import shlex
+
+    from fleet.spec import NotifySpec
+    from fleetctl.advice import completed, workspace_options
+    from plans.compile import prometheus
+
+    out = _folder(options)
+    url = (options.url or f"http://{DEFAULT_LISTEN}").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter("Write it as https://HOST.", param_hint="--url")
+    fleet = workspace.fleet()
+    alertmanager = (fleet.notify or NotifySpec()).alertmanager
+    rules = completed(prometheus.rules(fleet.name), workspace_options(workspace))
+    files = {
+        prometheus.CONFIG_FILE: prometheus.config(url, alertmanager),
+        prometheus.RULES_FILE: rules,
+    }
+    token = shlex.join(["fleetctl", "dashboard", "token", "--for", "365d"])
+    note = f"scrapes need a token: {token} > {shlex.quote(str(out / prometheus.TOKEN_FILE))}"
+    return _monitoring(out, files, note)
+
+
+def _alertmanager(workspace: Workspace, options: CompileOptions) -> Compiled:
+    from fleet.spec import NotifySpec
+    from plans.compile import alertmanager
+    from runtime.operations.compile import receiver_secret
+
+    out, to = _folder(options), workspace.fleet().notify or NotifySpec()
+    login = receiver_secret(workspace, to.mail.login) if to.mail else ""
+    webhook = to.webhook if "://" in to.webhook else receiver_secret(workspace, to.webhook)
+    files = {alertmanager.CONFIG_FILE: alertmanager.config(webhook, to.mail, login)}
+    nowhere = "alerts are sent nowhere: no webhook and no mail is declared in `notify`"
+    return _monitoring(out, files, *([] if webhook or to.mail else [nowhere]))
+
+
+def _grafana(workspace: Workspace, options: CompileOptions) -> Compiled:
+    from plans.compile import grafana
+
+    out = _folder(options)
+    workspace.fleet()  # broken declarations are an error, as with the other monitors
+    note = "for operators alone: a variable isolates no client; clients have `dashboard`"
+    return _monitoring(out, grafana.dashboards(), note)
+
+
+def _folder(options: CompileOptions) -> Path:
+    if options.out is None:
+        raise click.UsageError(f"--target {options.target} needs --out.")
+    return options.out
+
+
+def _monitoring(out: Path, files: Mapping[str, str], *notes: str) -> Compiled:
+    """Write the files of a monitor."""
+    from runtime.files import replace_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        replace_file(out / name, text.encode())
+    return "", (f"written to {out}: {', '.join(files)}", *notes)
+
+
+_COMPILERS: Mapping[Target, Callable[[Workspace, CompileOptions], Compiled]] = MappingProxyType({
+    Target.SERVERS: _servers,
+    Target.SYSTEMD: _systemd,
+    Target.QUADLET: _quadlet,
+    Target.KUBERNETES: _kubernetes,
+    Target.ENVOY: _envoy,
+    Target.LITELLM: _litellm,
+    Target.GATEWAY_API: _gateway_api,
+    Target.PROMETHEUS: _prometheus,
+    Target.ALERTMANAGER: _alertmanager,
+    Target.GRAFANA: _grafana,
+})  # fmt: skip
+_STARTS = frozenset({Target.SERVERS, Target.SYSTEMD, Target.QUADLET, Target.KUBERNETES})
+_MEANT: Mapping[Target, frozenset[str]] = MappingProxyType({
+    Target.SERVERS: frozenset({"--format", "--host"}),
+    Target.SYSTEMD: frozenset({"--host", "--system-user", "--out"}),
+    Target.QUADLET: frozenset({"--host", "--image", "--out"}),
+    Target.KUBERNETES: frozenset({"--host", "--image", "--out"}),
+    Target.ENVOY: frozenset({"--out", "--gateway", "--seen-at"}),
+    Target.LITELLM: frozenset({"--out"}),
+    Target.GATEWAY_API: frozenset({"--out"}),
+    Target.PROMETHEUS: frozenset({"--out", "--url"}),
+    Target.ALERTMANAGER: frozenset({"--out"}),
+    Target.GRAFANA: frozenset({"--out"}),
+})  # fmt: skip
+"""Options that have a meaning, by target."""

@@ -241,7 +241,7 @@ def import_command(workspace: Workspace, file: Path) -> None:
     Examples:
       fleetctl cost staff import hours.csv
     """
-    from runtime.operations.staff_hours import import_staff
+    from runtime.operations.costs import import_staff
 
     for month, hours in import_staff(workspace, file).items():
         total = sum(hours.values()) / 1000

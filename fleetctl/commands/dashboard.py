@@ -11,9 +11,12 @@ from fleetctl import completion
 from fleetctl.options import Group, Workspace, duration
 
 if TYPE_CHECKING:
+    import socket
+
     from fleet.usage import Scope
     from runtime.web.access import TokenKind, TrustedProxy
     from runtime.web.app import Dashboard
+    from runtime.web.facts import Documents
     from runtime.web.snapshot import SnapshotReader
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
@@ -106,34 +109,16 @@ def make_dashboard(
     """Return the dashboard of a workspace with the renderers of `plans`."""
     from fleetctl.advice import completed, workspace_options
     from plans import dashboard
-    from plans.render import RENDERERS
-    from plans.reports.alerts import alerts_document, why_document
-    from plans.reports.client_report import document
-    from plans.reports.drift import cause_document
-    from plans.reports.history import sentence
-    from plans.reports.rollouts import rollout_document
+    from runtime.operations.costs import BillReader
     from runtime.web.access import TokenSigner, signing_key
     from runtime.web.app import Dashboard
-    from runtime.web.cost_facts import BillReader
-    from runtime.web.facts import Documents
     from runtime.web.sources import FactSource
 
     options = workspace_options(workspace)
-    documents = Documents(
-        rollout=rollout_document,
-        cause=cause_document,
-        cost=dashboard.cost_documents,
-        invoice=dashboard.invoice_documents,
-        alerts=alerts_document,
-        why=why_document,
-        plan=RENDERERS["text"],
-        sentence=sentence,
-        report=document,
-    )
     return Dashboard(
         workspace=workspace,
         reader=reader,
-        source=FactSource(workspace, documents, BillReader(workspace)),
+        source=FactSource(workspace, _documents(), BillReader(workspace)),
         render=lambda page, values: completed(dashboard.render(page, values), options),
         stylesheet=dashboard.stylesheet(),
         signer=TokenSigner(signing_key(workspace.state_dir)),
@@ -144,11 +129,56 @@ def make_dashboard(
     )
 
 
+def _documents() -> "Documents":
+    """Return the makers of the documents that commands print too."""
+    from plans.render import RENDERERS
+    from plans.reports import cost, invoice
+    from plans.reports.alerts import alerts_document, why_document
+    from plans.reports.client_report import document
+    from plans.reports.drift import cause_document
+    from plans.reports.history import sentence
+    from plans.reports.rollouts import rollout_document
+    from runtime.web.facts import Documents
+
+    return Documents(
+        rollout=rollout_document,
+        cause=cause_document,
+        cost=cost.cost_documents,
+        client_costs=cost.client_costs,
+        cost_days=cost.cost_days,
+        invoice=invoice.invoice_documents,
+        alerts=alerts_document,
+        why=why_document,
+        plan=RENDERERS["text"],
+        sentence=sentence,
+        report=document,
+    )
+
+
+def _bound(listen: str) -> "socket.socket":
+    """Return a socket that is bound to an address; raise FC6111 where the address is taken."""
+    import socket
+
+    host, _, port = listen.rpartition(":")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), int(port)))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise FleetError.of(
+            "FC6111",
+            "The dashboard cannot listen",
+            f"`{listen}`: {getattr(error, 'strerror', None) or error}.",
+            hint="Give another port, or end the process that has this one.",
+            command="fleetctl dashboard --listen 127.0.0.1:8091",
+        ) from None
+    return listener
+
+
 def _serve(
     workspace: Workspace, listen: str, url: str, proxy: "TrustedProxy | None", *, read_only: bool
 ) -> None:
-    import socket
-
     import uvicorn
 
     from plans.dashboard import hosts
@@ -175,19 +205,7 @@ def _serve(
         ws="none",
         proxy_headers=False,  # else a header of any local program would say where it comes from
     )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host.strip("[]"), int(port)))
-        except (OSError, OverflowError) as error:
-            raise FleetError.of(
-                "FC6111",
-                "The dashboard cannot listen",
-                f"`{listen}`: {getattr(error, 'strerror', None) or error}.",
-                hint="Give another port, or end the process that has this one.",
-                command="fleetctl dashboard --listen 127.0.0.1:8091",
-            ) from None
+    with _bound(listen) as listener:
         click.echo(_link(workspace, "", None, url or f"http://{listen}"))
         click.echo("The link opens one session, within 10 minutes. Ctrl-C ends it.", err=True)
         uvicorn.Server(settings).run(sockets=[listener])

@@ -25,6 +25,7 @@ from runtime.files import read_plain
 
 if TYPE_CHECKING:
     from fleet.spec import FleetSpec
+    from runtime.project.load import Project
 
 
 @click.command(cls=Command)
@@ -72,6 +73,10 @@ def validate(workspace: Workspace, form: str) -> None:
         print_diagnostics(warnings)
         click.echo(err=True)
     print_preflight((), left)
+    _print_counts(project)
+
+
+def _print_counts(project: "Project") -> None:
     fleet = project.fleet
     counts = {
         "client": fleet.clients,

@@ -93,12 +93,7 @@ def run(
     selection = {name: settings.pop(name) for name in ("version", "golden", "purpose")}
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or pass --all or --due.")
-    if selection["version"] and len(names) != 1:
-        raise click.UsageError("--version needs exactly one alias.")
-    if url is not None and through is not None:
-        raise click.UsageError("--url names the receiver: omit --through.")
-    if url is not None and not (names and selection["golden"]):
-        raise click.UsageError("--url needs names and --golden.")
+    _require_consistent(names, selection, url, through)
     place = (url, key) if url is not None else None
     jobs, notes = choose_jobs(workspace, names, selection, place, due_only=due_only)
     print_lines(notes)
@@ -117,6 +112,18 @@ def run(
     elif not failed:
         click.echo("Nothing is due." if due_only else "Nothing to evaluate.", err=True)
     sys.exit(1 if failed or notes else _exit_code(drifts))
+
+
+def _require_consistent(
+    names: tuple[str, ...], selection: dict[str, Any], url: str | None, through: str | None
+) -> None:
+    """Raise a usage error where an option of `eval run` excludes another."""
+    if selection["version"] and len(names) != 1:
+        raise click.UsageError("--version needs exactly one alias.")
+    if url is not None and through is not None:
+        raise click.UsageError("--url names the receiver: omit --through.")
+    if url is not None and not (names and selection["golden"]):
+        raise click.UsageError("--url needs names and --golden.")
 
 
 @command.command("list")

@@ -49,9 +49,9 @@ def run(workspace: Workspace, name: str) -> None:
     Example:
       fleetctl gateway run main
     """
-    from fleetctl.envoys import named_gateway
     from runtime.gateway import supervisor
     from runtime.gateway.envoy.files import become_envoy
+    from runtime.gateway.state_dir import named_gateway
 
     gateway = named_gateway(_gateways(workspace, to_start=True), name)
     if gateway.kind == "envoy":
@@ -131,11 +131,10 @@ async def _restart(workspace: Workspace, name: str | None, wait_s: float) -> int
     """Return the exit code: 4 where some gateways were restarted, and another is not back."""
     import asyncio
 
-    from fleetctl.envoys import named_gateway
     from runtime.gateway.client import AdminClient, connect
-    from runtime.gateway.control import LocalGateways
+    from runtime.gateway.control import LocalGateways, require_others, restart
     from runtime.gateway.envoy.files import not_started_here
-    from runtime.gateway.restart import require_others, restart
+    from runtime.gateway.state_dir import named_gateway
 
     known, done = _gateways(workspace), 0
     chosen = [named_gateway(known, name)] if name else [*_started_here(workspace, None, known)]
@@ -284,8 +283,8 @@ def _started_here(
     Raises:
         FleetError: FC6010, no gateway has the name; FC6054, the named gateway is an Envoy.
     """
-    from fleetctl.envoys import named_gateway
     from runtime.gateway.envoy.files import not_started_here
+    from runtime.gateway.state_dir import named_gateway
 
     if known is None or (name and name not in known):
         known = _gateways(workspace, to_start=known is None)

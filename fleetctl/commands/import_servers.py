@@ -1,10 +1,15 @@
 """`fleetctl import`: write the declarations of servers that run already."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl.options import INPUT_FILE, Command, KeyReference, Workspace
+
+if TYPE_CHECKING:
+    from fleet.config import Imported
 
 
 @click.command(cls=Command)
@@ -27,9 +32,9 @@ def command(
       fleetctl import http://127.0.0.1:8000 --api-key env:VLLM_KEY
     """
     from fleet.config import imported_from, parse, proxy_names
-    from fleetctl.importing import write_import
+    from plans.templating import rendered
     from runtime.files import read_text
-    from runtime.operations.import_servers import add_versions, read_servers
+    from runtime.operations.import_servers import add_versions, read_servers, write_import
     from runtime.project.declaration_files import MAIN
 
     if not urls and proxy is None:
@@ -41,11 +46,17 @@ def command(
     servers = read_servers(found, workspace.root, keys)
     fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
     imported = imported_from(servers, named.asked if named else None, fleet)
-    written, edited = write_import(workspace, imported)
+    written, edited = write_import(workspace, imported, rendered)
     for verb, paths in (("Wrote", written), ("Added to", edited)):
         for path in paths:
             click.echo(f"{verb} {path}", err=True)
     missing = {str(adapter.name): why for adapter, why in add_versions(workspace, imported)}
+    left_out = [*imported.left_out, *(named.left_out if named else ())]
+    _print_imported(imported, missing, left_out)
+    _next(workspace, list(missing))
+
+
+def _print_imported(imported: "Imported", missing: Mapping[str, str], left_out: list[str]) -> None:
     for adapter in imported.adapters:
         if str(adapter.name) not in missing:
             click.echo(f"Added {adapter.name}, which is asked for as {adapter.asked}", err=True)
@@ -53,11 +64,10 @@ def command(
     for title, lines in (
         ("Not added to the library", [f"{name}: {why}" for name, why in missing.items()]),
         ("No golden set judges new versions ahead of clients", unjudged),
-        ("Not carried over", [*imported.left_out, *(named.left_out if named else ())]),
+        ("Not carried over", left_out),
     ):
         if lines:
             click.echo("\n".join((f"{title}:", *(f"    {line}" for line in lines))), err=True)
-    _next(workspace, list(missing))
 
 
 def _next(workspace: Workspace, missing: list[str]) -> None:

@@ -100,55 +100,85 @@ def plan(
       base NAME tensor_parallel N | utilization N% | canary_slots N
     """
     from fleet.placement import SearchLimits
-    from fleet.planning import require_kept, require_known_targets, select
-    from fleet.what_if import what_if
-    from fleetctl.commands.placement import live_state
-    from plans.documents.live_file import KnownPast, dump
     from plans.render.what_if import marked_what_if
-    from plans.reports.status import fault_notes
-    from runtime.files import write_text
-    from runtime.operations.plan_rules import exit_code, with_rules
-    from runtime.operations.planning import UNRECORDED, is_unrecorded, plan_declared, plan_fleet
-    from runtime.operations.preflight import check_plan
-    from runtime.operations.unknown_fleet import known_part
-    from runtime.operations.way_on import way_on_told
+    from runtime.operations.plan_rules import exit_code
+    from runtime.operations.planning import UNRECORDED, is_unrecorded, plan_declared, way_on_told
 
     targets = _criteria(selections)
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
-    workspace.offline = {None: workspace.offline, True: "", False: None}[offline]
+    if offline is not None:
+        workspace.offline = "" if offline else None
     if save_live and workspace.offline is not None:
         raise click.UsageError("--save-live writes an observed state: pass --online.")
     search = SearchLimits(**limits)
     with _failure_told(workspace, form), way_on_told(workspace):
-        live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
-        fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
-        print_lines((*live.notes, *fault_notes(live)), "Note")
-        if not live_file:
-            live = known_part(workspace, live)
-        if changes:
-            whole = _plan_changed(workspace, fleet, live, changes, search, form)
-        else:
-            whole = plan_fleet(workspace, live, search=search)
-        require_known_targets(targets, fleet, whole)
-        selected = with_rules(workspace, select(whole, targets))
-        require_kept(selected, workspace.fleet(), workspace.history())
+        live, whole = _planned(workspace, live_file, changes, search, targets, form)
+        selected = _selected(workspace, whole, targets)
     if is_unrecorded(workspace):
         print_lines((UNRECORDED,), "Note")
     if save_live:
-        past = KnownPast(workspace.history(), workspace.known_hosts())
-        write_text(save_live, dump(live, past))
+        _save_live(workspace, live, save_live)
     text = _rendered(selected, form, every=every)
     if changes:
         declared = plan_declared(workspace, live, search)
         text = marked_what_if(text, form, changes, whole, declared)
     click.echo(text, nl=False)
     if not changes:
-        print_preflight(*check_plan(workspace, selected))
         _keep(workspace, selected, out)
     due = 2 if detailed_exitcode and (selected.changes or selected.settings) else 0
     sys.exit(exit_code(selected, due))
+
+
+def _planned(
+    workspace: Workspace,
+    live_file: Path | None,
+    changes: tuple[str, ...],
+    search: "SearchLimits",
+    targets: "tuple[TargetPattern, ...]",
+    form: str,
+) -> "tuple[State, Plan]":
+    """Return the live state, and the plan of the declared fleet, or of the fleet with `changes`.
+
+    Raises:
+        FleetError: there is no such plan, or a target is in none of the two.
+    """
+    from fleet.planning import require_known_targets
+    from fleet.what_if import what_if
+    from fleetctl.commands.placement import live_state
+    from plans.reports.status import fault_notes
+    from runtime.operations.planning import plan_fleet
+    from runtime.operations.unknown_fleet import known_part
+
+    live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
+    fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
+    print_lines((*live.notes, *fault_notes(live)), "Note")
+    if not live_file:
+        live = known_part(workspace, live)
+    if changes:
+        plan = _plan_changed(workspace, fleet, live, changes, search, form)
+    else:
+        plan = plan_fleet(workspace, live, search=search)
+    require_known_targets(targets, fleet, plan)
+    return live, plan
+
+
+def _selected(workspace: Workspace, whole: "Plan", targets: "tuple[TargetPattern, ...]") -> "Plan":
+    """Return the part of a plan that is selected, with the rules that decide about the part."""
+    from fleet.planning import require_kept, select
+    from runtime.operations.plan_rules import with_rules
+
+    selected = with_rules(workspace, select(whole, targets))
+    require_kept(selected, workspace.fleet(), workspace.history())
+    return selected
+
+
+def _save_live(workspace: Workspace, live: "State", file: Path) -> None:
+    from plans.documents.live_file import KnownPast, dump
+    from runtime.files import write_text
+
+    write_text(file, dump(live, KnownPast(workspace.history(), workspace.known_hosts())))
 
 
 @contextmanager
@@ -219,14 +249,19 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
 
 
 def _keep(workspace: Workspace, plan: "Plan", out: Path | None) -> None:
-    """Save a plan, if a file is named; remember what `apply` or `approve` are to know again."""
+    """Print a plan's objections before an apply; save the plan, if a file is named.
+
+    What `apply` or `approve` are to know again is remembered.
+    """
     from fleet import __version__
     from fleet.consent import decisions_due
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
     from runtime.git import commit_of
+    from runtime.operations.preflight import check_plan
     from runtime.operations.reviewed import keep_plan
 
+    print_preflight(*check_plan(workspace, plan))
     if out or decisions_due(plan):
         keep_plan(workspace, plan)
     if not out:

@@ -40,10 +40,12 @@ def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
       fleetctl scaffold fleet agency
       fleetctl scaffold fleet agency --base qwen25_7b --engine attach
     """
-    from fleetctl.scaffolding import new_fleet
+    from plans.templating import rendered
+    from runtime.operations.scaffold import new_fleet
 
     chosen = _id(name, "--name") if name else suggest_id(folder.resolve().name) or "fleet"
-    for path in new_fleet(folder, chosen, _id(base, "--base"), engine):
+    text = rendered("fleet.yaml.j2", name=chosen, base=_id(base, "--base"), engine=engine)
+    for path in new_fleet(folder, text):
         click.echo(f"Wrote {path}", err=True)
     _next(
         f"edit {folder / 'fleet.yaml'}: hosts, devices, prices",
@@ -62,9 +64,11 @@ def client(workspace: Workspace, name: str, tier: str | None) -> None:
     Example:
       fleetctl scaffold client acme --tier premium
     """
-    from fleetctl.scaffolding import new_client
+    from plans.templating import rendered
+    from runtime.operations.scaffold import new_client
 
-    path = new_client(workspace, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
+    values = {"name": _id(name, "NAME"), "tier": _id(tier, "--tier") if tier else None}
+    path = new_client(workspace, name, rendered("client.yaml.j2", **values))
     click.echo(f"Wrote {path}", err=True)
     _next(
         f"fleetctl key create {name}/prod",
@@ -83,7 +87,8 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
     Example:
       fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0
     """
-    from fleetctl.scaffolding import new_adapter
+    from plans.templating import rendered
+    from runtime.operations.scaffold import new_adapter
 
     client_id, separator, task_id = task.partition("/")
     if not separator:
@@ -94,7 +99,9 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
         raise click.UsageError(f"--version: {error}.") from None
     ids = _id(client_id, "CLIENT"), _id(task_id, "TASK"), _id(base, "--base")
     name = AdapterName(*ids, parsed)
-    (path, *golden), locked = new_adapter(workspace, name)
+    entry = rendered("adapter.yaml.j2", task=name.task, base=name.base, version=str(parsed))
+    golden_set = rendered("golden.jsonl.j2")
+    (path, *golden), locked = new_adapter(workspace, name, entry, golden_set)
     click.echo(f"Added {name.alias} to {path}", err=True)
     for made in golden:
         text = "its questions ask only for an end; put the client's own with right answers there"
@@ -122,7 +129,8 @@ def ci(workspace: Workspace, forge: str, name: str | None, branch: str) -> None:
       fleetctl scaffold ci github
       fleetctl -C agency --env prod scaffold ci gitlab --branch release
     """
-    from fleetctl.scaffolding import new_ci
+    from plans.compile.ci import Forge, ci_files
+    from runtime.operations.scaffold import write_files
 
     root, environment = workspace.root, workspace.environment
     if root.is_absolute() or ".." in root.parts:
@@ -134,7 +142,8 @@ def ci(workspace: Workspace, forge: str, name: str | None, branch: str) -> None:
     overlay = ("--env", environment) if environment else ()
     where = ("-C", root.as_posix()) if root != Path() else ()
     values = {"name": _id(name or environment or "production", "--name"), "branch": branch}
-    for path in new_ci(forge, " ".join((*where, *overlay)), **values):
+    files = ci_files(Forge(forge), " ".join((*where, *overlay)), **values)
+    for path in write_files(Path(), files):
         click.echo(f"Wrote {path}", err=True)
     _next("read the comments at the heads of these files: runner, environments, secrets")
 
@@ -163,9 +172,9 @@ def synthetic(folder: Path, **size: Any) -> None:
       fleetctl -C big plan
     """
     from fleet.config import json_schema
-    from fleetctl.scaffolding import SCHEMA_FILE, write_files
     from fleetctl.synthetic import synthesise
     from fleetctl.synthetic.population import SyntheticSize
+    from runtime.operations.scaffold import SCHEMA_FILE, write_files
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."

@@ -3,18 +3,16 @@
 import json
 import time
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
-from fleet.errors import ConfigError, Diagnostic, FleetError, Position
+from fleet.errors import ConfigError, Diagnostic, Position
 from fleetctl.options import EXISTING_FILE, Command, Group, Workspace, with_format
 from fleetctl.output import waiting
 from plans.amounts import counted
-from runtime.files import read_text, write_text
+from runtime.files import read_text
 
 if TYPE_CHECKING:
     from fleet.capacity import Recording
@@ -73,61 +71,10 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
       fleetctl demand record --days 14
       fleetctl demand record --from /srv/logs/gateways
     """
-    import asyncio
+    from runtime.operations.forecasts import record_observed
 
-    from fleet.capacity import (
-        DEMAND_FILE,
-        USER_DAYS,
-        carried_on,
-        record_demand,
-        recorded_demand_text,
-    )
-    from fleet.usage import Grain, Operator
-    from runtime.operations.usage import WAIT_S, gather_usage_rows
-    from runtime.project.facts import read_recording
-    from runtime.project.load import declared_aliases
-    from runtime.usage.ingest import ingest
-    from runtime.usage.segments import gateway_segments
-    from runtime.usage.store import UsageStore
-
-    logs = folder or workspace.state_dir / "gateways"
-    known = declared_aliases(workspace.root, workspace.environment, workspace.variables)
-    try:
-        before = read_recording(workspace.root)
-    except ConfigError:  # the file is written anew
-        before = {}
-    with waiting("Reading usage…"), TemporaryDirectory() as scratch:
-        state_dir = Path(scratch) if folder else workspace.state_dir
-        if folder:
-            folders = (folder, *(path for path in folder.rglob("*") if path.is_dir()))
-            found = [segment for path in folders for segment in gateway_segments(path)]
-            ingest(state_dir, workspace.now(), logs=found)
-        else:
-            _, lacking = asyncio.run(gather_usage_rows(state_dir, workspace.now, WAIT_S))
-            workspace.warn(*lacking)
-        with UsageStore(state_dir) as store:
-            gateways = store.gateways()
-            newest = max((gateway.newest for gateway in gateways if gateway.newest), default=None)
-            until = (newest or workspace.now()) + Grain.HOUR.length
-            since = until - timedelta(days=days + 1)
-            cells = store.cells(Operator(), since, until, by=("alias", "version"), sketches=False)
-            month = until - timedelta(days=USER_DAYS)
-            users = {
-                alias: count
-                for (alias,), count in store.users(Operator(), month, until, ("alias",)).items()
-            }
-        recorded = record_demand(
-            (cell for cell in cells if cell.alias and cell.version), days, users
-        )
-        damaged = sum(gateway.damaged for gateway in gateways)
-    if recorded is None:
-        detail = f"No request was logged under `{logs}`."
-        if damaged:
-            detail += f" {counted(damaged, 'line')} there cannot be read."
-        hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
-        raise FleetError.of("FC6043", "No usage to record", detail, hint=hint)
-    recording = carried_on(recorded, before, known)
-    write_text(workspace.root / DEMAND_FILE, recorded_demand_text(recording))
+    with waiting("Reading usage…"):
+        recording, damaged = record_observed(workspace, days, folder)
     _print_recording(recording, damaged)
 
 

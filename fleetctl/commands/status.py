@@ -64,7 +64,7 @@ def _observed(
     """Return the status as a document, and the exit code for the reported faults of files."""
     from plans.reports import status
     from plans.reports.evals import drift_row
-    from plans.reports.urgent import waiting_rollouts
+    from plans.reports.status import waiting_rollouts
     from runtime.operations.drills import drill_document
     from runtime.operations.planning import as_far_as_valid
     from runtime.operations.status import observe_status

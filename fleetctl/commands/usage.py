@@ -256,8 +256,8 @@ def export(
       fleetctl usage export --client acme --as golden --beside golden/acme.jsonl > more.jsonl
       fleetctl usage export --client acme --as training --since 2026-11-25
     """
-    from runtime.operations.captured import export_captured
     from runtime.operations.eval_jobs import read_set
+    from runtime.operations.usage import export_captured
 
     begin = since or _BEGINNING
     asked = read_set(workspace.root, beside) if beside else None

@@ -14,7 +14,8 @@ from typing import Any
 
 from fleet.names import dns_label
 from fleet.resources import Route
-from plans.compile.kubernetes import PORT, SERVER_LABEL, Document, metadata
+from fleet.vllm import POD_PORT
+from plans.compile.kubernetes import SERVER_LABEL, Document, metadata
 
 MODEL_HEADER = "X-Gateway-Model-Name"
 """Header that a body-based router of the inference extension sets."""
@@ -64,7 +65,7 @@ def _pool(fleet: str, server: str) -> Document:
         "metadata": metadata(fleet, label, server=server),
         "spec": {
             "selector": {"matchLabels": {"fleetctl.dev/fleet": fleet, SERVER_LABEL: server}},
-            "targetPorts": [{"number": PORT}],
+            "targetPorts": [{"number": POD_PORT}],
             "endpointPickerRef": {"name": f"{label}-epp", "port": {"number": PICKER_PORT}},
         },
     }

@@ -7,8 +7,8 @@ changed ConfigMap to the running pod. Adapters and bases lie in one claim, mount
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -16,14 +16,11 @@ import yaml
 from fleet.errors import ConfigError
 from fleet.hardware import is_cpu
 from fleet.names import dns_label
+from fleet.resources import Server
 from fleet.systemd_unit import cleared_variables
-from fleet.vllm import STOP_S, LaunchCommand
+from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, STOP_S, Pod
+from plans.amounts import listed
 
-PORT = 8000
-"""TCP port of every pod: a pod has an address of its own."""
-STORE = "/fleetctl"
-"""Folder of the claim in a pod: an adapter lies in `STORE/DIGEST`, a base in `STORE/bases/NAME`."""
-ADAPTERS_FILE = "/etc/fleetctl/adapters.json"
 CLAIM = "fleetctl-store"
 NODE_LABEL = "fleetctl.dev/host"
 """Label of a node with the host's name, by which a pod finds the node of the plan."""
@@ -50,7 +47,7 @@ _GIB = 2**30
 
 _READY = f"""\
 import json, os, sys, urllib.request
-with urllib.request.urlopen("http://127.0.0.1:{PORT}/v1/models", timeout=3) as answer:
+with urllib.request.urlopen("http://127.0.0.1:{POD_PORT}/v1/models", timeout=3) as answer:
     served = {{model["id"] for model in json.load(answer)["data"]}}
 sys.exit(os.path.exists("{_DRAINING}") or sys.argv[1] not in served)
 """
@@ -58,19 +55,6 @@ sys.exit(os.path.exists("{_DRAINING}") or sys.argv[1] not in served)
 
 Document = Mapping[str, Any]
 """An object of Kubernetes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A server with the needs of its pod beside the launch."""
-
-    launch: LaunchCommand
-    """Command line and variables as they are inside the pod."""
-    image: str
-    kind: str
-    """Kind of its devices."""
-    adapters: Mapping[str, str]
-    """Digests of the versions that the server holds, by full name."""
 
 
 def objects(
@@ -88,6 +72,41 @@ def objects(
     for pod in sorted(pods, key=lambda pod: pod.launch.server.name):
         found += [_adapters(fleet, pod), _deployment(fleet, pod, plugin), _service(fleet, pod)]
     return found
+
+
+def pod_notes(pods: Sequence[Pod]) -> tuple[str, ...]:
+    """Return the steps of people beside applying the objects, and the limits of the objects."""
+    bases = {pod.launch.server.base for pod in pods}
+    versions = len({name for pod in pods for name in pod.adapters})
+    servers = [pod.launch.server for pod in pods]
+    nodes = sorted({server.host for server in servers})
+    notes = [
+        "never applied to a cluster by us: the files are checked by the published schemas alone",
+        f"label the node of each host ({listed(nodes)}): kubectl label node NODE {NODE_LABEL}=HOST",
+        (
+            f"claim {CLAIM} must hold, before pods start, {versions} versions as "
+            f"{POD_STORE}/DIGEST and bases as {POD_STORE}/bases/NAME: {listed(sorted(bases))}"
+        ),
+        (
+            f"servers answer only pods with the label {CALLER_LABEL}=true, where the cluster's "
+            "network keeps policies: whoever reaches a server may load adapters onto it"
+        ),
+        "no live engine: these servers are not seen, started, stopped or gated by fleetctl",
+    ]
+    if shared := _sharing(servers):
+        notes.append(
+            f"{listed(shared)} share a device: Kubernetes gives a device to one pod, so the others "
+            "stay pending"
+        )
+    return tuple(notes)
+
+
+def _sharing(servers: list[Server]) -> list[str]:
+    used = Counter((server.host, device) for server in servers for device in server.devices)
+    return sorted(
+        server.name for server in servers
+        if any(used[server.host, device] > 1 for device in server.devices)
+    )  # fmt: skip
 
 
 def as_yaml(documents: Sequence[Document]) -> str:
@@ -157,7 +176,7 @@ def _policy(fleet: str) -> Document:
         "spec": {
             "podSelector": {"matchLabels": _labels(fleet)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": [callers], "ports": [{"protocol": "TCP", "port": PORT}]}],
+            "ingress": [{"from": [callers], "ports": [{"protocol": "TCP", "port": POD_PORT}]}],
         },
     }
 
@@ -165,14 +184,14 @@ def _policy(fleet: str) -> Document:
 def _adapters(fleet: str, pod: Pod) -> Document:
     server = pod.launch.server.name
     entries = {
-        name: {"path": f"{STORE}/{digest}", "digest": digest}
+        name: {"path": f"{POD_STORE}/{digest}", "digest": digest}
         for name, digest in sorted(pod.adapters.items())
     }
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(fleet, dns_label(server), server=server),
-        "data": {ADAPTERS_FILE.rpartition("/")[2]: json.dumps(entries, indent=1) + "\n"},
+        "data": {POD_ADAPTERS.rpartition("/")[2]: json.dumps(entries, indent=1) + "\n"},
     }
 
 
@@ -185,7 +204,7 @@ def _service(fleet: str, pod: Pod) -> Document:
         "spec": {
             "clusterIP": "None",
             "selector": {"fleetctl.dev/fleet": fleet, SERVER_LABEL: server},
-            "ports": [{"name": "http", "port": PORT, "targetPort": "http"}],
+            "ports": [{"name": "http", "port": POD_PORT, "targetPort": "http"}],
         },
     }
 
@@ -239,7 +258,7 @@ def _container(pod: Pod) -> Document:
         "command": ["env", *unset, _word(program)],
         "args": [_word(word) for word in arguments],
         "env": [{"name": name, "value": _word(value)} for name, value in sorted(variables.items())],
-        "ports": [{"name": "http", "containerPort": PORT}],
+        "ports": [{"name": "http", "containerPort": POD_PORT}],
         **({"resources": {"limits": devices}} if devices else {}),
         "startupProbe": {**health, "failureThreshold": _START_S // 10},
         "livenessProbe": {**health, "timeoutSeconds": 5, "failureThreshold": 6},
@@ -251,8 +270,8 @@ def _container(pod: Pod) -> Document:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": [
-            {"name": "store", "mountPath": STORE, "readOnly": True},
-            {"name": "adapters", "mountPath": ADAPTERS_FILE.rpartition("/")[0], "readOnly": True},
+            {"name": "store", "mountPath": POD_STORE, "readOnly": True},
+            {"name": "adapters", "mountPath": POD_ADAPTERS.rpartition("/")[0], "readOnly": True},
             {"name": "plugin", "mountPath": _PLUGIN_FOLDER, "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
         ],

@@ -3,8 +3,9 @@
 Amounts are rounded once, so that the lines add up to the bill, to the cent.
 """
 
+from calendar import monthrange
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,11 +14,14 @@ from fleet.costing import (
     PLATFORM,
     WARN,
     Bill,
+    ClientMonth,
     LineKind,
+    MonthCost,
     ServerHour,
     ShareState,
     Terms,
     bill_cents,
+    change_since,
     cheaper_moves,
     fee_needed,
     projection,
@@ -25,9 +29,9 @@ from fleet.costing import (
     to_cents,
 )
 from fleet.encoding import plain
+from fleet.names import alias_of
 from plans.amounts import listed, percent
 from plans.documents.document import write
-from plans.reports.promises import promise_table, promises
 from plans.reports.tabular import ReportTable, TabularReport, csv_text
 
 _MOVES: Final = 2
@@ -264,3 +268,94 @@ def explanation(
 
 def _exact(amount: int) -> str:
     return f"{amount // 1_000_000:,}.{amount % 1_000_000:06}"
+
+
+def promises(figures: ClientMonth) -> list[dict[str, Any]]:
+    """Return the promise of every alias, and its hours; null where no p95 was promised."""
+    found = []
+    for alias in sorted({*map(alias_of, figures.versions), *figures.promises}):
+        its = figures.promises.get(alias)
+        known = (its.limit_ms / 1000, its.judged, its.kept) if its else (None, None, None)
+        names = ("promise_s", "hours", "hours_kept")
+        found.append({"alias": alias, **dict(zip(names, known, strict=True))})
+    return found
+
+
+def promise_table(found: list[dict[str, Any]]) -> ReportTable:
+    """Return the promises of a client as a table."""
+    rows = []
+    for its in found:
+        limit, hours, kept = (its[name] for name in ("promise_s", "hours", "hours_kept"))
+        promised = "no promise" if limit is None else f"{limit:g} s"
+        of_hours = f"{kept:,} of {hours:,}" if hours else "-"
+        share = percent(kept / hours, 1) if hours else "not known"
+        rows.append((its["alias"], promised, of_hours, share))
+    heads = ("alias", "promised p95", "hours kept", "kept")
+    return ReportTable("Promises, in hours with an answer", heads, tuple(rows))
+
+
+def cost_documents(
+    bill: Bill, client: str | None
+) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Return the report of a month, and its rounded lines in cents; of a client or of all."""
+    return plain(report(bill, client)), tuple(document(bill, client)["cents"])
+
+
+def client_costs(
+    bill: Bill | None, before: MonthCost | None, names: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the cost of every client of a bill, and of `names`; their sum is the bill's.
+
+    `before`: cost of the month before. `fee_cents` is with overage and corrections, null where no
+    fee is declared. `state` is `ok`, `warning`, `alarm` or `no fee declared`, empty without a bill.
+    `change_cents` is the cost beyond that of as many hours of the month before, corrections left
+    out. What is not known is null.
+    """
+    found = {name: _client_cost(name) for name in names}
+    if bill is not None:
+        cents: Counter[str] = Counter()
+        for (name, _, _), amount in to_cents(bill.cost.lines).items():
+            cents[name] += amount
+        for name in {*cents, *bill.cost.clients} - {PLATFORM}:
+            found[name] = _client_cost(name, cents[name], bill, before)
+    return dict(sorted(found.items()))
+
+
+def _client_cost(
+    name: str, cents: int | None = None, bill: Bill | None = None, before: MonthCost | None = None
+) -> dict[str, Any]:
+    if bill is None:
+        fee, earned, share, state, moved = None, None, None, "", None
+    else:
+        its, cost = bill.cost.clients.get(name), bill.cost.cost(name)
+        fee = its.fee if its else None
+        earned = its.due_cents if its and fee is not None else None
+        share = round(100 * cost / fee, 1) if fee else None
+        state, moved = share_state(cost, fee).value, change_since(bill.cost, before, name)
+    change, was = moved or (None, 0)
+    return {
+        "client": name,
+        "cost_cents": cents,
+        "fee_cents": earned,
+        "of_fee_percent": share,
+        "state": state,
+        "change_cents": None if change is None else bill_cents(change),
+        "change_percent": round(100 * change / was, 1) if change is not None and was else None,
+    }
+
+
+def cost_days(cost: MonthCost) -> tuple[dict[str, Any], ...]:
+    """Return the cost of devices by day and client, in millionths; a null client is the platform.
+
+    Days without recorded terms are left out. A day is 24 hours from the month's begin on; where
+    clocks go back, the last has an hour more.
+    """
+    last = monthrange(*map(int, cost.month.split("-")))[1]
+    sums: Counter[tuple[int, str]] = Counter()
+    for client, daily in cost.daily.items():
+        for day, micro in daily.items():
+            sums[min(int(day) + 1, last), client] += micro
+    return tuple(
+        {"day": f"{cost.month}-{day:02}", "client": client or None, "micro": micro}
+        for (day, client), micro in sorted(sums.items())
+    )

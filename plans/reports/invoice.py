@@ -7,11 +7,10 @@ import hashlib
 from typing import Any
 
 from fleet.costing import Bill, bill_cents
-from fleet.encoding import canonical_json
+from fleet.encoding import canonical_json, plain
 from fleet.names import alias_of, version_of
 from plans.documents.document import write
-from plans.reports.cost import money
-from plans.reports.promises import promise_table, promises
+from plans.reports.cost import money, promise_table, promises
 from plans.reports.tabular import ReportTable, TabularReport, csv_text
 
 
@@ -107,3 +106,9 @@ def render_csv(found: dict[str, Any]) -> str:
     for name, cents in (*due, ("amount", found["amount_cents"])):
         rows.append([*head, name, money(cents).replace(",", ""), found["currency"]])
     return csv_text(rows)
+
+
+def invoice_documents(bill: Bill, client: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the invoice of a client, and its report."""
+    found = document(bill, client)
+    return found, plain(report(found))

@@ -1,21 +1,23 @@
 """Report the status: versions, shares and servers now, as a JSON document and as text."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from fleet.decoding import decode
 from fleet.history import ApplyFinished, ApplyStarted, BackedUp, BackupDrilled, Entry, History
-from fleet.names import kind_of_address, name_in_address
+from fleet.names import adapter_address, client_of, kind_of_address, name_in_address
 from fleet.plan import Freeze
 from fleet.planning import DriftCause, ownerless
-from fleet.resources import LoadedAdapter, Route, State
+from fleet.resources import LoadedAdapter, OutageKind, Route, State
+from fleet.rollouts import Phase, RolloutStatus, applied_route
+from fleet.spec import FleetSpec
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
-from plans.reports.findings import findings
-from plans.reports.urgent import urgent_lines, urgent_outages
-from plans.tables import painter
+from plans.reports.drift import outage_documents, outage_lines
+from plans.reports.rollouts import condition_of, rollout_documents
+from plans.tables import Paint, painter
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (
@@ -296,3 +298,72 @@ def _last_line(last: Mapping[str, Any] | None) -> str:
         f"Last apply: plan {last['plan_id']} by {last['by']} at {last['started']}{commit}: "
         f"{last['result']}"
     )
+
+
+def findings(route: Route, live: State, history: History) -> dict[str, list[str]]:
+    """Return, as the field of an alias, why its answers may not be those that were applied."""
+    found = [*_findings(route, live, history)]
+    return {"findings": found} if found else {}
+
+
+def _findings(route: Route, live: State, history: History) -> Iterator[str]:
+    if applied := applied_route(history, route):
+        shares = (
+            f"{short_version(share.adapter)} {share.percent} %"
+            for share in applied.shares
+            if share.percent
+        )
+        yield f"its route is not the one that was applied ({', '.join(shares)}): fleetctl plan"
+    for share in route.shares:
+        held = (live.resources.get(adapter_address(share.adapter, name)) for name in share.servers)
+        unsure = [item.server for item in held if isinstance(item, LoadedAdapter) and item.unsure]
+        if unsure:
+            yield (
+                f"{short_version(share.adapter)} on {', '.join(unsure)} may answer other bytes, "
+                "its copy was damaged: fleetctl reconcile --once"
+            )
+
+
+FOR_PEOPLE: Final = frozenset({Phase.UNDECIDED, Phase.DOUBTED, Phase.PAUSED, Phase.HELD})
+"""Phases in which a version keeps its share until a person decides."""
+_CLOSED: Final = frozenset({OutageKind.GATEWAY_DOWN, OutageKind.GATEWAY_REFUSES})
+_RED, _YELLOW = "31", "33"
+
+
+def urgent_outages(
+    outages: Iterable[DriftCause], live: State, client: str | None
+) -> list[dict[str, Any]]:
+    """Return outages as documents, with the aliases of which requests get no answer.
+
+    A gateway takes all aliases along; outages of servers and of aliases name their own.
+    """
+    rows = outage_documents(outages, client)
+    for row in rows:
+        closed = OutageKind(row["outage"]) in _CLOSED
+        aliases = [route.alias for route in live.routes().values()] if closed else row["unanswered"]
+        if aliases is not None:
+            row["unanswered"] = [a for a in aliases if client in {None, client_of(a)}]
+    return rows
+
+
+def waiting_rollouts(
+    fleet: FleetSpec, statuses: Iterable[RolloutStatus], client: str | None
+) -> list[dict[str, Any]]:
+    """Return the documents of the rollouts that wait for people."""
+    found = (status for status in statuses if status.target.phase in FOR_PEOPLE)
+    documents = rollout_documents(fleet, found)
+    return [its for its in documents if client is None or its["alias"].startswith(f"{client}-")]
+
+
+def urgent_lines(document: Mapping[str, Any], paint: Paint) -> list[str]:
+    """Return the lines of outages, then of rollouts that wait; an empty line ends each kind."""
+    lines = []
+    for outage in document.get("outages", ()):
+        first, *rest = outage_lines([outage])[:-1]
+        lines += [paint(_RED, first), *rest]
+    lines += [""] if lines else []
+    for rollout in document.get("waiting", ()):
+        version = f"{rollout['alias']} {rollout['version']} at {rollout['percent']} %"
+        lines.append(paint(_YELLOW, f"WAITS FOR A PERSON {version}: {condition_of(rollout)}"))
+        lines.append(f"  Helps: fleetctl rollout status {rollout['alias']}")
+    return [*lines, ""] if document.get("waiting") else lines

@@ -6,8 +6,10 @@ A measurement is valid on an idle server that has adapters, without foreign traf
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fleet.errors import EngineError
+from fleet.errors import EngineError, did_you_mean
 from fleet.hardware import BaseSpec, DeviceSpec, is_cpu
+from fleet.resources import State
+from fleet.spec import FleetSpec
 from runtime.engines.vllm_metrics import ServerMetrics
 
 SHORT_TOKENS = 8
@@ -45,6 +47,60 @@ class CalibrationTarget:
         vLLM's CPU build computes requests to the base with the last slot, which stays empty.
         """
         return self.max_loras - (1 if is_cpu(self.kind) else 0)
+
+
+def target_of(
+    fleet: FleetSpec, state: State, name: str, url: str | None, kind: str | None, *, kept: bool
+) -> CalibrationTarget:
+    """Return a running server with the facts of its declaration.
+
+    `url`, `kind` of its devices: None: as observed, as declared. `kept`: planning will read the
+    profile.
+
+    Raises:
+        EngineError: the server does not run, is a fake server, or its kind or flags are unknown.
+    """
+    server = state.servers().get(name)
+    if server is None:
+        why = state.unknown_servers.get(name, "no server of this name was seen").rstrip(".")
+        hint = did_you_mean(name, sorted(state.servers()))
+        detail = f"`{name}` cannot be measured: {why}."
+        hint = hint or "Start it with the fleet, or see which servers there are."
+        raise EngineError.of(
+            "FC4060", "No such server runs", detail, hint=hint, command="fleetctl status"
+        )
+    host = fleet.hosts[server.host]
+    if host.engine == "fake" and kept:
+        detail = f"`{name}` runs on the fake engine, and plans would rely on its speed."
+        hint = "Measure a real server, or pass --out FILE to see what would be written."
+        raise EngineError.of("FC4065", "A fake server has no speed of its own", detail, hint=hint)
+    device = next((device for device in host.devices if device.name in server.devices), None)
+    flags = server.flags
+    limits = flags or next((attached for attached in host.attached if attached.name == name), None)
+    if kind is None and device is not None:
+        kind = device.kind
+    if kind is None or limits is None:
+        unknown = "kind of device is" if kind is None else "flags are"
+        raise EngineError.of(
+            "FC4064",
+            "Too little is known of a server",
+            f"The {unknown} not known of `{name}`, and a profile needs both.",
+            hint="Pass --kind, such as `--kind h100_80g`."
+            if kind is None
+            else "Bring it back to its declared flags first.",
+            command="fleetctl plan" if kind else "",
+        )
+    return CalibrationTarget(
+        server=name,
+        url=url or state.urls[name],
+        base=fleet.bases[server.base],
+        device=device,
+        kind=kind,
+        tensor_parallel=flags.tensor_parallel if flags else 1,
+        max_loras=limits.max_loras,
+        max_lora_rank=limits.max_lora_rank,
+        memory_share=flags.memory_share if flags else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,18 @@
 """The choice of a request's server: the least busy of those that work and hold the version."""
 
+import hashlib
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from heapq import heappop, heappush
+from math import ceil
 from typing import Final
 
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
 from runtime.gateway.outliers import Outliers
 from runtime.gateway.routing import RouteTarget
-from runtime.gateway.sessions import in_order, load_bound, session_hash
 from runtime.gateway.shares import UNSHARED, ServerShares
 
 MISSING_S: Final = 10.0
@@ -297,3 +299,39 @@ class LoadBalancer:
         if missing is not None and missing[1] > now:
             return True
         return self.outliers.is_ejected(server, client, now)
+
+
+MIN_BOUND: Final = 8
+"""Requests on a server below which no session leaves the server: one step of an engine."""
+_LOAD: Final = 1.25
+"""Upper bound of the requests on a session's server, in means of the servers that hold the version.
+"""
+_WORD: Final = 2**64 - 1
+_ODD: Final = 0x9E3779B97F4A7C15
+
+
+def session_hash(alias: str, user: bytes) -> int:
+    """Return the hash of a session, or user, of an alias."""
+    named = alias.encode() + b"\0" + user
+    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big")
+
+
+def in_order(session: int, servers: Sequence[str]) -> list[str]:
+    """Return servers in the order of a session, its own server first."""
+
+    def weight(server: str) -> int:
+        mixed = (session ^ _seed(server)) * _ODD & _WORD
+        return (mixed ^ mixed >> 29) * _ODD & _WORD
+
+    return sorted(servers, key=weight, reverse=True)
+
+
+def load_bound(servers: Sequence[str], busy: Mapping[str, int]) -> int:
+    """Return the number of requests from which on a server is passed over by sessions."""
+    total = sum(busy.get(server, 0) for server in servers) + 1
+    return max(MIN_BOUND, ceil(_LOAD * total / len(servers)))
+
+
+@lru_cache(maxsize=4096)
+def _seed(server: str) -> int:
+    return int.from_bytes(hashlib.blake2b(server.encode(), digest_size=8).digest(), "big")

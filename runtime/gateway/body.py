@@ -4,6 +4,7 @@ Only the top level is decoded, and written anew: whatever trick spells `model` t
 escaped, the server gets a single `model`, the gateway's. Values are passed on byte for byte.
 """
 
+import codecs
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,7 +12,6 @@ from typing import Final, cast
 
 import msgspec
 
-from runtime.gateway.body_text import check_text
 from runtime.gateway.endpoints import COUNTED, PLAIN_TYPES, RESPONSES, check_headers
 from runtime.gateway.errors import invalid, no_such_model
 from runtime.gateway.fields import SENT, check_size
@@ -259,3 +259,55 @@ def _unique(raw: bytes | bytearray, fields: dict[str, msgspec.Raw]) -> bool:
         seen.add(name)
         position = after.end()
     return position == len(raw) and len(seen) == len(fields)
+
+
+MAX_COLONS: Final = 100_000
+"""Upper bound of the colons of a body, and so of its names, for all of which objects are made at
+once. A prompt of a million tokens has fewer."""
+
+
+class BodyText(bytearray):
+    """A body as far as received; `add` alone makes it grow."""
+
+    __slots__ = ("_colons", "_decode", "_is_text")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._colons, self._is_text = 0, True
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
+
+    def add(self, part: bytes, *, is_last: bool = False) -> None:
+        """Take the next part."""
+        self += part
+        self._colons += part.count(b":")
+        try:
+            if self._is_text:
+                self._decode(part, is_last)
+        except UnicodeDecodeError:
+            self._is_text = False
+
+    def check(self) -> None:
+        """Raise 400 for a whole body that is no text, or has too many colons."""
+        self.add(b"", is_last=True)
+        _check(self._colons, is_text=self._is_text)
+
+
+def check_text(raw: bytes | bytearray) -> None:
+    """Raise 400 for a whole body that is no text, or has too many colons."""
+    if isinstance(raw, BodyText):
+        raw.check()
+        return
+    is_text = raw.isascii()
+    if not is_text:
+        try:
+            is_text = bool(raw.decode())
+        except UnicodeDecodeError:
+            is_text = False
+    _check(raw.count(b":") if len(raw) > MAX_COLONS else 0, is_text=is_text)
+
+
+def _check(colons: int, *, is_text: bool) -> None:
+    if colons > MAX_COLONS:
+        raise invalid(f"The request body may have at most {MAX_COLONS} colons.")
+    if not is_text:
+        raise invalid("The request body is not UTF-8.")

@@ -43,6 +43,9 @@ from runtime.processes import raise_file_limit, start_mark
 from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced
 
+if sys.platform != "win32":
+    import uvloop
+
 _LOCK_S = 0.2
 """Upper bound in seconds of the wait for the lock, which a process that only looks holds too."""
 _SWITCH_S = 0.001
@@ -255,8 +258,6 @@ def tune() -> None:
 
 def run(state_dir: Path, gateway: GatewaySpec) -> bool:
     """Serve in this process as `serve_until_signal`; raises as `serving`."""
-    import uvloop  # noqa: PLC0415 (not on Windows, and not when only imported)
-
     raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve_until_signal(state_dir, gateway))

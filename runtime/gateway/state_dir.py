@@ -26,7 +26,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fleet.encoding import decode_json
-from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
+from fleet.errors import (
+    FleetError,
+    LockHeldError,
+    NewerFormatError,
+    StalePlanError,
+    did_you_mean,
+)
 from fleet.hardware import ServerTls
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
@@ -162,6 +168,19 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
                 if is_locked(path):
                     _add(gateways, path, decode_json(read_plain(path))["declared"])
     return gateways or {DEFAULT_GATEWAY.name: DEFAULT_GATEWAY}
+
+
+def named_gateway(known: Mapping[str, GatewaySpec], name: str) -> GatewaySpec:
+    """Return the gateway of a name.
+
+    Raises:
+        FleetError: FC6010, there is none.
+    """
+    if name in known:
+        return known[name]
+    detail = f"`{name}` is not declared. There are: {', '.join(sorted(known))}."
+    hint = did_you_mean(name, sorted(known))
+    raise FleetError.of("FC6010", "No such gateway", detail, hint=hint)
 
 
 def _add(gateways: dict[str, GatewaySpec], path: Path, document: Any) -> None:

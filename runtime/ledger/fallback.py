@@ -5,15 +5,15 @@ read --> home --in time--> entries --> mirror: what is new of them
            `-- down, hangs, or empty where it was not --> mirror, then what is queued
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Final, TypeVar
 
 from fleet.errors import FleetError
-from fleet.history import Entry, History, LedgerEvent, fold_entries
+from fleet.history import ApplyStarted, Entry, History, LedgerEvent, fold_entries
 from runtime.deadline import call_with_timeout
 from runtime.ledger.chain import DamagedLedgerError, LedgerPrefix
 from runtime.ledger.checkpoint import (
@@ -25,11 +25,10 @@ from runtime.ledger.checkpoint import (
     write_checkpoint,
 )
 from runtime.ledger.outbox import LedgerOutbox, queued
-from runtime.ledger.protocol import Ledger, unanswered
+from runtime.ledger.protocol import Lease, Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
 from runtime.ledger.signing import EntrySigner, believed
 from runtime.ledger.snapshot import LedgerSnapshot
-from runtime.ledger.two_fleets import AnotherFleetError, require_same_fleet
 
 Found = TypeVar("Found")
 
@@ -298,3 +297,62 @@ def _gone(mirror: LedgerReplica) -> FleetError:
         command = "fleetctl adopt"
     detail = f"Its home is empty, and {what}. Nothing is written to it; a rollback is queued."
     return FleetError.of("FC5109", "The ledger is gone", detail, hint=hint, command=command)
+
+
+class AnotherFleetError(FleetError):
+    """The ledger of a home is of another fleet than the copy of this checkout."""
+
+
+def require_same_fleet(mirror: LedgerReplica, entries: Sequence[Entry]) -> None:
+    """Refuse a ledger of another id than that of the copy; a fleet without an id has the name.
+
+    Raises:
+        FleetError: FC5143, it names both fleets.
+        FleetError, OSError: the copy cannot be read.
+    """
+    (theirs, their_name), (ours, our_name) = _id_of(entries), _id_of(mirror.read())
+    if ours and theirs and ours != theirs:
+        raise AnotherFleetError.of(
+            "FC5143",
+            "The home has the ledger of another fleet",
+            f"It is of fleet `{their_name}` (id {theirs}), and this checkout is of fleet "
+            f"`{our_name}` (id {ours}). A home has fleets by their names, and would make one of "
+            "both; nothing was read of it or written.",
+            hint="Declare a home of its own for this fleet. If that history took the place of "
+            f"this one on purpose, move `{mirror.path}` away first.",
+        )
+
+
+def _id_of(entries: Sequence[Entry]) -> tuple[str, str]:
+    """Return id and name of the fleet of a ledger; empty where no entry has an id."""
+    begun = (entry.event for entry in entries if isinstance(entry.event, ApplyStarted))
+    found = ((event.fleet_id, event.fleet) for event in begun if event.fleet_id)
+    return next(found, ("", ""))
+
+
+class AwayLedger(SalvagedLedger):
+    """The verified copy in the place of a home that does not answer; all entries are queued.
+
+    A lease is not to be had. In its place stands the token of the routing table that gateways
+    serve: a run with a newer lease, which has the home, publishes a table with a newer token, and
+    from then on this run writes none.
+    """
+
+    def __init__(
+        self, home: Ledger, mirror: LedgerReplica, outbox: LedgerOutbox, queue: Path, token: int
+    ) -> None:
+        super().__init__(home, mirror, outbox, queue)
+        self._token = token
+        self.lease = self._as_served
+
+    def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
+        """Queue an entry for every event."""
+        del token  # which the home would check
+        for event in events:
+            self._outbox.append([event])
+        return 0
+
+    @contextmanager
+    def _as_served(self, holder: str, ttl_s: int = 60) -> Iterator[Lease]:
+        del holder, ttl_s  # of a lease
+        yield Lease(self._token, lambda: None)

@@ -1,9 +1,6 @@
 """Execute a plan on a project's engines and gateways; refuse a plan that is not to be executed."""
 
 import asyncio
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -233,22 +230,3 @@ async def _forget_empty(workspace: Workspace, connections: FleetConnections) -> 
         if not (left.resources or left.unknown_servers or left.notes):
             del hosts[name]
     remember_hosts(workspace.state_dir, hosts)
-
-
-@contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """Give an event that the first SIGINT or SIGTERM sets; the second cancels this task."""
-    loop, task, stop = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set() and task is not None:
-            task.cancel()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)

@@ -13,7 +13,7 @@ from fleet.usage import Operator
 from runtime.gateway.budgets import MonthFigures
 from runtime.gateway.client import AdminClient, connect
 from runtime.gateway.state_dir import known_gateways
-from runtime.operations.closed_months import month_bounds
+from runtime.operations.costs import month_bounds
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 

@@ -1,13 +1,18 @@
-"""Make bills of months from the ledger and the usage store; close months."""
+"""Make bills of months from ledger and usage store; close months, import hours of staff."""
 
+import asyncio
+import csv
 import hashlib
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
-from datetime import datetime
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from math import inf
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,7 +21,9 @@ from fleet.costing import (
     HOUR,
     Bill,
     Corrections,
+    HourSplitter,
     MonthCost,
+    ServerHour,
     Terms,
     WorkCell,
     WorkNames,
@@ -27,17 +34,12 @@ from fleet.costing import (
     promised_spans,
     rollback_seconds,
 )
-from fleet.errors import FleetError
+from fleet.decoding import MalformedError, decode
+from fleet.encoding import canonical_json, decode_json, plain
+from fleet.errors import FleetError, problem_of
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator
-from runtime.files import READ_ONLY_FILE, make_private, replace_file
-from runtime.operations.closed_months import (
-    full_hour,
-    month_bounds,
-    month_file,
-    month_path,
-    read_closed,
-)
+from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
 from runtime.usage.writing import BUSY
@@ -45,6 +47,12 @@ from runtime.workspace import Workspace
 
 CORRECTED: Final = 3
 """Number of closed months whose late rows become corrections."""
+KEPT_S: Final = 60.0
+"""Lower bound of the time between two bills of the present month. Seconds."""
+LEAST_PAUSE: Final = 20
+"""Lower bound of that time, in durations of a bill: bills cost a twentieth of a core at most."""
+OLDEST_S: Final = 600.0
+"""Upper bound of the age of a bill that a page shows. Seconds."""
 _NO_CELLS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
 _NOTHING: Final = Corrections()
 
@@ -281,3 +289,169 @@ class MonthBills:
 def _following(month: str) -> str:
     year, number = int(month[:4]), int(month[5:])
     return f"{year + number // 12:04}-{number % 12 + 1:02}"
+
+
+def import_staff(workspace: Workspace, file: Path) -> dict[str, dict[str, int]]:
+    """Record the staff hours of a CSV file with the columns date, client and hours, by month.
+
+    Raises:
+        FleetError: FC6087, a line is wrong, or its month is closed.
+    """
+    books = MonthBills(workspace)
+    months: dict[str, Counter[str]] = defaultdict(Counter)
+    known = workspace.fleet().clients
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        for number, row in enumerate(csv.DictReader(text), start=2):
+            try:
+                month = datetime.fromisoformat(row["date"]).strftime("%Y-%m")
+                client, hours = row["client"], round(float(row["hours"]) * 1000)
+                problem = "" if client in known else f"client `{client:.40}` is not declared"
+                problem = problem or ("" if 0 <= hours < 10**9 else "hours are out of range")
+            except (KeyError, TypeError, ValueError, OverflowError):
+                problem = "needs the columns `date` (2026-11-30), `client` and `hours`"
+            else:
+                problem = problem or (f"{month} is closed" if month in books.closed else "")
+            if problem:
+                detail = f"`{file}`, line {number}: {problem}. Nothing was imported."
+                raise FleetError.of("FC6087", "Staff hours cannot be imported", detail)
+            months[month][client] += hours
+    events = [
+        StaffHoursImported(month, dict(sorted(by_client.items())), file.name)
+        for month, by_client in sorted(months.items())
+    ]
+    if events:
+        workspace.ledger().append(events)
+    return {event.month: dict(event.hours) for event in events}
+
+
+FOLDER: Final = "costs"
+"""Folder of the state folder that holds a file for every closed month."""
+
+
+def month_file(cost: MonthCost) -> bytes:
+    """Return the content of a closed month's file; equal costs have equal bytes."""
+    document = {"format": "fleetctl-month", "format_version": "1.0", "cost": plain(cost)}
+    return canonical_json(document).encode() + b"\n"
+
+
+def read_closed(state_dir: Path, closed: MonthClosed) -> MonthCost:
+    """Return the cost in the file of a closed month; the ledger has the file's hash."""
+    path = month_path(state_dir, closed.month)
+    why = "cannot be read"
+    with suppress(OSError, MalformedError, ValueError, KeyError):
+        content = read_plain(path)
+        if hashlib.sha256(content).hexdigest() == closed.sha256:
+            return decode(MonthCost, decode_json(content)["cost"], "cost", lenient=True)
+        why = "is not the file whose hash the ledger has"
+    raise FleetError.of(
+        "FC6085",
+        "Closed month was changed",
+        f"`{path}` {why}.",
+        hint="Put the file back from a backup of the state folder.",
+        command="fleetctl state restore FILE",
+    )
+
+
+def month_bounds(month: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return begin and end of a month: the full hours, UTC, that begin in the month."""
+    year, number = int(month[:4]), int(month[5:])
+    following = (year + number // 12, number % 12 + 1)
+    begin, end = (
+        datetime(*first, 1, tzinfo=zone).astimezone(UTC) for first in ((year, number), following)
+    )
+    return full_hour(begin), full_hour(end)
+
+
+def full_hour(time: datetime, *, up: bool = True) -> datetime:
+    """Return the full hour at or after a time; with `up` false, at or before."""
+    floor = time.replace(minute=0, second=0, microsecond=0)
+    return floor + HOUR if up and floor < time else floor
+
+
+def month_path(state_dir: Path, month: str) -> Path:
+    """Return the path of a closed month's file."""
+    return state_dir / FOLDER / f"{month}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBill:
+    """A bill, or the reason why there is none."""
+
+    month: str
+    months: tuple[str, ...] = ()
+    """Months with costs: closed ones and the present one, newest first."""
+    bill: Bill | None = None
+    problem: str = ""
+    before: MonthCost | None = None
+    """Cost of the month before; None: not known."""
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """Work of the last full hour as a part of the capacity, by server on a device with a price."""
+
+
+@dataclass(slots=True)
+class BillReader:
+    """Reads bills of months and keeps them; the present one is made anew before it is old."""
+
+    workspace: Workspace
+    _kept: dict[str, tuple[float, ReadBill]] = field(default_factory=dict)
+    _making: Lock = field(default_factory=Lock)
+
+    async def run(self) -> None:
+        """Make the present month's bill anew, until cancelled, so that no page waits for a bill."""
+        while True:
+            began = time.monotonic()
+            await asyncio.to_thread(self._make, "")
+            await asyncio.sleep(max(KEPT_S, LEAST_PAUSE * (time.monotonic() - began)))
+
+    def read(self, month: str) -> ReadBill:
+        """Return the bill of a month, empty: the present month. Blocks where none is kept."""
+        at, found = self._kept.get(month, (0.0, None))
+        return found if found and time.monotonic() - at < OLDEST_S else self._make(month)
+
+    def _make(self, month: str) -> ReadBill:
+        asked = time.monotonic()
+        with self._making:
+            at, found = self._kept.get(month, (0.0, None))
+            if found is None or at < asked:  # no other has made it meanwhile
+                found = self._read(month)
+                kept = dict(list(self._kept.items())[-24:])
+                self._kept = {**kept, month: (time.monotonic(), found)}
+        return found
+
+    def _read(self, month: str) -> ReadBill:
+        try:
+            bills = MonthBills(replace(self.workspace, emit=lambda _: None))
+            present = bills.month_of(bills.now)
+            months = tuple(dict.fromkeys((present, *reversed([*bills.closed]))))
+        except Exception as error:  # noqa: BLE001 (pages are served without costs)
+            return ReadBill(month, problem=_reason(error))
+        try:
+            bill = bills.bill(month or present)
+            busy = {} if month else _busy(bills)
+            found = ReadBill(month or present, months, bill, busy=busy)
+        except Exception as error:  # noqa: BLE001 (as above)
+            return ReadBill(month or present, months, problem=_reason(error))
+        try:
+            return replace(found, before=bills.previous(found.month))
+        except Exception as error:  # noqa: BLE001 (the bill is shown without a change)
+            return replace(found, problem=f"No change since last month: {_reason(error)}")
+
+
+def _busy(bills: MonthBills) -> dict[str, float]:
+    hour = bills.now.replace(minute=0, second=0, microsecond=0) - HOUR
+    try:
+        terms, cells = bills.hour(hour)
+    except FleetError:  # the hour has no recorded terms
+        return {}
+    devices = HourSplitter(terms).split(hour, cells).values() if cells is not None else ()
+    hours = (part for parts in devices for part in parts if isinstance(part, ServerHour))
+    return {
+        part.server: round(min(1, sum(part.work.values()) / part.capacity), 4)
+        for part in hours
+        if part.capacity
+    }
+
+
+def _reason(error: Exception) -> str:
+    first = problem_of(error).diagnostics[0]
+    return " ".join(filter(None, (f"{first.summary} [{first.code}]: {first.detail}", first.hint)))

@@ -24,7 +24,7 @@ from fleet.rollouts import Phase, closed_until, decide_rollouts
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
-from runtime.operations.notifications import notify_once
+from runtime.operations.notify import notify_once
 from runtime.operations.rollback import check_fallbacks, smoke_inputs
 from runtime.rollback.drill import DrillResult, drill
 from runtime.rollback.publish import choose_target

@@ -1,22 +1,41 @@
-"""Forecast the busiest hour of the servers of a base, and the cost of clients for the month."""
+"""Record the demand of adapters; forecast the busiest hour of bases and the costs of clients."""
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fleet.alerting import BaseForecast, ProjectedCost, ahead
-from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT
+from fleet.capacity import (
+    DEMAND_FILE,
+    HOURS,
+    USER_DAYS,
+    USUAL_PROMPT_WEIGHT,
+    Recording,
+    carried_on,
+    record_demand,
+    recorded_demand_text,
+)
 from fleet.costing import Bill, projection
+from fleet.errors import ConfigError, FleetError
 from fleet.names import client_of
 from fleet.placement import ServerAccount, placement_accounts
 from fleet.planning import USUAL
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec
 from fleet.usage import Grain, Operator, UsageCell, UsageFigures
+from runtime.files import write_text
 from runtime.operations.costs import MonthBills
 from runtime.operations.planning import diagnose_fleet, place_fleet
+from runtime.operations.usage import WAIT_S, gather_usage_rows
+from runtime.project.facts import read_recording
+from runtime.project.load import declared_aliases
+from runtime.usage.ingest import ingest
+from runtime.usage.segments import gateway_segments
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
@@ -28,6 +47,55 @@ _MINUTES = _SECONDS / 60
 _MOST_CLIENTS = 3
 _Hours = Mapping[datetime, Counter[str]]
 """Work in tokens by hour and alias."""
+
+
+def record_observed(workspace: Workspace, days: int, folder: Path | None) -> tuple[Recording, int]:
+    """Write the demand of the last days into the project; return it, and the damaged lines.
+
+    `folder`: with usage logs; None: those of the gateways.
+
+    Raises:
+        FleetError: FC6043, no request was logged; or the store cannot be written or read.
+    """
+    logs = folder or workspace.state_dir / "gateways"
+    known = declared_aliases(workspace.root, workspace.environment, workspace.variables)
+    try:
+        before = read_recording(workspace.root)
+    except ConfigError:  # the file is written anew
+        before = {}
+    with TemporaryDirectory() as scratch:
+        state_dir = Path(scratch) if folder else workspace.state_dir
+        if folder:
+            folders = (folder, *(path for path in folder.rglob("*") if path.is_dir()))
+            found = [segment for path in folders for segment in gateway_segments(path)]
+            ingest(state_dir, workspace.now(), logs=found)
+        else:
+            _, lacking = asyncio.run(gather_usage_rows(state_dir, workspace.now, WAIT_S))
+            workspace.warn(*lacking)
+        with UsageStore(state_dir) as store:
+            gateways = store.gateways()
+            newest = max((gateway.newest for gateway in gateways if gateway.newest), default=None)
+            until = (newest or workspace.now()) + Grain.HOUR.length
+            since = until - timedelta(days=days + 1)
+            cells = store.cells(Operator(), since, until, by=("alias", "version"), sketches=False)
+            month = until - timedelta(days=USER_DAYS)
+            users = {
+                alias: count
+                for (alias,), count in store.users(Operator(), month, until, ("alias",)).items()
+            }
+        recorded = record_demand(
+            (cell for cell in cells if cell.alias and cell.version), days, users
+        )
+        damaged = sum(gateway.damaged for gateway in gateways)
+    if recorded is None:
+        detail = f"No request was logged under `{logs}`."
+        if damaged:
+            detail += f" {damaged:,} {'line' if damaged == 1 else 'lines'} there cannot be read."
+        hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
+        raise FleetError.of("FC6043", "No usage to record", detail, hint=hint)
+    recording = carried_on(recorded, before, known)
+    write_text(workspace.root / DEMAND_FILE, recorded_demand_text(recording))
+    return recording, damaged
 
 
 def projected_costs(workspace: Workspace) -> list[ProjectedCost]:

@@ -26,9 +26,10 @@ from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
-from runtime.operations.notifications import notify_once, report_doubts
+from runtime.operations.notifications import report_doubts
+from runtime.operations.notify import notify_once
+from runtime.operations.rounds import RoundParts
 from runtime.operations.upgrades import approve_passed, record_canaries
-from runtime.parts import RoundParts
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 

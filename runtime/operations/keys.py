@@ -1,13 +1,85 @@
-"""Tell which API keys clients use, so that no new key replaces them by accident."""
+"""Create keys of clients; none in the place of a key that clients use, unless that is asked for."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from fleet.errors import Diagnostic, FleetError, problem
+from fleet.errors import Diagnostic, FleetError, did_you_mean, problem
 from fleet.resources import Key
+from fleet.spec import ClientKey
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
+from runtime.operations.planning import as_far_as_valid
+from runtime.secrets import make_key, write_secret
 from runtime.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key, written to its file, or to be set as a variable by its reader."""
+
+    name: str
+    """CLIENT/KEY."""
+    secret: str
+    path: Path | None = None
+    """The declared file, which has the key now; None: a variable is declared."""
+    variable: str = ""
+
+
+def create_keys(workspace: Workspace, name: str | None, *, replace: bool) -> Iterator[CreatedKey]:
+    """Create the key of a name, or without a name every declared `file:` key that has no file.
+
+    `replace`: also in the place of a key that clients use and whose file is missing.
+
+    Raises:
+        FleetError: FC6012, no such key is declared; FC6062, the keys in use cannot be told; when
+            the others are created FC6061, clients use keys that have no file.
+    """
+    workspace, _ = as_far_as_valid(workspace)
+    declared = {
+        f"{client.name}/{key.name}": key
+        for client in workspace.fleet().clients.values()
+        for key in client.keys
+    }
+    if name is not None and name not in declared:
+        raise _not_declared(name, declared)
+    chosen = {name: declared[name]} if name else declared
+    missing = {
+        full: path
+        for full, key in chosen.items()
+        for kind, _, path in [key.reference.partition(":")]
+        if kind == "file" and not (workspace.root / path).exists()
+    }
+    used = fingerprints_in_use(workspace) if missing and not replace else {}
+    for full in chosen if name else missing:
+        if not (full in missing and full in used):
+            yield _create(workspace, full, declared[full])
+    problems = [
+        in_use(workspace, full, path, used[full]) for full, path in missing.items() if full in used
+    ]
+    if problems:
+        raise FleetError(*problems)
+
+
+def _not_declared(name: str, declared: Iterable[str]) -> FleetError:
+    detail = (
+        f"`{name}` is not declared. A key is declared with its client: "
+        '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.'
+    )
+    hint = did_you_mean(name, sorted(declared))
+    command = "fleetctl validate"
+    return FleetError.of("FC6012", "No such key is declared", detail, hint=hint, command=command)
+
+
+def _create(workspace: Workspace, name: str, declared: ClientKey) -> CreatedKey:
+    kind, _, place = declared.reference.partition(":")
+    secret = make_key()
+    if kind == "env":
+        return CreatedKey(name, secret, variable=place)
+    path = workspace.root / place
+    write_secret(secret, path)
+    return CreatedKey(name, secret, path)
 
 
 def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:

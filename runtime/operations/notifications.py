@@ -1,13 +1,10 @@
-"""List the events that people have to know of; notify recipients that have not been notified."""
+"""List the events that people have to know of, and have them notified."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
 
 from fleet.alerting import (
-    Notification,
     drifted,
     failed_gates,
-    is_due,
     overdue_retrainings,
     planned_retrainings,
     rollbacks,
@@ -15,42 +12,14 @@ from fleet.alerting import (
     undecided_rollouts,
 )
 from fleet.evals import DriftStatus, eval_records
-from fleet.history import Doubts, Entry, Notified, settled
+from fleet.history import Doubts, Notification, settled
 from fleet.maintenance import due_retrainings
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts
 from fleet.spec import NotifyEvent
 from runtime.operations.eval_jobs import drift_standings
-from runtime.operations.notify import notify, recipients
+from runtime.operations.notify import notify_once
 from runtime.workspace import Workspace
-
-
-async def notify_once(
-    workspace: Workspace,
-    notifications: Iterable[Notification],
-    known: Sequence[Entry] | None = None,
-    down: str = "",
-) -> list[str]:
-    """Notify recipients that have not been notified; return warnings.
-
-    `known`: entries of the ledger that count; None: the ledger is read. `down`: why the ledger's
-    home is known to be away; empty: the home is there.
-    """
-    outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), list[str]()
-    addressed = [
-        (event, to)
-        for event in notifications
-        if (to := recipients(fleet, event.alias, event.event))
-    ]
-    if known is None:
-        known = await asyncio.to_thread(workspace.ledger().standing) if addressed else []
-    notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
-    for event, to in addressed:
-        left = [reader for reader in to if is_due(notified, event, reader.name, workspace.now())]
-        warnings += await notify(
-            workspace, outbox, event.event, event.alias, left, event.facts, key=event.key
-        )
-    return warnings
 
 
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:

@@ -1,21 +1,20 @@
-"""Notify clients and operators: find the recipients, send, write down the deliveries.
+"""Notify clients and operators: find the recipients that are due, send, record the deliveries.
 
 A notice that is lost stops nothing. Imports neither evaluations nor planning: a rollback notifies
 while these cannot be imported.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet.errors import problem_of
-from fleet.history import Notified
+from fleet.history import Audience, Entry, Notification, Notified, is_due
 from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
 from runtime.files import plain_text
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.messages import Audience
 from runtime.notify.mail import send_mail
 from runtime.notify.webhook import deliver
 from runtime.rollback.rollback import record_or_warn
@@ -53,28 +52,50 @@ def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipie
     return found
 
 
+async def notify_once(
+    workspace: Workspace,
+    notifications: Iterable[Notification],
+    known: Sequence[Entry] | None = None,
+    down: str = "",
+) -> list[str]:
+    """Notify recipients that have not been notified; return warnings.
+
+    `known`: entries of the ledger that count; None: the ledger is read. `down`: why the ledger's
+    home is known to be away; empty: the home is there.
+    """
+    outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), list[str]()
+    addressed = [
+        (event, to)
+        for event in notifications
+        if (to := recipients(fleet, event.alias, event.event))
+    ]
+    if known is None:
+        known = await asyncio.to_thread(workspace.ledger().standing) if addressed else []
+    notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
+    for event, to in addressed:
+        left = [reader for reader in to if is_due(notified, event, reader.name, workspace.now())]
+        warnings += await notify(workspace, outbox, event, left)
+    return warnings
+
+
 async def notify(
     workspace: Workspace,
     outbox: LedgerOutbox,
-    event: NotifyEvent,
-    alias: str,
+    about: Notification,
     to: Iterable[Recipient],
-    facts: Mapping[str, Any],
-    *,
-    key: str | None = None,
-    decided: str | None = None,
 ) -> list[str]:
-    """Post an event to recipients; return warnings about notices that were not delivered.
+    """Notify recipients, and record the deliveries; return warnings about those that failed.
 
-    `facts` are for the notices. `key` names the notification in the ledger; of a rollback the time
-    of the decision does, `decided`.
+    The ledger names the notification by its key; that of a rollback is the time of the decision.
     """
-    facts = {"fleet": workspace.fleet().name, **facts}
-    posted = await asyncio.gather(*(_post(workspace, event, reader, facts) for reader in to))
+    facts = {"fleet": workspace.fleet().name, **about.facts}
+    posted = await asyncio.gather(*(_post(workspace, about.event, reader, facts) for reader in to))
     warnings = [line for _, _, problems in posted for line in problems]
     if posted:
+        of_rollback = about.event == "rolled_back"
+        key, decided = (None, about.key) if of_rollback else (about.key, None)
         events = [
-            Notified(alias, event, name, not detail, detail, key, decided)
+            Notified(about.alias, about.event, name, not detail, detail, key, decided)
             for name, detail, _ in posted
         ]
         warnings += await record_or_warn(outbox, events, "the notices")

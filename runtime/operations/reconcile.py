@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from fleet.encoding import plain
@@ -17,8 +18,7 @@ from fleet.steps import ApplyEvent, Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
 from runtime.ledger.chain import DamagedLedgerError
-from runtime.messages import failure_of
-from runtime.operations.apply import execute_plan, stop_signals
+from runtime.operations.apply import execute_plan
 from runtime.operations.broken_clients import set_spoilt_aside
 from runtime.operations.budgets import keep_budgets
 from runtime.operations.cost_terms import record_cost_terms
@@ -38,10 +38,10 @@ from runtime.operations.planning import (
     report_broken,
     with_valid_files,
 )
+from runtime.operations.rounds import RoundParts, repeat, stop_signals
 from runtime.operations.unknown_fleet import require_known
 from runtime.operations.upgrades import upgrade_onward
 from runtime.operations.usage import keep_usage
-from runtime.parts import RoundParts
 from runtime.workspace import Workspace
 
 UNHEALED: Final = 2
@@ -80,21 +80,14 @@ class Reconciler:
             FleetError: in the only round.
             OSError: in the only round.
         """
-        with stop_signals() as stop:
-            if interval is None:
+        if interval is None:
+            with stop_signals() as stop:
                 return await self._round(workspace, stop, once=True)
-            while True:
-                try:
-                    await self._round(workspace, stop, once=False)
-                except Exception as error:  # noqa: BLE001 (the next round may find all well)
-                    workspace.emit(failure_of(error))
-                try:
-                    async with asyncio.timeout(interval.total_seconds()):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
-                await self.evaluations.stop()
-                return 0
+        run_round = partial(self._round, workspace, once=False)
+        async for _ in repeat(run_round, interval, workspace.emit):
+            pass
+        await self.evaluations.stop()
+        return 0
 
     async def _round(self, workspace: Workspace, stop: asyncio.Event, *, once: bool) -> int:
         """Start gateways again, work, tell the outages that are left; return the worst exit code.

@@ -16,6 +16,7 @@ from fleet.history import (
     Entry,
     FallbackCheck,
     History,
+    Notification,
     clock_behind,
     fallback_check,
     fold_entries,
@@ -168,8 +169,8 @@ async def notify_rollback(
         "cause": cause or workspace.by,
         "complete": result.complete,
     }
-    outbox, decided, alias = outbox or workspace.outbox(), result.decided, result.alias
-    warnings = await notify(workspace, outbox, "rolled_back", alias, to, facts, decided=decided)
+    about = Notification("rolled_back", result.alias, result.decided, facts)
+    warnings = await notify(workspace, outbox or workspace.outbox(), about, to)
     return [
         f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
     ]

@@ -3,23 +3,57 @@
 Tells what fleet.lock has of a version's signature, without a check.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from pydantic import ValidationError
 
 from fleet.codes import diagnostic
-from fleet.config import Lock, LockedAdapter, LockedSignature, signature_problem
+from fleet.config import Lock, LockedAdapter, LockedSignature, SigningKey, signature_problem
 from fleet.errors import ConfigError, LibraryError
 from fleet.names import AdapterName
-from fleet.signing_policy import SignatureState, SignedBytes, SigningSpec
+from fleet.signing_policy import SignatureState, SignedBytes, SigningKeySpec, SigningSpec
 from runtime.library.add import AddedVersion
 from runtime.library.catalog import CatalogVersion, VersionCheck
 from runtime.library.layout import SIGNATURE, version_folder
-from runtime.project.load import library_folder
-from runtime.project.signing_keys import TrustedKeys, trusted_keys
+from runtime.project.load import library_folder, read_files, read_tree
 from runtime.signing.bundle import check_bundle, read_bundle
+from runtime.signing.keys import fingerprint, read_key
 from runtime.workspace import Workspace
+
+
+class TrustedKeys(NamedTuple):
+    """The declared keys that can be read."""
+
+    specs: tuple[SigningKeySpec, ...]
+    pems: Mapping[str, bytes]
+    """By fingerprint."""
+
+
+def trusted_keys(root: Path, environment: str | None, variables: Mapping[str, str]) -> TrustedKeys:
+    """Return the declared keys that can be read; `validate` reports the others.
+
+    A fleet that names a version is valid once the lock has the version, so that only the entries
+    of the keys are read.
+
+    Raises:
+        ConfigError: the declarations cannot be read.
+    """
+    declared = read_tree(read_files(root, environment), environment, variables).value
+    found = declared.get("signatures")
+    specs, pems = list[SigningKeySpec](), dict[str, bytes]()
+    for name, its in sorted(found.items()) if isinstance(found, dict) else ():
+        with suppress(ValidationError, ConfigError):
+            key = SigningKey.model_validate(its, extra="ignore")
+            pem = read_key(root, key.file)
+            if pem and (known := fingerprint(pem)):
+                specs.append(SigningKeySpec(str(name), known, key.until))
+                pems[known] = pem
+    return TrustedKeys(tuple(specs), pems)
+
 
 _UNKNOWN: Final = "unknown"
 """State of a signature that is none of `SignatureState`: neither lock nor library tells it."""

@@ -22,7 +22,7 @@ from runtime.engines.supervisor import end
 from runtime.files import PRIVATE_FOLDER, make_private, try_lock
 from runtime.library.delete import delete_folder
 from runtime.operations.apply import execute_plan
-from runtime.operations.closed_months import read_closed
+from runtime.operations.costs import read_closed
 from runtime.operations.planning import plan_fleet
 from runtime.processes import open_ports
 from runtime.usage.store import UsageStore

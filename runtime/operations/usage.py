@@ -1,22 +1,25 @@
 """Brings the usage of all gateways into the store, for commands and in rounds of reconcile."""
 
 import asyncio
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fleet.errors import ConfigError, FleetError
+from fleet.evals import EXPORTS, CapturedText, GoldenSet
 from runtime.gateway.client import usage_sources
 from runtime.gateway.state_dir import known_gateways
 from runtime.messages import FailureMessage
 from runtime.operations.status import require_client
-from runtime.usage.captured import delete_expired
+from runtime.usage.captured import delete_expired, read_captured, request_of
 from runtime.usage.ingest import Ingested, ingest
+from runtime.usage.log import USAGE_FILE
 from runtime.usage.parquet import KEEP_PARTS
-from runtime.usage.retention import remove_oldest
-from runtime.usage.segments import LOG_BYTES
+from runtime.usage.segments import GATEWAYS, LOG_BYTES, gateway_segments, log_bytes
+from runtime.usage.store import UsageStore
 from runtime.usage.sync import sync_usage
 from runtime.usage.writing import BUSY
 from runtime.workspace import Workspace
@@ -77,3 +80,62 @@ async def keep_usage(workspace: Workspace) -> None:
             workspace.emit(FailureMessage(error.diagnostics))
     except OSError as error:
         workspace.warn(f"Usage is not ingested: {error}")
+
+
+def export_captured(
+    state_dir: Path,
+    client: str,
+    form: str,
+    alias: str | None,
+    since: datetime,
+    beside: GoldenSet | None = None,
+) -> tuple[list[dict[str, Any]], int]:
+    """Return a client's items without repetitions, and the number of requests left out.
+
+    `form` is a name of `EXPORTS`. A request is left out that holds more than text, or that the
+    golden set `beside` asks. Golden items of a user, or of a session, are a group.
+    """
+    items: dict[str, dict[str, Any]] = {}
+    first: dict[str, str] = {}
+    known = {_question(item.messages, item.prompt) for item in (beside.items if beside else ())}
+    left_out = 0
+    for found in read_captured(state_dir, client):
+        if alias in {None, found.alias} and datetime.fromisoformat(found.time) >= since:
+            request = request_of(found)
+            text = CapturedText(found.request_id, request, found.answer, found.output_tokens)
+            item, who = EXPORTS[form](text), found.user or found.session
+            group = first.setdefault(who, found.request_id) if who else ""
+            if item is None or _question(item.get("messages", ()), item.get("prompt", "")) in known:
+                left_out += 1
+            else:
+                if form == "golden" and group:
+                    item["group"] = group
+                items.setdefault(json.dumps({**item, "id": "", "group": ""}, sort_keys=True), item)
+    return [*items.values()], left_out
+
+
+def _question(messages: Iterable[Mapping[str, Any]], prompt: str) -> str:
+    return json.dumps([[*messages], prompt], sort_keys=True)
+
+
+def remove_oldest(state_dir: Path, gateway: str, limit: int) -> Iterator[str]:
+    """Remove the oldest files of a log above its limit, in bytes; yield what was removed.
+
+    Rows that are not in the store are not billed yet: a file that has some stays, whatever the
+    size of the log. So does the file that is written. Raises `OSError`, and as `UsageStore`.
+    """
+    folder = state_dir / GATEWAYS / gateway
+    excess = log_bytes(folder) - limit
+    if excess <= 0:
+        return
+    with UsageStore(state_dir) as store:
+        ingested = store.marks()
+    for segment in gateway_segments(folder):  # by name, which is the time of the rotation
+        is_closed = segment.path.name != USAGE_FILE
+        if excess > 0 and is_closed and ingested.get(segment.key) == segment.end:
+            excess -= segment.path.stat().st_size
+            segment.path.unlink()
+            yield (
+                f"usage log of gateway {gateway} was above its `usage_log`: removed "
+                f"{segment.path.name}, whose rows are in the store"
+            )

@@ -15,7 +15,6 @@ from fleet.alerting import (
     AlertRule,
     BaseForecast,
     DataFault,
-    Notification,
     ProjectedCost,
     RuleFinding,
     Signal,
@@ -32,21 +31,20 @@ from fleet.alerting import (
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError
-from fleet.history import Entry, settled
+from fleet.history import Entry, Notification, settled
 from fleet.planning import outages_of
 from fleet.resources import State
 from fleet.spec import FleetSpec
 from runtime.files import read_text, write_text
-from runtime.messages import failure_of
 from runtime.notify.alertmanager import post_alerts
-from runtime.operations.apply import stop_signals
 from runtime.operations.budgets import keep_budgets, used_in_month
 from runtime.operations.data_faults import data_faults, gather_rows
 from runtime.operations.forecasts import base_forecasts, projected_costs
-from runtime.operations.notifications import notify_once, open_notifications
+from runtime.operations.notifications import open_notifications
+from runtime.operations.notify import notify_once
 from runtime.operations.outages import observe_faults, with_ledger
+from runtime.operations.rounds import RoundParts, repeat
 from runtime.operations.traffic_facts import TrafficReader, explain_alias
-from runtime.parts import RoundParts
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
@@ -88,19 +86,14 @@ class Watcher:
         self, workspace: Workspace, interval: timedelta
     ) -> AsyncIterator[tuple[Alert, ...]]:
         """Yield the alerts that began or ended in a round, until a signal; errors are emitted."""
-        with stop_signals() as stop:
-            while not stop.is_set():
-                before = {(alert.id, alert.phase) for alert in read_alerts(workspace.state_dir)}
-                try:
-                    alerts = await self.look(replace(workspace))
-                    yield tuple(a for a in alerts if (a.id, a.phase) not in before)
-                except Exception as error:  # noqa: BLE001 (the next round may find all well)
-                    workspace.emit(failure_of(error))
-                try:
-                    async with asyncio.timeout(interval.total_seconds()):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
+
+        async def look(_: asyncio.Event) -> tuple[Alert, ...]:
+            before = {(alert.id, alert.phase) for alert in read_alerts(workspace.state_dir)}
+            alerts = await self.look(replace(workspace))
+            return tuple(alert for alert in alerts if (alert.id, alert.phase) not in before)
+
+        async for changed in repeat(look, interval, workspace.emit):
+            yield changed
 
     async def look(self, workspace: Workspace) -> tuple[Alert, ...]:
         """Judge all rules now, write the alerts down, notify people; return the alerts.

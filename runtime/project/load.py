@@ -5,11 +5,15 @@ golden sets, the model library, hidden folders and what `compile` wrote.
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
+
+from pydantic import ValidationError
 
 from fleet import __version__
 from fleet.codes import Sources, diagnostic
@@ -19,18 +23,21 @@ from fleet.config import (
     DeclaredPath,
     Parsed,
     SetAside,
+    StateHome,
     Tree,
     aliases_of,
     check_project,
     check_shape,
     declared_paths,
     diagnostics,
+    from_environment,
     merge_files,
     overlay,
     parse,
     refusal,
     resolve_fleet,
     substitute,
+    unmark,
     with_former_names,
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
@@ -39,11 +46,12 @@ from runtime.confined import NamedPath, confined, links_in, problems_of
 from runtime.files import read_plain
 from runtime.gateway.state_dir import SECRET_FILE
 from runtime.ledger.file import LEDGER_FILE
-from runtime.project.addresses import UNREAD, env_in_addresses
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, missing_library, read_facts, weak_secrets
 from runtime.project.parse_cache import ParseCache
 from runtime.secrets import FILLED
+from runtime.state.home import HomeAddress
+from runtime.trust import may_hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +302,72 @@ def refuse_paths(
     for name in given.bases:
         found += links_in(root / given.library / "base" / name)
     return [*problems, *problems_of(root, found)]
+
+
+_NAME: Final = re.compile(r"\$\{env:(\w+)\}")
+_LONGEST: Final = 80
+"""Upper bound of the characters of a quoted address."""
+
+
+class _Unread(dict[str, str]):
+    """Names in the place of values; every name is there."""
+
+    def __contains__(self, name: object) -> bool:
+        """Say that there is such a name."""
+        return True
+
+    def __missing__(self, name: str) -> str:
+        """Return the name in the place of its value."""
+        return f"env_{name}"
+
+
+UNREAD: Final[Mapping[str, str]] = _Unread()
+"""The environment of a run that reads none of its values."""
+
+
+def env_in_addresses(written: Parsed, filled: Parsed, file: str) -> Iterator[Diagnostic]:
+    """Yield FC1276 for addresses with values of the environment to hosts that are not trusted.
+
+    A trusted host may be named by a variable. The value of a variable in a path or a query goes to
+    a host alone that was confirmed for that variable. No text holds a value, which may be a secret.
+    """
+    for text, address, mark in from_environment(written, filled):
+        if not address.lower().startswith(("http://", "https://")):
+            continue
+        names = _NAME.findall(text)
+        in_path = "${env:" in text.partition("://")[2].partition("/")[2]
+        if not may_hold(address, [f"env:{name}" for name in names] if in_path else ()):
+            detail = (
+                f"`{text[:_LONGEST]}` would send the value of `{names[0]}` to a host that the "
+                "operator did not confirm."
+            )
+            hint = "Write the address itself, or confirm the host for the variable:"
+            command = f"fleetctl trust add https://HOST:PORT --secret env:{names[0]}"
+            place = unmark(mark, file)
+            yield diagnostic("FC1276", detail, place, hint=hint, command=command)
+
+
+def declared_home(
+    root: Path,
+    environment: str | None,
+    variables: Mapping[str, str],
+    values: Mapping[str, str] = os.environ,
+) -> HomeAddress:
+    """Return the declared home, from `fleet.yaml` and the overlay alone.
+
+    `values`: values of `${env:NAME}`.
+
+    Raises:
+        ConfigError: these cannot be read, or declare no home that can be used.
+        OSError: as above.
+    """
+    names = filter(None, (MAIN, overlay_file(environment)))
+    texts = {name: decode(read_plain(confined(root, name)), name) for name in names}
+    value = read_tree(texts, environment, variables, values=values).value
+    try:
+        declared = StateHome.model_validate(value.get("state") or {})
+    except ValidationError:
+        raise ConfigError(diagnostic("FC1235", "`state` is not one.")) from None
+    folder = str(confined(root, declared.file)) if declared.file else ""
+    name, key = str(value.get("fleet", "")), declared.evidence_key or ""
+    return HomeAddress(name, declared.postgresql or "", folder, key)

@@ -5,6 +5,7 @@ marks. A row counts once, in whatever log it is found again. One process writes 
 """
 
 import os
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
@@ -22,12 +23,11 @@ from fleet.errors import FleetError
 from fleet.usage import COUNTS, Grain
 from runtime.files import make_private, open_plain
 from runtime.usage.batch import KEPT_S, Batch, Cells, IngestRow
-from runtime.usage.mounts import network_filesystem
 from runtime.usage.parts import TOO_LONG, IngestedParts, LogPart
 from runtime.usage.row import translate_lines
 from runtime.usage.segments import TAIL_BYTES, Segment, distinct, is_same_log, segments
+from runtime.usage.store import seen
 from runtime.usage.tables import FOLDER, SERIES, STORE_FILE, told_errors
-from runtime.usage.users import seen
 from runtime.usage.writing import alone, opened, transaction
 
 BATCH_BYTES: Final = 16 * 2**20
@@ -274,3 +274,26 @@ def _line_end(segment: Segment, start: int) -> int:
             return start + found
         start += len(part)
     return start
+
+
+MOUNTS: Final = Path("/proc/self/mountinfo")
+_NETWORK: Final = re.compile(
+    r"nfs4?|cifs|smb3?|smbfs|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs|ocfs2|gfs2|davfs"
+    r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|juicefs|davfs|gcsfuse)"
+)
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+
+
+def network_filesystem(folder: Path, mounts: Path = MOUNTS) -> str:
+    """Return the type of the network file system that holds a folder; empty: it is local."""
+    try:
+        lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:  # a system without it
+        return ""
+    real, longest, kind = folder.resolve(), -1, ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found[1], 8)), left.split(" ")[4]))
+        if real.is_relative_to(point) and len(point.parts) >= longest:
+            longest, kind = len(point.parts), right.split(" ")[0]
+    return kind if _NETWORK.fullmatch(kind) else ""

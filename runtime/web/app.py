@@ -1,9 +1,11 @@
-"""Answer requests: who asks, the facts of a page, and their form: HTML, JSON or CSV."""
+"""Answer requests: who asks, the facts of a page, and their form: HTML, JSON, CSV."""
 
 import asyncio
+import csv
 import hashlib
+import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -20,6 +22,7 @@ from starlette.routing import Route
 from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator, Scope
+from runtime.operations.deploy import branch_change, other_versions, plan_change, version_change
 from runtime.web.access import (
     SESSION_S,
     Grant,
@@ -28,12 +31,11 @@ from runtime.web.access import (
     allowed_hosts,
     subject_of,
 )
-from runtime.web.deploy_facts import deploy_page
+from runtime.web.facts import Documents
 from runtime.web.guard import Guard, not_found
 from runtime.web.scraped import ScrapedPages
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.sources import ARRANGE, CLIENT_PATHS, OWN, PATHS, VIEW, FactSource
-from runtime.web.tables import arranged, csv_of
 from runtime.web.writes import ACTIONS, ROLLBACK, WriteOutcome, confirm, write
 from runtime.workspace import Workspace
 
@@ -276,3 +278,94 @@ async def _form(request: Request) -> Mapping[str, str] | None:
             return None
     given = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
     return {name: texts[0] for name, texts in given.items()}
+
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def arranged(rows: Sequence[Mapping[str, Any]], asked: Mapping[str, str]) -> list[Any]:
+    """Return the rows that hold the text `q`, sorted by the column `sort`, last first with `desc`.
+
+    Without `sort` the order stays. Rows without a value come last.
+    """
+    text, column = asked.get("q", "").lower(), asked.get("sort", "")
+    found = [*rows]
+    if text:
+        found = [row for row in rows if text in json.dumps(row, ensure_ascii=False).lower()]
+    if not column:
+        return found
+    known = [row for row in found if row.get(column) is not None]
+    rest = [row for row in found if row.get(column) is None]
+    known.sort(key=lambda row: _order(row[column]), reverse="desc" in asked)
+    return known + rest
+
+
+def _order(value: Any) -> tuple[float, str]:
+    return (value, "") if isinstance(value, int | float) else (0, json.dumps(value))
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV: lists as JSON, and no cell that a spreadsheet takes for a formula."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return f"'{value}" if value.startswith(_FORMULA) else value
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeployPage:
+    """The page `/deploy/ALIAS`."""
+
+    alias: str
+    declared: str
+    versions: tuple[str, ...]
+    """Other versions of the library, the newest first."""
+    version: str = ""
+    """The version chosen; empty: none yet, and neither patch nor plan."""
+    file: str = ""
+    patch: str = ""
+    plan: str = ""
+
+
+def deploy_page(
+    workspace: Workspace, seen: FleetSnapshot, make: Documents, alias: str, version: str, by: str
+) -> DeployPage | WriteOutcome:
+    """Return the change of a version and its plan; `by` a person: commit it on a branch. Blocks.
+
+    The plan is for the servers as last read.
+
+    Raises:
+        FleetError: the version is not there, cannot be declared, or does not fit; FC6113.
+    """
+    names = {str(name.version): name for name in other_versions(seen.fleet, alias)}
+    declared = str(seen.fleet.adapters[alias].version)
+    if not version:
+        return DeployPage(alias, declared, (*names,))
+    change = None
+    if version in names:
+        change = version_change(workspace.root, seen.fleet, names[version])
+    if change is None:
+        raise FleetError.of(
+            "FC6114",
+            "The version cannot be declared here",
+            f"`{alias}` has no other version of that name in fleet.lock, or its present version is "
+            "not written as a plain value.",
+            hint="Change the declaration by hand, then plan.",
+            command="fleetctl adapter list",
+        )
+    if by:
+        return WriteOutcome(complete=True, lines=branch_change(workspace, by, change))
+    plan = make.plan(plan_change(workspace, seen.status.live, change))
+    return DeployPage(alias, declared, (*names,), version, change.file, change.patch, plan)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from fleet.alerting import Alert, WhyWorse
-from fleet.costing import Bill
+from fleet.costing import Bill, MonthCost
 from fleet.history import Entry
 from fleet.plan import Plan
 from fleet.planning import DriftCause
@@ -29,6 +29,10 @@ class Documents:
     cause: Callable[[DriftCause], Document]
     cost: Callable[[Bill, str | None], tuple[Document, tuple[Document, ...]]]
     """Report of a month and its rounded lines, of a client or of all."""
+    client_costs: Callable[[Bill | None, MonthCost | None, Iterable[str]], Mapping[str, Document]]
+    """Cost of clients beside their fees, by name: of a bill, the month before, further clients."""
+    cost_days: Callable[[MonthCost], tuple[Document, ...]]
+    """Cost of devices by day and client."""
     invoice: Callable[[Bill, str], tuple[Document, Document]]
     """Invoice of a client and its report."""
     alerts: Callable[[Sequence[Alert]], list[dict[str, Any]]]

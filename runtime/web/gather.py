@@ -3,21 +3,32 @@
 Every function takes the scope: an operator's page cannot be made for a client.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from fleet.alerting import AlertPhase
+from fleet.errors import FleetError
 from fleet.evals import EvalRecord, eval_records
 from fleet.history import (
+    ApplyFinished,
+    ApplyStarted,
     Entry,
     LedgerEvent,
+    StepFailed,
+    StepFinished,
+    StepStarted,
     deployments_of,
 )
 from fleet.names import AdapterName, version_of
 from fleet.rollouts import Phase, RolloutStatus
 from fleet.usage import Operator
 from runtime.operations.drills import drill_document
+from runtime.operations.traffic_facts import explain_alias
+from runtime.usage.store import UsageStore
 from runtime.web.facts import (
     AlertsPage,
     AliasRow,
@@ -28,6 +39,8 @@ from runtime.web.facts import (
     Heading,
     ModelPage,
     ModelsPage,
+    PlanPage,
+    PlansPage,
     RolloutsPage,
     VersionShare,
 )
@@ -273,3 +286,117 @@ def drift_page(seen: FleetSnapshot, scope: Operator, make: Documents, now: datet
 def iso(moment: datetime) -> str:
     """Return a time as ISO 8601 to the second."""
     return moment.isoformat(timespec="seconds")
+
+
+def plans_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> PlansPage:
+    """Return the facts of the newest applies."""
+    starts = newest(seen.status.entries, lambda event: isinstance(event, ApplyStarted))
+    ends = {
+        entry.run: entry for entry in seen.status.entries if isinstance(entry.event, ApplyFinished)
+    }
+    return PlansPage(
+        heading(seen, scope, now), tuple(_apply(entry, ends.get(entry.run)) for entry in starts)
+    )
+
+
+def _apply(start: Entry, end: Entry | None) -> Document:
+    begun = start.event
+    assert isinstance(begun, ApplyStarted)
+    ended = end.event if end and isinstance(end.event, ApplyFinished) else None
+    return {
+        "run": start.run,
+        "plan": begun.plan_id,
+        "by": start.by,
+        "trigger": begun.trigger,
+        "commit": begun.commit,
+        "at": iso(start.time),
+        "seconds": (end.time - start.time).total_seconds() if end else None,
+        "steps": begun.steps,
+        "result": ended.result if ended else "not finished",
+    }
+
+
+def plan_page(seen: FleetSnapshot, scope: Operator, now: datetime, run: str) -> PlanPage | None:
+    """Return the facts of an apply with its steps; None: there is no such run."""
+    page = plans_page(seen, scope, now)
+    found = next((apply for apply in page.applies if apply["run"] == run), None)
+    if found is None:
+        return None
+    begun: dict[str, datetime] = {}
+    steps: list[Document] = []
+    for entry in seen.status.entries:
+        if entry.run != run:
+            continue
+        match entry.event:
+            case StepStarted(step=step):
+                begun[step] = entry.time
+            case StepFinished(step=step, address=address):
+                steps.append(_step(step, address, begun.get(step), entry, ""))
+            case StepFailed(step=step, address=address) as event:
+                steps.append(
+                    _step(step, address, begun.get(step), entry, f"{event.summary}: {event.detail}")
+                )
+            case _:
+                pass
+    return PlanPage(page.heading, found, tuple(steps))
+
+
+def _step(step: str, address: str, begun: datetime | None, end: Entry, error: str) -> Document:
+    return {
+        "step": step,
+        "address": address,
+        "start": iso(begun or end.time),
+        "end": iso(end.time),
+        "error": error,
+    }
+
+
+SPANS: Final[Mapping[str, timedelta]] = {
+    "6h": timedelta(hours=6),
+    "24h": timedelta(hours=24),
+    "48h": timedelta(hours=48),
+    "7d": timedelta(days=7),
+}
+"""Times before now that the page looks at; the first unless asked for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhyPage:
+    """The page `/why/ALIAS`."""
+
+    heading: Heading
+    alias: str
+    since: str
+    spans: tuple[str, ...]
+    problem: str
+    """Why the causes are not known; empty: they are."""
+    why: Document
+    """The document of `fleetctl why` without its causes; empty: not known."""
+    causes: tuple[Document, ...]
+
+
+def why_page(
+    seen: FleetSnapshot,
+    scope: Operator,
+    make: Documents,
+    now: datetime,
+    alias: str,
+    since: str,
+    state_dir: Path,
+) -> WhyPage | None:
+    """Return the likely causes of an alias that is worse; None: an alias not declared. Blocks.
+
+    The rows are those that the last reading brought into the usage store.
+    """
+    if alias not in seen.fleet.adapters:
+        return None
+    chosen = since if since in SPANS else next(iter(SPANS))
+    head, spans, entries = heading(seen, scope, now), (*SPANS,), seen.status.entries
+    try:
+        with closing(UsageStore(state_dir)) as store:
+            found = explain_alias(store, seen.fleet, entries, alias, SPANS[chosen], now)
+    except FleetError as error:
+        return WhyPage(head, alias, chosen, spans, error.diagnostics[0].detail, {}, ())
+    why = {**make.why(found)}
+    causes = why.pop("causes")
+    return WhyPage(head, alias, chosen, spans, "", why, tuple(causes))

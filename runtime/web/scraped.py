@@ -20,9 +20,9 @@ from fleet.usage import Operator
 from runtime.gateway.accounting import CONTENT_TYPE, in_families, labelled
 from runtime.gateway.client import connect
 from runtime.gateway.state_dir import known_gateways, read_table
+from runtime.operations.costs import BillReader
 from runtime.operations.forecasts import projected_shares
 from runtime.operations.watch import FILE as ALERTS_FILE
-from runtime.web.cost_facts import BillReader
 from runtime.web.gather import alias_rows
 from runtime.web.guard import not_found
 from runtime.web.snapshot import FleetSnapshot

@@ -18,9 +18,9 @@ from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from fleet.spec import FleetSpec
 from runtime.messages import FailureMessage, Message
 from runtime.operations.planning import as_far_as_valid, drift_causes, place_fleet
+from runtime.operations.rounds import RoundParts
 from runtime.operations.status import FleetStatus, observe_status
 from runtime.operations.watch import read_alerts
-from runtime.parts import RoundParts
 from runtime.web.access import revocations
 from runtime.web.usage import UsageReading, read_usage
 from runtime.workspace import Workspace

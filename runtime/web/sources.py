@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet.usage import OfClient, Scope
-from runtime.web.account_facts import client_account
-from runtime.web.apply_facts import plan_page, plans_page
+from runtime.operations.costs import BillReader, ReadBill
 from runtime.web.client_facts import client_alias, client_page
 from runtime.web.cost_facts import (
-    BillReader,
-    ReadBill,
+    client_account,
     client_invoice,
     clients_page,
     cost_page,
@@ -24,12 +22,14 @@ from runtime.web.gather import (
     heading,
     model_page,
     models_page,
+    plan_page,
+    plans_page,
     rollouts_page,
+    why_page,
 )
 from runtime.web.server_facts import server_page
 from runtime.web.snapshot import FleetSnapshot
 from runtime.web.usage_facts import demand_page, usage_page
-from runtime.web.why_facts import why_page
 from runtime.workspace import Workspace
 
 PATHS: Final[Mapping[str, tuple[str, str]]] = {
@@ -105,7 +105,7 @@ class FactSource:
             case "demand":
                 return demand_page(seen, scope, now)
             case "clients":
-                return clients_page(self._bill(asked), seen, scope, now)
+                return clients_page(self._bill(asked), seen, scope, make, now)
             case "client_account":
                 return client_account(self._bill(asked), seen, scope, make, now, name)
             case "cost":

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleetctl.scaffolding import CI_FILES
+from plans.compile.ci import CI_FILES
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project
 
@@ -38,7 +38,7 @@ def written(folder: Path, forge: str, *arguments: str) -> dict[str, str]:
 def test_the_examples_are_what_scaffold_writes(tmp_path: Path) -> None:
     made: dict[str, str] = {}
     for forge in CI_FILES:
-        made |= written(tmp_path / forge, forge)
+        made |= written(tmp_path / forge, str(forge))
     if os.environ.get("UPDATE_CI"):
         for name, text in made.items():
             (EXAMPLES / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from fleet.cost_policy import MICRO
 from fleet.encoding import plain
 from fleet.history import CostTermsChanged
 from runtime.ledger import open_ledger
-from runtime.operations.closed_months import month_file
+from runtime.operations.costs import month_file
 from runtime.usage.log import USAGE_FILE
 from tests.fleet.costing.worlds import client
 from tests.fleetctl.billed import BEGIN, HOURS, at, make_project, rows

@@ -12,7 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from fleet.errors import FleetError
-from runtime.operations.closed_months import month_file
+from runtime.operations.costs import month_file
 from runtime.operations.forecasts import projected_costs
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.store import UsageStore

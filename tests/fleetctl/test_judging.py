@@ -20,7 +20,7 @@ from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import RoutingTable
 from runtime.operations import gate_failures, judge
-from runtime.parts import RoundParts
+from runtime.operations.rounds import RoundParts
 from tests.fleet.rollouts.gate_trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
 from tests.runtime.gates.test_evidence import ERRORS, NOON, trial

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from fleet.names import AdapterName
-from plans.compile.kubernetes import PORT
+from fleet.vllm import POD_PORT
 from runtime.library.layout import version_folder
 from tests.fleetctl.project_on_disk import QUICKSTART
 from tests.fleetctl.test_compile_command import fleetctl
@@ -60,7 +60,7 @@ class ContainerStandIn:
             word = word.replace(at, str(folder)) if word.startswith(at) else word
         for at, folder in self.mounts.values():
             word = word.replace(f'"path": "{at}/', f'"path": "{folder}/')
-        return word.replace("$$(", "$(").replace(str(PORT), str(self.port))
+        return word.replace("$$(", "$(").replace(str(POD_PORT), str(self.port))
 
     def command(self, words: list[str]) -> list[str]:
         found = [self.inside(word) for word in words]

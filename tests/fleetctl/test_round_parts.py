@@ -12,17 +12,17 @@ import pytest
 
 from fleet.alerting import failed_drill
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import CostTermsChanged, History
+from fleet.history import Audience, CostTermsChanged, History
 from fleet.resources import State
 from fleet.spec import NotifyEvent, NotifySpec
 from fleetctl.wiring import open_workspace
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.messages import Audience, FailureMessage, Message
+from runtime.messages import FailureMessage, Message
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.notify import Recipient, notify
 from runtime.operations.reconcile import Reconciler
+from runtime.operations.rounds import RoundParts
 from runtime.operations.watch import Watcher
-from runtime.parts import RoundParts
 from runtime.workspace import Workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
@@ -224,7 +224,7 @@ def test_a_recipient_whose_notice_raises_keeps_it_from_no_other(tmp_path: Path) 
             Recipient("operators", "operators", NotifySpec(f"{hook.url}/ops")),
         ]
         about = failed_drill("acme-support", "", ["no answer"], workspace.now())
-        sent = notify(workspace, workspace.outbox(), about.event, about.alias, to, about.facts)
+        sent = notify(workspace, workspace.outbox(), about, to)
         (line,) = asyncio.run(sent)
         assert [path for path, _ in hook.documents] == ["/ops"]
     assert line == "the notice to client acme was not delivered: fleetctl itself failed [FC1311]"

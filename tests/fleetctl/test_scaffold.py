@@ -15,9 +15,9 @@ from fleet.history.values import History
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
 from fleetctl.cli import main
-from fleetctl.scaffolding import write_files
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
+from runtime.operations.scaffold import write_files
 from runtime.project.load import load_project
 from tests.commands import in_the_project
 from tests.drawn import long

@@ -15,8 +15,9 @@ from fleet.encoding import decode_json
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import read_plain, replace_file
+from runtime.gateway.accounting import FAMILIES, in_families
 from runtime.gateway.admin_socket import reachable_path, short_path
-from runtime.gateway.envoy import files, metrics
+from runtime.gateway.envoy import files
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
     READ_S,
@@ -93,7 +94,7 @@ class EnvoyClient:
 
     async def metrics(self) -> str:
         """Return the counters as those of fleetctl's own gateway; Envoy has not all of them."""
-        return metrics.exposition(await self._metrics(metrics.STATS, READ_S))
+        return exposition(await self._metrics(STATS, READ_S))
 
     async def table(self) -> RoutingTable:
         """Return the table that the Envoy's files were written from."""
@@ -256,3 +257,37 @@ def _is_saved(entry: object) -> bool:
             return all(type(count) is int for count in before.values())
         case _:
             return False
+
+
+STATS: Final = "^fleetctl[.]"
+"""Filter of Envoy's statistics."""
+_FAMILIES: Final = {
+    "requests": "fleetctl_requests_total",
+    "input_tokens": "fleetctl_input_tokens_total",
+    "output_tokens": "fleetctl_output_tokens_total",
+    "request_microseconds": "fleetctl_request_seconds",
+    "first_byte_microseconds": "fleetctl_first_byte_seconds",
+    "in_flight": "fleetctl_in_flight",
+}
+"""Families by the names that `plans.compile.envoy.logs` gives."""
+_SAMPLE: Final = re.compile(
+    rf"^envoy_fleetctl_({'|'.join(_FAMILIES)})(_bucket|_sum|_count)?\{{(.*)\}} (\S+)$",
+    re.MULTILINE,
+)
+_BOUND: Final = re.compile(r'(?<=le=")[0-9.e+]+(?="$)')
+
+
+def exposition(text: str) -> str:
+    """Return the counters as Prometheus reads them, times in seconds; others are left out."""
+    samples: dict[str, list[str]] = {family: [] for family in _FAMILIES.values()}
+    for name, part, labels, value in _SAMPLE.findall(text):
+        family = _FAMILIES[name]
+        its = _BOUND.sub(lambda bound: _seconds(bound[0]), labels)
+        its = its.replace('version="', 'adapter="') if name == "in_flight" else its
+        number = _seconds(value) if part == "_sum" else value
+        samples[family].append(f"{family}{part}{{{its}}} {number}")
+    return in_families({family: FAMILIES[family] for family in samples}, samples)
+
+
+def _seconds(microseconds: str) -> str:
+    return str(float(microseconds) / 1e6)

@@ -9,7 +9,7 @@ import httptools
 import msgspec
 
 from runtime.gateway import errors
-from runtime.gateway.body_text import BodyText
+from runtime.gateway.body import BodyText
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.errors import ApiError
 from runtime.gateway.limits import UNCOUNTED_BYTES

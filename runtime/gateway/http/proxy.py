@@ -8,14 +8,13 @@ import msgspec
 
 from runtime.gateway import errors
 from runtime.gateway.app import error_response
-from runtime.gateway.asked_name import spellings, with_asked_name
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.errors import as_api_error
 from runtime.gateway.http import messages
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.response_sink import NullClient, ResponseSink
 from runtime.gateway.http.upstream import UpstreamConnection
-from runtime.gateway.lines import MAX_ANSWER
+from runtime.gateway.lines import MAX_ANSWER, spellings, with_asked_name
 from runtime.gateway.request import ProxyRequest
 
 _OK: Final = 200

@@ -7,12 +7,9 @@ from typing import Any, get_args
 import pytest
 
 from fleet.alerting.notifications import (
-    AGAIN,
     AGAIN_FOR,
     OF_A_CLIENT,
-    Notification,
     drifted,
-    is_due,
     planned_retrainings,
     rollbacks,
     rollout_turns,
@@ -20,6 +17,7 @@ from fleet.alerting.notifications import (
 )
 from fleet.evals.quality_drift import DriftStatus
 from fleet.evals.records import EvalRecord, drifts
+from fleet.history import AGAIN, Notification, is_due
 from fleet.history.events import Entry, event_of
 from fleet.history.values import Claim
 from fleet.maintenance.due import Retraining, RetrainingDue

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigError
-from runtime.project.home import declared_home
-from runtime.project.load import load_project
+from runtime.project.load import declared_home, load_project
 from runtime.state.home import HomeAddress, remember_home, remembered_home
 from tests.broken.project import FLEET, valid, write
 

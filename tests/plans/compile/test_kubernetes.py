@@ -18,9 +18,9 @@ from fleet.errors import ConfigError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import dns_label, from_dns_label
 from fleet.resources import Route, Server, ServerFlags, Share
-from fleet.vllm import launch_of
+from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, Pod, launch_of
 from plans.compile import gateway_api, kubernetes
-from plans.compile.kubernetes import ADAPTERS_FILE, PORT, SERVER_LABEL, STORE, Pod
+from plans.compile.kubernetes import SERVER_LABEL
 
 SCHEMAS = Path(__file__).parents[2] / "data" / "schemas"
 RELEASE = "1.37"
@@ -38,14 +38,16 @@ for (const route of JSON.parse(readFileSync(0, "utf8"))) new HTTPRoute(route).va
 
 def pod(host: str = "rack_a", kind: str = "h100_80g", devices: int = 1) -> Pod:
     names = tuple(f"gpu{number}" for number in range(devices))
-    server = Server(f"llama3_8b-{host}-gpu0", "llama3_8b", host, names, PORT, FLAGS.digest, FLAGS)
+    server = Server(
+        f"llama3_8b-{host}-gpu0", "llama3_8b", host, names, POD_PORT, FLAGS.digest, FLAGS
+    )
     specs = tuple(DeviceSpec(name, kind, 1, 0, 8000) for name in names)
     launch = launch_of(
         server,
         HostSpec(host, "local", devices=specs),
         python="python3",
-        model=f"{STORE}/bases/llama3_8b",
-        adapters=ADAPTERS_FILE,
+        model=f"{POD_STORE}/bases/llama3_8b",
+        adapters=POD_ADAPTERS,
     )
     assert launch is not None
     return Pod(launch, "registry.example/vllm:0.32", kind, {NEW: "ab" * 32})
@@ -98,15 +100,15 @@ def test_a_pod_gets_its_devices_its_command_line_and_its_adapters() -> None:
     container = containers["llama3--8b-rack--a-gpu0"]
     assert container["command"][-1] == "python3"
     words = container["args"]
-    assert words[words.index("--model") + 1] == f"{STORE}/bases/llama3_8b"
+    assert words[words.index("--model") + 1] == f"{POD_STORE}/bases/llama3_8b"
     assert (
         words[words.index("--generation-config") + 1] == "$$(HOME)"
     )  # which the kubelet reads as $(HOME)
     variables = {entry["name"]: entry["value"] for entry in container["env"]}
-    assert variables["FLEETCTL_ADAPTERS"] == ADAPTERS_FILE
+    assert variables["FLEETCTL_ADAPTERS"] == POD_ADAPTERS
     assert "CUDA_VISIBLE_DEVICES" not in variables
     entries = json.loads(by_kind(documents, "ConfigMap")[1]["data"]["adapters.json"])
-    assert entries == {NEW: {"path": f"{STORE}/{'ab' * 32}", "digest": "ab" * 32}}
+    assert entries == {NEW: {"path": f"{POD_STORE}/{'ab' * 32}", "digest": "ab" * 32}}
     labels = by_kind(documents, "Deployment")[1]["spec"]["template"]["metadata"]["labels"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     service = by_kind(documents, "Service")[1]["spec"]["selector"]

@@ -6,7 +6,7 @@ from typing import Any
 from fleet.names import Address
 from fleet.planning import DriftAction, DriftCause, outages_of
 from fleet.resources import OutageKind, Route, Share, State
-from plans.reports.urgent import urgent_lines, urgent_outages
+from plans.reports.status import urgent_lines, urgent_outages
 from plans.tables import painter
 from tests.fleet.planning.builders import loaded, route, state
 from tests.fleet.planning.test_drift import FAQ, OLD, ROUTE, established, server

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.asked_name import with_asked_name
+from runtime.gateway.lines import with_asked_name
 from runtime.gateway.sse import CompletionsStream, TypedStream
 from tests.runtime.gateway.stage import OLD
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.gateway import lines, state
-from runtime.gateway.body import parse_body
-from runtime.gateway.body_text import MAX_COLONS, BodyText
+from runtime.gateway.body import MAX_COLONS, BodyText, parse_body
 from runtime.gateway.errors import ApiError
 from runtime.gateway.http import proxy
 from runtime.gateway.http.turns import LARGE_BODY, LoopTurns

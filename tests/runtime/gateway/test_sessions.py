@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.balancer import LoadBalancer
+from runtime.gateway.balancer import MIN_BOUND, LoadBalancer, in_order, session_hash
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
 from runtime.gateway.limits import least_tokens
 from runtime.gateway.routing import RouteTarget
-from runtime.gateway.sessions import MIN_BOUND, in_order, session_hash
 from tests.runtime.gateway.stage import (
     LASTING,
     OLD,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.refusals import ROWS_AN_HOUR
+from runtime.gateway.accounting import ROWS_AN_HOUR
 from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.stage import (
     ACME,

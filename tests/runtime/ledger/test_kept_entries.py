@@ -11,24 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from fleet.alerting import (
-    Alert,
-    AlertPhase,
-    AlertRule,
-    Notification,
-    as_told,
-    is_due,
-    rollbacks,
-    rollout_turns,
-)
+from fleet.alerting import Alert, AlertPhase, AlertRule, as_told, rollbacks, rollout_turns
 from fleet.evals import drifts, eval_records
 from fleet.history import (
     Entry,
     EvalFinished,
+    Notification,
     Notified,
     StepFailed,
     clock_behind,
     fold_entries,
+    is_due,
     standing_entries,
     tampered_evidence,
     undone_steps,

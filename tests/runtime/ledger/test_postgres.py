@@ -16,8 +16,7 @@ from runtime.ledger import open_ledger
 from runtime.ledger.postgres import PostgresLedger
 from runtime.ledger.protocol import Ledger
 from runtime.state.home import HomeAddress
-from runtime.state.postgres import Database
-from runtime.state.schema import MIGRATIONS
+from runtime.state.postgres import MIGRATIONS, Database
 from tests.ports import free_port
 from tests.postgres import PASSWORD, FreshDatabase
 from tests.runtime.ledger.test_homes import APPEND, ROOT

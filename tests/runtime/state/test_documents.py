@@ -11,7 +11,7 @@ import pytest
 from fleet.errors import FleetError, StalePlanError
 from runtime.engines.launch_records import RECORD
 from runtime.gateway.state_dir import _GATEWAY_FILE, TABLE_FILE
-from runtime.operations.closed_months import FOLDER as MONTHS
+from runtime.operations.costs import FOLDER as MONTHS
 from runtime.removed_hosts import HOSTS_FILE
 from runtime.state.documents import Document, StateDocuments, open_documents
 from runtime.state.home import KNOWN_FILE, HomeAddress

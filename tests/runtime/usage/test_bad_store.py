@@ -13,13 +13,10 @@ import pytest
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator
 from runtime.gateway.admin import MAX_USAGE_PART
-from runtime.usage import mounts
-from runtime.usage.ingest import BATCH_BYTES, Ingested, ingest
-from runtime.usage.mounts import network_filesystem
+from runtime.usage.ingest import BATCH_BYTES, Ingested, ingest, network_filesystem
 from runtime.usage.parquet import compact
 from runtime.usage.segments import segments
-from runtime.usage.store import UsageStore
-from runtime.usage.users import about, seen, union
+from runtime.usage.store import UsageStore, about, seen, union
 from tests.runtime.usage.sums import summed
 from tests.runtime.usage.test_parquet import logged, row
 
@@ -68,7 +65,7 @@ def test_a_network_file_system_is_refused(
     logged(state, row(1))
     assert network_filesystem(tmp_path, table) == ""
     assert network_filesystem(state / "usage", table) == (kind if refused else "")
-    monkeypatch.setattr(mounts.network_filesystem, "__defaults__", (table,))
+    monkeypatch.setattr(network_filesystem, "__defaults__", (table,))
     if not refused:
         assert ingest(state, NOW).rows == 1
         return

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.costing import MonthCost
 from fleet.history import EvalFinished, Notified
-from runtime.web.cost_facts import cost_days
+from runtime.web.app import arranged, csv_of
 from runtime.web.sources import CLIENT_PATHS, PATHS
-from runtime.web.tables import arranged, csv_of
 from tests.runtime.web.stage import NEW, SERVER, Viewer, project, reading, viewing
 
 ALL = {**PATHS, **CLIENT_PATHS}
@@ -235,12 +233,3 @@ def test_an_operator_sees_a_client_s_pages_as_the_client_does(viewer: Viewer) ->
         assert all(link.startswith(view) or link == "/clients/acme" for link in links)
     for path in (f"{view}/birch-units", "/clients/nothing/view"):
         assert viewer.http.get(path, headers=viewer.session()).status_code == 404
-
-
-def test_the_odd_hour_where_clocks_go_back_is_the_last_days() -> None:
-    daily = {"a": {"0": 1, "30": 5, "31": 2}}
-    cost = MonthCost("2026-10", "EUR", "Europe/Paris", 745, 745, 745, 8, (), {}, daily=daily)
-    assert [(line["day"], line["micro"]) for line in cost_days(cost)] == [
-        ("2026-10-01", 1),
-        ("2026-10-31", 7),
-    ]

@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fleet import __version__
 from fleet.config import add_entry, json_schema
 from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
-from plans.templating import rendered
 from runtime.files import write_text
 from runtime.project.load import read_files, read_tree
 from runtime.workspace import Workspace
@@ -16,33 +14,10 @@ SCHEMA_FILE = "fleet.schema.json"
 """File of the JSON schema that the first line of a scaffold names for editors."""
 NOT_IN_LOCK = "FC1210"
 """Error code of an adapter without a version in the lock, until `fleetctl adapter add`."""
-CI_FILES: Mapping[str, Mapping[str, str]] = {
-    "github": {
-        ".github/workflows/fleetctl-{name}-plan.yml": "github_plan.yml.j2",
-        ".github/workflows/fleetctl-{name}-apply.yml": "github_apply.yml.j2",
-        ".github/workflows/fleetctl-{name}-watch.yml": "github_watch.yml.j2",
-    },
-    "gitlab": {".gitlab/fleetctl-{name}.yml": "gitlab.yml.j2"},
-    "atlantis": {"atlantis.yaml": "atlantis.yaml.j2"},
-}
-"""Templates of `plans/templates/ci` by the file that is written, for every forge."""
-_ACTIONS = {
-    "checkout": "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1  # v7.0.1",
-    "upload_artifact": (
-        "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f  # v7.0.0"
-    ),
-    "download_artifact": (
-        "actions/download-artifact@3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c  # v8.0.1"
-    ),
-    "upload_sarif": (
-        "github/codeql-action/upload-sarif@5d4e8d1aca955e8d8589aabd499c5cae939e33c7  # v4.31.9"
-    ),
-}
-"""Actions of GitHub, pinned to the commits of their releases."""
 
 
-def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
-    """Write a fleet into a folder, and return the written files.
+def new_fleet(folder: Path, text: str) -> list[Path]:
+    """Write a fleet with the text of its `fleet.yaml` into a folder, and return the written files.
 
     Raises:
         FleetError: the folder holds a fleet, or cannot be written.
@@ -50,7 +25,7 @@ def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
     if (folder / "fleet.yaml").exists():
         raise _exists(folder / "fleet.yaml")
     texts = {
-        "fleet.yaml": rendered("fleet.yaml.j2", name=name, base=base, engine=engine),
+        "fleet.yaml": text,
         SCHEMA_FILE: json_schema(),
         ".gitignore": "# what fleetctl keeps beside the declarations\n.fleetctl/\n",
     }
@@ -60,8 +35,8 @@ def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
     return written
 
 
-def new_client(workspace: Workspace, name: str, tier: str | None) -> Path:
-    """Write `clients/NAME.yaml`, and return its path.
+def new_client(workspace: Workspace, name: str, text: str) -> Path:
+    """Write `clients/NAME.yaml` with a text, and return its path.
 
     Raises:
         FleetError: there is such a file.
@@ -70,12 +45,20 @@ def new_client(workspace: Workspace, name: str, tier: str | None) -> Path:
     path = workspace.root / "clients" / f"{name}.yaml"
     if path.exists():
         raise _exists(path)
-    _write_if_valid(workspace, path, rendered("client.yaml.j2", name=name, tier=tier))
+    _write_if_valid(workspace, path, text)
     return path
 
 
-def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[list[Path], bool]:
+def new_adapter(
+    workspace: Workspace, name: AdapterName, entry: str, golden_set: str
+) -> tuple[list[Path], bool]:
     """Add an adapter to its client's declaration, and a golden set where the task has none.
+
+    Args:
+        workspace: The project.
+        name: Full name of the version.
+        entry: Text of the entry in the client's file.
+        golden_set: Text of the golden set.
 
     Returns:
         The changed and written files, and whether the version is locked.
@@ -96,13 +79,11 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[list[Path], bo
         command = f"fleetctl scaffold client {name.client}"
         raise FleetError.of("FC6032", "No such client", detail, command=command)
     spot = tree.place((*client, "adapters"), of_key=True) or declared
-    values = {"task": name.task, "base": name.base, "version": str(name.version)}
-    entry = rendered("adapter.yaml.j2", **values)
     path, golden = workspace.root / spot.file, f"golden/{name.task}.jsonl"
     written = tree.called.get(f"clients.{name.client}", name.client)
     text = with_entry(texts, spot, written, entry)
     new = [] if (workspace.root / golden).exists() else [golden]
-    made = write_files(workspace.root, {path: rendered("golden.jsonl.j2") for path in new})
+    made = write_files(workspace.root, dict.fromkeys(new, golden_set))
     try:
         locked = _write_if_valid(workspace, path, text)
     except ConfigError:
@@ -110,26 +91,6 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[list[Path], bo
             file.unlink()
         raise
     return [path, *made], locked
-
-
-def new_ci(forge: str, options: str, **values: str) -> list[Path]:
-    """Write the files of a forge's CI into the current folder, and return them.
-
-    Args:
-        forge: A key of `CI_FILES`.
-        options: Global options of every command, such as `-C agency --env prod`.
-        values: `name` of the environment, in file names, comments and labels; `branch` whose
-            declarations are applied.
-
-    Raises:
-        FleetError: a file exists, or cannot be written.
-    """
-    filled = {**values, **_ACTIONS, "options": options, "version": __version__}
-    texts = {
-        path.format(**values): rendered(f"ci/{template}", **filled)
-        for path, template in CI_FILES[forge].items()
-    }
-    return write_files(Path(), texts)
 
 
 def with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:

@@ -12,7 +12,6 @@ from fleet.resources import Server
 from fleet.spec import FleetSpec
 from fleet.systemd_unit import SystemdUnit, unit_text
 from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_container, server_unit
-from plans.compile.launch import LAUNCH_FORMATS
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import normal_path, read_text, replace_file
 from runtime.gateway.http.timeouts import GRACE_S
@@ -29,15 +28,6 @@ _ROUND_S = 120
 """Seconds that a running round gets when the reconciler is told to stop."""
 
 
-def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
-    """Return the launch files of the servers of the plan.
-
-    Raises:
-        FleetError: FC5011, no such host is declared.
-    """
-    return LAUNCH_FORMATS[form](_launches(workspace, hosts))
-
-
 def for_systemd(
     workspace: Workspace, hosts: tuple[str, ...], out: Path | None, user: str, *, programs: bool
 ) -> tuple[str, tuple[str, ...]]:
@@ -46,13 +36,13 @@ def for_systemd(
     `user` runs them as system units; empty: they are units of a user's own manager.
 
     Raises:
-        FleetError: as `servers`, or FC5021, another fleet has units of these names.
+        FleetError: as `launches_of`, or FC5021, another fleet has units of these names.
     """
     folder, fleet = normal_path(workspace.root), workspace.fleet()
     boxes = {name: host for name, host in fleet.hosts.items() if host.engine == "ssh"}
     units = [
         server_unit(launch, "~" if launch.server.host in boxes else folder)
-        for launch in _launches(workspace, hosts)
+        for launch in launches_of(workspace, hosts)
     ]
     if programs:
         forwards = [forward_unit(host, folder) for _, host in sorted(boxes.items())]
@@ -78,7 +68,7 @@ def for_quadlet(
     folder, state = normal_path(workspace.root), normal_path(workspace.state_dir)
     if hosts:
         made = [
-            _in_container(launch, fleet.hosts) for launch in _launches(workspace, hosts, "image")
+            _in_container(launch, fleet.hosts) for launch in launches_of(workspace, hosts, "image")
         ]
     else:
         boxes = [host for _, host in sorted(fleet.hosts.items()) if host.engine == "ssh"]
@@ -171,7 +161,7 @@ def _programs(
     yield replace(reconciler, after=(*servers, *forwards), kill_mode="process")
 
 
-def known_hosts(fleet: FleetSpec, hosts: Sequence[str]) -> None:
+def require_hosts(fleet: FleetSpec, hosts: Sequence[str]) -> None:
     """Raise FC5011 where a host is not declared."""
     for name in hosts:
         if name not in fleet.hosts:
@@ -181,12 +171,16 @@ def known_hosts(fleet: FleetSpec, hosts: Sequence[str]) -> None:
             raise FleetError.of("FC5011", "No such resource", detail, hint=near)
 
 
-def _launches(
+def launches_of(
     workspace: Workspace, hosts: tuple[str, ...], from_what: str = "python"
 ) -> list[LaunchCommand]:
-    """Return the launches of servers that run from a `python`, or from an `image`."""
+    """Return the launches of servers of the plan that run from a `python`, or from an `image`.
+
+    Raises:
+        FleetError: FC5011, no such host is declared, or its servers run from the other.
+    """
     fleet = workspace.fleet()
-    known_hosts(fleet, hosts)
+    require_hosts(fleet, hosts)
     for name in hosts:
         if bool(fleet.hosts[name].image) is not (from_what == "image"):
             target = "systemd" if from_what == "image" else "quadlet"
