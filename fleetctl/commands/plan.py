@@ -99,9 +99,9 @@ def plan(
       adapter ALIAS gone | base NAME max_loras N | base NAME max_lora_rank N
       base NAME tensor_parallel N | utilization N% | canary_slots N
     """
+    from fleet.advice import what_if
     from fleet.placement import SearchLimits
     from fleet.planning import require_kept, require_known_targets, select
-    from fleet.what_if import what_if
     from fleetctl.commands.placement import live_state
     from plans.documents.live_file import KnownPast, dump
     from plans.render.what_if import marked_what_if
@@ -194,7 +194,7 @@ def _plan_changed(
     form: str,
 ) -> "Plan":
     """Return the plan of a changed fleet; if there is none, print the diagnosis and exit."""
-    from fleet.what_if import what_if_live
+    from fleet.advice import what_if_live
     from plans.explain.diagnosis import render_json, render_text
     from runtime.operations.planning import diagnose_fleet, plan_fleet
 

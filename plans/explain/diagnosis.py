@@ -6,7 +6,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from fleet.what_if import Advice, Diagnosis
+from fleet.advice import Advice, Diagnosis
 from plans.amounts import and_more, counted, listed, percent
 from plans.tables import WIDE_GAP, aligned
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
+from fleet.advice import LossDiagnosis
 from fleet.placement import Loss
-from fleet.what_if import LossDiagnosis
 from plans.amounts import counted, listed
 from plans.explain.diagnosis import finite, remedy_lines
 from plans.tables import WIDE_GAP, aligned
