@@ -1,7 +1,7 @@
 """Judges cost against fee: the share's state, the month's projection, and ways under the limit."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -62,15 +62,15 @@ class Bill:
     """By client: seconds of the rollbacks of the month, in the order of time."""
 
 
-def change_since(found: MonthCost, before: MonthCost | None, client: str) -> tuple[int, int] | None:
+def change_since(month: MonthCost, before: MonthCost | None, client: str) -> tuple[int, int] | None:
     """Return the change of a client's cost since the month before, and the cost in that month.
 
     The month before counts with as many hours; corrections are left out. None: not known.
     """
     if before is None or client not in {*before.clients, *before.daily}:
         return None
-    now, then = (month.recurring(client, found.counted) for month in (found, before))
-    return now - then, then
+    cost_before = before.recurring(client, month.counted)
+    return month.recurring(client, month.counted) - cost_before, cost_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +82,39 @@ class Projection:
     high: int
 
 
-def projection(found: MonthCost, client: str, before: Mapping[int, int]) -> Projection | None:
+def projection(month: MonthCost, client: str, before: Mapping[int, int]) -> Projection | None:
     """Return the projected cost of a client; None before day 7, and of a month that is over.
 
-    A day that is left costs as much as the same days of the week before: their mean, and their
-    least and most. `before`: cost of devices by day before the month, the last is -1.
+    A day to come costs as much as the same days of the week before: their mean, and their least and
+    most. `before`: cost of devices by day before the month, the last is -1.
     """
-    today = found.elapsed // DAY_HOURS
-    first = min(before, default=-((found.counted - found.elapsed) // DAY_HOURS))
-    days = {**before, **{int(day): cost for day, cost in found.daily.get(client, {}).items()}}
-    known = [days.get(day, 0) for day in range(first, today)][-4 * WEEK :]
-    if today < FIRST_DAY or len(known) < WEEK or found.elapsed >= found.hours:
+    today = month.elapsed // DAY_HOURS
+    first_day = min(before, default=-((month.counted - month.elapsed) // DAY_HOURS))
+    cost_by_day = {int(day): cost for day, cost in month.daily.get(client, {}).items()}
+    cost_by_day = {**before, **cost_by_day}
+    past_days = [cost_by_day.get(day, 0) for day in range(first_day, today)][-4 * WEEK :]
+    if today < FIRST_DAY or len(past_days) < WEEK or month.elapsed >= month.hours:
         return None
-    monthly = (LineKind.STORAGE, LineKind.STAFF)
-    its = [line for line in found.lines if line.client == client]
-    fixed = sum(line.micro for line in its if line.kind in monthly)
-    so_far = sum(line.micro for line in its) - fixed
-    left, ends = found.hours - found.elapsed, []
-    for pick in (min, _mean, max):
-        rest, hours, day = 0, left, len(known)
-        while hours > 0:
-            alike = known[day % WEEK :: WEEK]
-            rest += pick(alike) * min(hours, DAY_HOURS) // DAY_HOURS
-            hours, day = hours - DAY_HOURS, day + 1
-        ends.append(so_far + rest + fixed + fixed * left // found.counted)
-    return Projection(*ends)
+    lines = [line for line in month.lines if line.client == client]
+    monthly = sum(line.micro for line in lines if line.kind in {LineKind.STORAGE, LineKind.STAFF})
+    devices = sum(line.micro for line in lines) - monthly
+    hours_to_come = month.hours - month.elapsed
+    # Storage and staff cost the same in each hour of the month.
+    known = devices + monthly + monthly * hours_to_come // month.counted
+    return Projection(
+        low=known + _cost_to_come(past_days, hours_to_come, min),
+        expected=known + _cost_to_come(past_days, hours_to_come, _mean),
+        high=known + _cost_to_come(past_days, hours_to_come, max),
+    )
+
+
+def _cost_to_come(past_days: list[int], hours: int, estimate: Callable[[list[int]], int]) -> int:
+    """Return the cost of the next hours, by the same weekdays of the past."""
+    cost = 0
+    for day, start in enumerate(range(0, hours, DAY_HOURS), len(past_days)):
+        same_weekdays = past_days[day % WEEK :: WEEK]
+        cost += estimate(same_weekdays) * min(hours - start, DAY_HOURS) // DAY_HOURS
+    return cost
 
 
 def _mean(amounts: list[int]) -> int:
@@ -118,59 +126,79 @@ def monthly_costs(terms: Terms) -> Counter[str]:
 
     Slots, canaries and idle time are theirs as in a bill.
     """
-    crowd = Counter(device for server in terms.servers.values() for device in server.devices)
-    found: Counter[str] = Counter()
+    servers_by_device = _servers_by_device(terms)
+    costs: Counter[str] = Counter()
     for name, server in terms.servers.items():
-        found.update(_server_costs(terms, crowd, name, server))
+        costs.update(_server_costs(terms, servers_by_device, name, server))
     for name, client in terms.clients.items():
-        found[name] += client.staff + client.storage_bytes * terms.fleet.storage // GIB
-    return found
+        costs[name] += client.staff + client.storage_bytes * terms.fleet.storage // GIB
+    return costs
+
+
+def _servers_by_device(terms: Terms) -> Counter[str]:
+    """Return the number of servers on the devices."""
+    return Counter(device for server in terms.servers.values() for device in server.devices)
 
 
 def _server_costs(
-    terms: Terms, crowd: Mapping[str, int], name: str, server: ServerTerms
+    terms: Terms, servers_by_device: Mapping[str, int], name: str, server: ServerTerms
 ) -> Counter[str]:
-    found: Counter[str] = Counter()
+    """Return the cost of a server in a month of declared demand, by client."""
+    costs: Counter[str] = Counter()
     rule = terms.fleet.idle
     for device in server.devices:
         lease = terms.devices.get(device)
-        cost = lease.price * MONTH_HOURS // (crowd[device] * DAY_HOURS) if lease else 0
+        shares = servers_by_device[device] * DAY_HOURS
+        cost_of_hour = lease.price * MONTH_HOURS // shares if lease else 0
         for hour in range(DAY_HOURS):
             work = _declared_work(server, hour)
             weights = idle_weights(server, hour, rule, work)
-            split = split_server(server, name, device, cost, hour, rule, work, weights)
+            split = split_server(server, name, device, cost_of_hour, hour, rule, work, weights)
             for line in split.lines:
-                found[line.client] += line.micro
-    return found
+                costs[line.client] += line.micro
+    return costs
 
 
 def _declared_work(server: ServerTerms, hour: int) -> Weights:
-    found: Counter[tuple[str, LineKind]] = Counter()
+    work: Counter[tuple[str, LineKind]] = Counter()
     for resident in server.residents:
         kind = LineKind.CANARY if resident.role is Role.CANARY else LineKind.SERVING
         key = client_of(resident.adapter), kind
-        found[key] += resident.load[hour] * resident.percent * (MICRO // 100)
-    return +found
+        work[key] += resident.load[hour] * resident.percent * (MICRO // 100)
+    return +work
 
 
 def cost_changes(before: Terms, after: Terms) -> tuple[CostChange, ...]:
     """Return the clients with a fee whose cost changes by a cent or more, or crosses the limit."""
     if not (before.is_priced or after.is_priced):
         return ()
-    was, will = monthly_costs(before), monthly_costs(after)
-    found = []
+    costs_before, costs_after = monthly_costs(before), monthly_costs(after)
+    changes = []
     for name in sorted(before.clients.keys() | after.clients.keys()):
-        known = [terms.clients.get(name) for terms in (before, after)]
-        fees = [client.fee if client else None for client in known]
-        costs = was[name], will[name]
-        states = [share_state(cost, fee) for cost, fee in zip(costs, fees, strict=True)]
-        crosses = (states[0] is ShareState.ALARM) != (states[1] is ShareState.ALARM)
-        if fees != [None, None] and (abs(costs[1] - costs[0]) >= CENT or crosses):
-            over = states[1] is ShareState.ALARM
-            fee = None if fees[1] is None else fees[1] / MICRO
-            old, new = (cost / MICRO for cost in costs)
-            found.append(CostChange(name, fee, old, new, crosses, over, after.fleet.currency))
-    return tuple(found)
+        fee_before, fee_after = _fee(before, name), _fee(after, name)
+        cost_before, cost_after = costs_before[name], costs_after[name]
+        was_over = share_state(cost_before, fee_before) is ShareState.ALARM
+        is_over = share_state(cost_after, fee_after) is ShareState.ALARM
+        if fee_before is None and fee_after is None:
+            continue
+        if abs(cost_after - cost_before) >= CENT or was_over != is_over:
+            changes.append(
+                CostChange(
+                    client=name,
+                    fee=None if fee_after is None else fee_after / MICRO,
+                    before=cost_before / MICRO,
+                    after=cost_after / MICRO,
+                    crosses=was_over != is_over,
+                    over=is_over,
+                    currency=after.fleet.currency,
+                )
+            )
+    return tuple(changes)
+
+
+def _fee(terms: Terms, client: str) -> int | None:
+    declared = terms.clients.get(client)
+    return declared.fee if declared else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,26 +217,27 @@ def cheaper_moves(terms: Terms, client: str) -> tuple[CostMove, ...]:
     The server has a free slot, and the declared load stays within its capacity. Other rules of
     placement are not asked here: a plan with the adapter pinned there asks them.
     """
-    crowd = Counter(device for server in terms.servers.values() for device in server.devices)
-    found = []
-    for name, server in terms.servers.items():
-        for resident in (item for item in server.residents if client_of(item.adapter) == client):
-            for other, target in terms.servers.items():
-                if other == name or target.base != server.base or not _fits(resident, target):
+    servers_by_device = _servers_by_device(terms)
+
+    def saved(name: str, before: ServerTerms, residents: tuple[ResidentTerms, ...]) -> int:
+        """Return the saving of the client on a server with other residents."""
+        after = replace(before, residents=residents)
+        cost_before = _server_costs(terms, servers_by_device, name, before)[client]
+        return cost_before - _server_costs(terms, servers_by_device, name, after)[client]
+
+    moves = []
+    for source_name, source in terms.servers.items():
+        for resident in (item for item in source.residents if client_of(item.adapter) == client):
+            remaining = tuple(item for item in source.residents if item is not resident)
+            for target_name, target in terms.servers.items():
+                same_base = target_name != source_name and target.base == source.base
+                if not same_base or not _fits(resident, target):
                     continue
-                left = tuple(item for item in server.residents if item is not resident)
-                changes = (
-                    (name, server, replace(server, residents=left)),
-                    (other, target, replace(target, residents=(*target.residents, resident))),
-                )
-                saved = sum(
-                    _server_costs(terms, crowd, its, before)[client]
-                    - _server_costs(terms, crowd, its, after)[client]
-                    for its, before, after in changes
-                )
-                if saved > 0:
-                    found.append(CostMove(resident.adapter, other, saved))
-    return tuple(sorted(found, key=lambda move: (-move.saved, move.adapter, move.server)))
+                saving = saved(source_name, source, remaining)
+                saving += saved(target_name, target, (*target.residents, resident))
+                if saving > 0:
+                    moves.append(CostMove(resident.adapter, target_name, saving))
+    return tuple(sorted(moves, key=lambda move: (-move.saved, move.adapter, move.server)))
 
 
 def _fits(resident: ResidentTerms, target: ServerTerms) -> bool:

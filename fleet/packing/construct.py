@@ -1,8 +1,7 @@
-"""Construct a first packing greedily: items by size, onto the server or bin that suits best.
+"""Construct a first packing greedily: items by size, onto the server that suits best.
 
 Item-centric first-fit decreasing with cosine scores, after Panigrahy et al. 2011 and Mommessin,
-Erlebach and Shakhlevich 2024. `construct` fills servers of several types, `construct_bins` equal
-bins.
+Erlebach and Shakhlevich 2024.
 """
 
 from itertools import product
@@ -155,41 +154,3 @@ def downgraded(instance: Instance, packing: Packing) -> Packing:
                 break
         left[stock.pool[gpus[server]]] -= stock.units[gpus[server]]
     return Packing(gpus, assignment)
-
-
-def construct_bins(sizes: Ints, capacity: Ints) -> Ints:
-    """Return the bins of the items in the best of several greedy packings.
-
-    Bins count from 0 without gaps. Every item has to fit an empty bin.
-    """
-    share = sizes / np.maximum(capacity, 1)
-    keys = (share.sum(axis=1), share.max(axis=1), share @ share.sum(axis=0))
-    orders = (np.argsort(-key, kind="stable") for key in keys)
-    packings = (_fill_bins(sizes, capacity, order) for order in orders)
-    return min(packings, key=lambda assignment: int(assignment.max(initial=-1)))
-
-
-def _fill_bins(sizes: Ints, capacity: Ints, order: Ints) -> Ints:
-    """Place items in an order; open a bin when no open bin has room."""
-    items = len(sizes)
-    unit = 1.0 / np.maximum(capacity, 1)
-    scaled = sizes * unit
-    left = np.empty_like(sizes)
-    free = np.empty_like(scaled)
-    assignment = np.zeros(items, dtype=np.int64)
-    opened = 0
-    for item in order.tolist():
-        size = sizes[item]
-        fitting = (left[:opened] >= size).all(axis=1).nonzero()[0]
-        if len(fitting):
-            room = free[fitting]
-            cosine = (room @ scaled[item]) / np.sqrt(np.einsum("ij,ij->i", room, room) + 1e-12)
-            chosen = int(fitting[int(cosine.argmax())])
-        else:
-            chosen = opened
-            left[chosen] = capacity
-            opened += 1
-        left[chosen] -= size
-        free[chosen] = left[chosen] * unit
-        assignment[item] = chosen
-    return assignment

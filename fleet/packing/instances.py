@@ -6,9 +6,9 @@ from json import JSONDecodeError
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Position
+from fleet.packing.bins import SetupInstance
 from fleet.packing.problem import PRICE_UNIT
 from fleet.packing.servers import Catalog, Replica
-from fleet.packing.setups import SetupInstance
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Define the values of packing: instance and packing of servers, bins, efforts."""
+"""Define the values of packing: instance and packing of servers, efforts."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -180,27 +180,3 @@ class Packing:
         for top, own in zip((rank, haste), np.divmod(instance.rank, instance.hastes), strict=True):
             np.maximum.at(top, there, own[placed])
         return load, rank * instance.hastes + haste, np.bincount(there, minlength=servers)
-
-
-@dataclass(frozen=True, slots=True)
-class BinPacking:
-    """Items in bins, and the cost of bins and set-ups; equal bins cost 1."""
-
-    bins: tuple[tuple[int, ...], ...]
-    """Items of the bins."""
-    cost: int
-    bound: int
-    """Lower bound of the cost."""
-
-    @property
-    def status(self) -> Status:
-        """Say whether the packing is proved to be the cheapest."""
-        return "optimal" if self.cost == self.bound else "feasible"
-
-
-def bins_of(assignment: Iterable[int], items: Iterable[int]) -> tuple[tuple[int, ...], ...]:
-    """Return the items of the bins, sorted, from the bins of the items."""
-    bins: dict[int, list[int]] = {}
-    for bin_, item in zip(assignment, items, strict=True):
-        bins.setdefault(bin_, []).append(item)
-    return tuple(sorted(tuple(sorted(members)) for members in bins.values()))

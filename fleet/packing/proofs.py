@@ -1,4 +1,4 @@
-"""Prove with HiGHS that no cheaper or smaller packing exists, or find the packing.
+"""Prove with HiGHS that no cheaper packing exists, or find the packing.
 
 Capacity over the number of items is replaced by straight lines a little above the table, so the
 program of servers allows a little more than the table does: a price that the program rules out is
@@ -10,14 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fleet.packing.bounds import clique, rounded
+from fleet.packing.bounds import rounded
 from fleet.packing.problem import Instance, Ints, Packing
 from fleet.packing.solver import Program, SolverResult
 
 CELLS, NODES = 700, 400
 """Upper bounds for servers: items times servers, and branch-and-bound nodes."""
-BIN_CELLS, BIN_NODES = 1_300, 3_000
-"""Same for equal bins, nodes for a given number of bins."""
 AGGREGATE_NODES = 200
 """Upper bound of the nodes for `aggregate_bound`."""
 TOLERANCE = 0.004
@@ -193,40 +191,3 @@ def _program(
     for left, right in pairwise(costs):  # cheaper servers come last
         program.row(left + [(used, -cost) for used, cost in right], low=0.0)
     return program, cells, lines
-
-
-def are_few(items: int, bins: int) -> bool:
-    """Say whether items and bins are few enough for `fewer`."""
-    return items * bins <= BIN_CELLS
-
-
-def fewer(sizes: Ints, capacity: Ints, bins: int) -> tuple[bool, Ints | None]:
-    """Pack all items into `bins` bins; return whether that was decided, and the packing if any.
-
-    Items of which no two fit together are put into bins of their own first, which removes most
-    of the symmetry; another item goes only into bins up to its place in the order.
-    """
-    apart = clique(sizes, capacity)
-    if len(apart) > bins:
-        return True, None
-    rest = np.setdiff1d(np.arange(len(sizes)), apart)
-    rest = rest[np.argsort(-(sizes[rest] / np.maximum(capacity, 1)).sum(axis=1), kind="stable")]
-    program = Program()
-    cells: Cells = {}
-    for place, item in enumerate([*apart, *rest.tolist()]):
-        reach = [place] if place < len(apart) else range(min(bins, place + 1))
-        for bin_ in reach:
-            cells[item, bin_] = program.variable()
-        program.one_of([cells[item, bin_] for bin_ in reach])
-    for bin_ in range(bins):
-        inside = [(item, variable) for (item, other), variable in cells.items() if other == bin_]
-        for dimension, limit in enumerate(capacity.tolist()):
-            terms = [(variable, float(sizes[item, dimension])) for item, variable in inside]
-            program.row(terms, high=float(limit))
-    result = program.solve(BIN_NODES)
-    if result.values is None:
-        return result.finished, None
-    assignment = _assignment(result, cells, len(sizes))
-    load = np.zeros((bins, len(capacity)), dtype=np.int64)
-    np.add.at(load, assignment, sizes)
-    return True, assignment if bool((load <= capacity).all()) else None

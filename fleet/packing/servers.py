@@ -7,10 +7,9 @@ import numpy as np
 
 from fleet.packing.bounds import lower_bound
 from fleet.packing.construct import WHOLE, construct
-from fleet.packing.exchange import Coarse, Thorough, exchange
 from fleet.packing.problem import Effort, Instance, Ints, Packing, Status
 from fleet.packing.proofs import aggregate_bound, cheaper, is_small
-from fleet.packing.recreate import recreate, recreate_parts
+from fleet.packing.search import Coarse, Thorough, exchange, recreate, recreate_parts
 from fleet.packing.solver import available
 
 MOVES: dict[Effort, tuple[int, int]] = {

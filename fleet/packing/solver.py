@@ -1,6 +1,6 @@
 """Solve linear and mixed-integer programs with HiGHS, which is optional.
 
-One thread, and limits in nodes and pivots instead of seconds, so that results repeat.
+One thread, and limits in nodes instead of seconds, so that results repeat.
 """
 
 from dataclasses import dataclass
@@ -9,20 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fleet.packing.problem import Ints, Mask, Reals
+from fleet.packing.problem import Ints, Reals
 
 INFINITE = float("inf")
 HALF = 0.5
 """Value between both of a binary variable."""
 FEASIBLE = 2
 """HiGHS's number of a solution that is feasible."""
-PRIMAL = 4
-"""HiGHS's number of the primal simplex method: a basis stays feasible when columns are added."""
-PIVOTS = 20_000
-"""Upper bound of the simplex steps per solution of `MasterProblem`: later columns are worse."""
-
-Column = tuple[int, ...]
-"""Items of a bin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,50 +112,6 @@ class Program:
         values = np.array(solver.getSolution().col_value) if found else None
         optimal = status == highspy.HighsModelStatus.kOptimal
         return SolverResult(finished=optimal, bound=float(info.mip_dual_bound), values=values)
-
-
-class MasterProblem:
-    """The restricted master problem of column generation: cover items by few columns."""
-
-    def __init__(self, uncovered: Mask) -> None:
-        """Start without columns; only the uncovered items have to be in a column."""
-        highspy = _highspy()
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = 0, len(uncovered)
-        model.row_lower_ = uncovered.astype(np.float64)
-        model.row_upper_ = np.full(len(uncovered), INFINITE)
-        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_ = np.zeros(1, dtype=np.int32)
-        self._solver = _solver(
-            solver="simplex", simplex_strategy=PRIMAL, presolve="off",
-            simplex_iteration_limit=PIVOTS,
-        )  # fmt: skip
-        self._solver.passModel(model)
-        self._known: set[Column] = set()
-        self.columns: list[Column] = []
-
-    def add(self, columns: list[Column]) -> int:
-        """Add the columns that are new; return their number."""
-        new = [column for column in dict.fromkeys(columns) if column not in self._known]
-        if not new:
-            return 0
-        starts = np.cumsum([0, *map(len, new)]).astype(np.int32)
-        rows = np.fromiter((item for column in new for item in column), np.int32, int(starts[-1]))
-        count = len(new)
-        self._solver.addCols(
-            count, np.ones(count), np.zeros(count), np.full(count, INFINITE),
-            len(rows), starts[:-1], rows, np.ones(len(rows)),
-        )  # fmt: skip
-        self._known.update(new)
-        self.columns += new
-        return count
-
-    def solve(self) -> tuple[Reals, Reals, float]:
-        """Return the values of the columns, the dual values of the items, and the optimum."""
-        self._solver.run()
-        solution = self._solver.getSolution()
-        optimum = float(self._solver.getInfo().objective_function_value)
-        return np.array(solution.col_value), np.array(solution.row_dual), optimum
 
 
 class GrowingProgram:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fleet.packing.configurations import (
+from fleet.packing.bounds import (
     Configuration,
     configurations,
     dual_feasible,

@@ -24,6 +24,9 @@ DRAINING = "is draining"
 REMOVED = "is no longer declared"
 USUAL = SearchLimits()
 
+Place = tuple[str, HostSpec, DeviceSpec]
+"""Base, host and device of a possible server."""
+
 
 def placement_state_of(
     fleet: FleetSpec,
@@ -39,9 +42,8 @@ def placement_state_of(
     search that packs afresh, the numbers of replicas do not hold on to the present ones. Versions
     in `staying` leave no server of theirs.
     """
-    every = live.servers()
+    all_servers = live.servers()
     targets, live = without_hidden(targets, live)
-    hidden = every.keys() - live.servers().keys()
     hardware = Devices(fleet)
     mixes = hardware.request_mixes if search.promises else {}
     hardware.in_reach = promises_in_reach(fleet, mixes)
@@ -57,8 +59,10 @@ def placement_state_of(
     def carried(
         base: str, bucket: int, hosts: tuple[str, ...], spread: Spread, due: LatencyTarget | None
     ) -> ReplicaSteps:
-        there, apart = [fleet.hosts[host] for host in hosts], spread == "host"
-        return limits_of(fleet, fleet.bases[base], bucket, hardware, there, due, apart=apart)
+        allowed_hosts = [fleet.hosts[host] for host in hosts]
+        return limits_of(
+            fleet, fleet.bases[base], bucket, hardware, allowed_hosts, due, apart=spread == "host"
+        )
 
     @cache
     def hosts_of(pin: str | None, avoid: frozenset[str], groups: frozenset[str]) -> tuple[str, ...]:
@@ -80,13 +84,7 @@ def placement_state_of(
     )  # fmt: skip
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
     drafts = _open_live(fleet, targets, live, hardware)
-    for name in sorted({*live.unknown_servers, *hidden}):
-        if name in places:
-            base, host, device = places[name]
-            devices = tuple(_devices(fleet, every[name]).values()) if name in hidden else (device,)
-            whole = replace(fleet.bases[base], kv_cache_bytes=None)
-            port = every[name].port if name in hidden else live.ports.get(name, device.port)
-            hardware.put(ServerDraft(name, whole, host.name, devices, port))
+    _reserve_devices(fleet, live, all_servers, places, hardware)
     attached = {server.name for host in fleet.hosts.values() for server in host.attached}
     abandoned = frozenset(
         name
@@ -106,6 +104,32 @@ def placement_state_of(
     )  # fmt: skip
 
 
+def _reserve_devices(
+    fleet: FleetSpec,
+    live: State,
+    all_servers: Mapping[str, Server],
+    places: Mapping[str, Place],
+    hardware: Devices,
+) -> None:
+    """Keep the devices of servers that do not answer, or that the search does not see.
+
+    `live` lacks the latter, which are in `all_servers`.
+    """
+    hidden_servers = all_servers.keys() - live.servers().keys()
+    for name in sorted({*live.unknown_servers, *hidden_servers}):
+        if name not in places:
+            continue
+        base, host, device = places[name]
+        if name in hidden_servers:
+            devices = tuple(_devices(fleet, all_servers[name]).values())
+            port = all_servers[name].port
+        else:
+            devices = (device,)
+            port = live.ports.get(name, device.port)
+        whole_device_base = replace(fleet.bases[base], kv_cache_bytes=None)
+        hardware.put(ServerDraft(name, whole_device_base, host.name, devices, port))
+
+
 def _open_live(
     fleet: FleetSpec, targets: RolloutTargets, live: State, hardware: Devices
 ) -> dict[str, ServerDraft]:
@@ -113,67 +137,72 @@ def _open_live(
     attached = {
         server.name: (host, server) for host in fleet.hosts.values() for server in host.attached
     }
-    cached = {
+    cached_versions = {
         adapter
         for target in targets.wanted.values()
         if fleet.adapters[target.alias].residency == "cached"
         for adapter, _ in target.shares
     }
-    held = _held(targets)
-    waiting = {name for upgrade in targets.upgrades for name in upgrade.held}
+    held_versions = _held_versions(targets)
+    waiting_servers = {name for upgrade in targets.upgrades for name in upgrade.held}
     drafts: dict[str, ServerDraft] = {}
     for name, server in live.servers().items():
         if name in attached:
             draft = _attached(fleet, server, *attached[name])
         else:
-            draft = _managed(fleet, server, hardware, keeps=name in waiting)
-            if draft is None and held[name]:
+            draft = _managed(fleet, server, hardware, keeps=name in waiting_servers)
+            # A server that stops, whose versions are in use until its successor serves them.
+            if draft is None and held_versions[name]:
                 _note_stopping(fleet, server, hardware)
         if draft is not None:
             drafts[name] = draft
-            draft.held = frozenset(held[name])
+            draft.held = frozenset(held_versions[name])
             if draft.fixed:
-                draft.names |= held[name]
-                draft.cached |= held[name] & cached
-    used = {*drafts, *(name for name, versions in held.items() if versions)}
-    hardware.listed_now = _listed(fleet, targets, live, used)
+                draft.names |= held_versions[name]
+                draft.cached |= held_versions[name] & cached_versions
+    used_servers = {*drafts, *(name for name, versions in held_versions.items() if versions)}
+    hardware.listed_now = _listed_bytes(fleet, targets, live, used_servers)
     return drafts
 
 
-def _held(targets: RolloutTargets) -> dict[str, set[str]]:
+def _held_versions(targets: RolloutTargets) -> dict[str, set[str]]:
     """Return the versions that a server lists for the length of the apply, by server."""
-    held: dict[str, set[str]] = defaultdict(set)
+    versions_by_server: dict[str, set[str]] = defaultdict(set)
     for adapter, servers in targets.loaded.items():
         for server in servers:
             if (adapter, server) not in targets.freeable:
-                held[server].add(adapter)
-    return held
+                versions_by_server[server].add(adapter)
+    return versions_by_server
 
 
-def _listed(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, used: Collection[str]
+def _listed_bytes(
+    fleet: FleetSpec, targets: RolloutTargets, live: State, used_servers: Collection[str]
 ) -> dict[str, dict[str, int]]:
     """Return the bytes that servers may list now, by host that declares its memory.
 
-    Servers that are not `used` are left out: they stop before anything is loaded.
+    Servers that are not in `used_servers` are left out: they stop before anything is loaded.
     """
-    found: dict[str, dict[str, int]] = {
+    bytes_by_host: dict[str, dict[str, int]] = {
         name: {} for name, host in sorted(fleet.hosts.items()) if host.memory_bytes is not None
     }
-    if not found:
-        return found
-    largest: dict[str, int] = defaultdict(int)
+    if not bytes_by_host:
+        return bytes_by_host
+    largest_bytes: dict[str, int] = defaultdict(int)
     for adapter, servers in targets.loaded.items():
         if facts := fleet.versions.get(adapter):
             for name in servers:
-                largest[name] = max(largest[name], facts.bytes)
+                largest_bytes[name] = max(largest_bytes[name], facts.bytes)
     for name, server in live.servers().items():
         base = fleet.bases.get(server.base)
         flags = known_flags(base, server, _image(fleet, server)) if base else server.flags
-        if name in used and server.host in found and server.devices and flags is not None:
-            copies = flags.tensor_parallel
-            found[server.host][name] = host_bytes(flags.max_cpu_loras, largest[name], copies)
-    return found
+        # Attached servers have no devices, and their lists are not counted.
+        if name not in used_servers or not server.devices or flags is None:
+            continue
+        if server.host in bytes_by_host:
+            bytes_by_host[server.host][name] = host_bytes(
+                flags.max_cpu_loras, largest_bytes[name], flags.tensor_parallel
+            )
+    return bytes_by_host
 
 
 def _attached(

@@ -180,19 +180,16 @@ def diagnose(
       fleetctl diagnose --loss any --format json
     """
     from fleet.placement import SearchLimits
-    from plans.explain import diagnosis as fits
-    from plans.explain import losses
+    from plans.explain.diagnosis import losses_json, losses_text, render_json, render_text
     from runtime.operations.planning import diagnose_fleet, diagnose_loss
 
     live = live_state(workspace, live_file)
     if loss:
         with waiting("Taking devices away, and planning with changes that might help…"):
             lost = diagnose_loss(workspace, live, loss)
-        click.echo(
-            losses.render_json(lost) if form == "json" else losses.render_text(lost), nl=False
-        )
+        click.echo(losses_json(lost) if form == "json" else losses_text(lost), nl=False)
         sys.exit(0 if lost.kept else 1)
     with waiting("Planning with changes that might help…"):
         found = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
-    click.echo(fits.render_json(found) if form == "json" else fits.render_text(found), nl=False)
+    click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
     sys.exit(0 if found.fits else 1)

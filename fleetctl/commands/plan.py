@@ -99,6 +99,7 @@ def plan(
       adapter ALIAS gone | base NAME max_loras N | base NAME max_lora_rank N
       base NAME tensor_parallel N | utilization N% | canary_slots N
     """
+    from fleet.advice import what_if
     from fleet.placement import SearchLimits
     from plans.render.what_if import marked_what_if
     from runtime.operations.plan_rules import exit_code
@@ -224,7 +225,7 @@ def _plan_changed(
     form: str,
 ) -> "Plan":
     """Return the plan of a changed fleet; if there is none, print the diagnosis and exit."""
-    from fleet.what_if import what_if_live
+    from fleet.advice import what_if_live
     from plans.explain.diagnosis import render_json, render_text
     from runtime.operations.planning import diagnose_fleet, plan_fleet
 

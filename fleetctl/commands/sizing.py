@@ -150,9 +150,16 @@ def _pack_bins(path: Path, effort: "Effort") -> Packed:
         summary = [("cost", str(packing.cost))]
     else:
         vectors = read_vectors(read_text(path), str(path))
-        packing = pack_vectors(
-            vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort
-        )
+        try:
+            packing = pack_vectors(
+                vectors.sizes, vectors.capacity, demand=vectors.demand, effort=effort
+            )
+        except ValueError as error:
+            summed = f"Sums cannot be exact: {error}."
+            place = Position(str(path), 1, 1)
+            raise ConfigError(
+                Diagnostic("FC2050", "Vector packing file is malformed", summed, place)
+            ) from None
         summary = []
     home = {item: number for number, items in enumerate(packing.bins) for item in items}
     return [home[item] for item in sorted(home)], [

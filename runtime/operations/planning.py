@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from fleet.advice import Diagnosis, LossDiagnosis, diagnose, diagnose_losses
 from fleet.errors import ConfigError, FleetError, PlacementError
 from fleet.evals import eval_records
 from fleet.history import (
@@ -38,7 +39,6 @@ from fleet.resources import State
 from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 from fleet.vllm import with_engines
-from fleet.what_if import Diagnosis, LossDiagnosis, diagnose, diagnose_losses
 from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
 from runtime.operations.broken_clients import plan_without_unplaced, set_spoilt_aside

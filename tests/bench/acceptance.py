@@ -203,7 +203,7 @@ def elsewhere() -> Iterator[Line]:
     """Name the commands of the figures that are printed elsewhere."""
     yield Line("throughput and VRAM law", "see `make bench-physics`", "3 %, 1 %", "-", "-")
     yield Line(
-        "infeasible fleets, 20", "see tests/fleet/what_if/test_advisor.py", "20 of 20", "-", "-"
+        "infeasible fleets, 20", "see tests/fleet/advice/test_advisor.py", "20 of 20", "-", "-"
     )
 
 

@@ -14,7 +14,7 @@ from itertools import product
 from math import ceil, floor
 from random import Random
 
-from fleet.packing.setups import SetupInstance
+from fleet.packing.bins import SetupInstance
 
 Rows = list[list[int]]
 UNIFORM = {

@@ -108,7 +108,7 @@ def written(folder: Path, original: Path, shuffle: int) -> Path:
 
 
 def vectors() -> list[Any]:
-    """Return the head and the rows of a file that is packed by columns and by moves."""
+    """Return the head and the rows of a file that is packed by moves."""
     draw = Random(7)  # noqa: S311
     rows = [" ".join(str(draw.randint(10, 60)) for _ in range(6)) + " 1" for _ in range(30)]
     return [["6", " ".join(["100"] * 6), "30"], *rows]

@@ -11,8 +11,8 @@ from fleet.packing import Instance, Stock, configuration_bound, lower_bound, pac
 from fleet.packing.construct import construct
 from fleet.packing.problem import Packing, Rng
 from fleet.packing.proofs import aggregate_bound
-from fleet.packing.recreate import recreate
-from fleet.packing.slowdown import SlowdownTabu
+from fleet.packing.search import recreate
+from fleet.packing.tabu import SlowdownTabu
 
 HOURS = 6
 

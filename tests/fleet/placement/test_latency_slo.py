@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from fleet.advice.trial import diagnose
 from fleet.errors import PlacementError
 from fleet.hardware import Profile, Speed
 from fleet.placement.verify import verify_placement
@@ -13,7 +14,6 @@ from fleet.planning.pipeline import make_plan
 from fleet.prospects import LateAliases
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
-from fleet.what_if.advisor import diagnose
 from plans.render.verdict import judge
 from tests.fleet.placement.placements import A0, ACME, LLAMA, card, placed
 from tests.fleet.placement.test_verify import paced

@@ -5,6 +5,8 @@ from random import Random
 
 import pytest
 
+from fleet.advice.changes import what_if, what_if_live
+from fleet.advice.trial import LossDiagnosis, diagnose_losses
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.placement.causes import Limit
@@ -15,8 +17,6 @@ from fleet.planning.pipeline import make_plan
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import AdapterSpec, FleetSpec
-from fleet.what_if.changes import what_if, what_if_live
-from fleet.what_if.loss_advisor import LossDiagnosis, diagnose_losses
 from tests.drawn import examples
 from tests.fleet.placement.test_choices import applied, asked, declared, many, on, rack
 from tests.fleet.placement.test_latency_slo import QUICK, SLOW, measured

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from fleet.advice.candidates import Advice, Diagnosis, Tightest
+from fleet.advice.trial import diagnose
 from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
-from fleet.what_if.advisor import diagnose
-from fleet.what_if.candidates import Advice, Diagnosis, Tightest
 from plans.explain.diagnosis import render_json, render_text
 from tests.fleet.placement.infeasible_fleets import FLEETS
 from tests.fleet.planning.builders import NOON, history

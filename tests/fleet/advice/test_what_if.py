@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from fleet.advice.changes import EXAMPLES, what_if, what_if_live
 from fleet.errors import FleetError
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import Server
 from fleet.spec import DemandSpec, FleetSpec
-from fleet.what_if.changes import what_if, what_if_live
-from fleet.what_if.edits import EXAMPLES
 from tests.fleet.planning import builders as make
 from tests.fleet.planning.builders import GIB
 

@@ -5,6 +5,10 @@ from functools import cache
 
 import pytest
 
+from fleet.advice.candidates import Advice, Diagnosis
+from fleet.advice.changes import what_if
+from fleet.advice.remedies import candidates_of
+from fleet.advice.trial import changed, diagnose
 from fleet.errors import PlacementError
 from fleet.placement.attempts import attempt
 from fleet.placement.causes import Limit
@@ -12,10 +16,6 @@ from fleet.placement.state import SearchLimits
 from fleet.placement.unplaced import causes_of
 from fleet.planning.pipeline import make_plan
 from fleet.rollouts.decide import decide_rollouts
-from fleet.what_if.advisor import changed, diagnose
-from fleet.what_if.candidates import Advice, Diagnosis
-from fleet.what_if.changes import what_if
-from fleet.what_if.rule_candidates import candidates_of
 from tests.fleet.placement.infeasible_fleets import FLEETS, Planted, only, several
 from tests.fleet.placement.infeasible_fleets import made as made_fleet
 from tests.fleet.placement.placements import GOOD, PLAIN, card
