@@ -261,7 +261,7 @@ def _with_proven(record: UpgradeRecord, old: str) -> UpgradeRecord:
 
 
 def _shifted(past: Past, before: Resource | None, after: Route, at: datetime) -> None:
-    """Note the traffic that a change of a route moved, and forget what moved a day before."""
+    """Note the traffic that a change of a route moved, without the shifts of a day before."""
     if not isinstance(before, Route):
         return
     old = {share.adapter: share.percent for share in before.shares}
