@@ -40,7 +40,6 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
-from fleet.history.checkpoint import history_document, history_of
 from fleet.history.damage import (
     MAY_ANSWER_OTHER_BYTES,
     Damage,
@@ -68,9 +67,6 @@ from fleet.history.doubts import (
 from fleet.history.ed25519 import public_key, sign
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
-from fleet.history.fold_passes import SmokePass
-from fleet.history.fold_traffic import DAY, TrafficShift
-from fleet.history.fold_upgrades import UpgradeDecision, UpgradeRecord, UpgradeVerdict
 from fleet.history.freezes import freeze_after, frozen_fleet
 from fleet.history.kept_entries import standing_entries
 from fleet.history.notification import AGAIN, Audience, Notification, is_due
@@ -94,6 +90,10 @@ from fleet.history.rollout_events import (
     RolledBack,
     RolloutMarked,
     SmokeCounts,
+    UpgradeDecided,
+    UpgradeFields,
+    UpgradeJudged,
+    UpgradeMark,
 )
 from fleet.history.settings import settings_due, settings_to_record
 from fleet.history.signatures import (
@@ -105,8 +105,8 @@ from fleet.history.signatures import (
     keys_after,
     shown_key,
 )
-from fleet.history.upgrade_events import UpgradeDecided, UpgradeFields, UpgradeJudged, UpgradeMark
 from fleet.history.values import (
+    DAY,
     LIMITS,
     SKEW,
     Block,
@@ -117,5 +117,12 @@ from fleet.history.values import (
     MarkKind,
     RolloutMark,
     RolloutStage,
+    SmokePass,
+    TrafficShift,
+    UpgradeDecision,
+    UpgradeRecord,
+    UpgradeVerdict,
+    history_document,
+    history_of,
     other_engine,
 )

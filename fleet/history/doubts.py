@@ -8,9 +8,8 @@ from datetime import datetime
 from fleet.errors import Diagnostic, FleetError, problem
 from fleet.gates import Finding, recheck_verdict
 from fleet.history.events import Entry
-from fleet.history.rollout_events import GateJudged, Released
+from fleet.history.rollout_events import GateJudged, Released, UpgradeJudged
 from fleet.history.signatures import distrust
-from fleet.history.upgrade_events import UpgradeJudged
 from fleet.history.values import SKEW, History, latest_time
 from fleet.resources import FULL
 from fleet.spec import FleetSpec

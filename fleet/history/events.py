@@ -2,8 +2,8 @@
 
 The plain form of an event is the `data` of a line. A field that an older line lacks has its
 default; a field or a kind that only a later release knows is passed over. A new kind needs a type
-in `apply_events`, `rollout_events` or `upgrade_events`, a place in the `match` of `fold` unless the
-event is passive, and a sentence in `plans.reports.history`.
+in `apply_events` or `rollout_events`, a function in the table of `fold` unless the event is
+passive, and a sentence in `plans.reports.history`.
 """
 
 import json
@@ -18,7 +18,6 @@ from fleet.encoding import plain
 from fleet.history.apply_events import ApplyEvent, Document, PassiveEvent
 from fleet.history.rollout_events import Drilled, DrillRefused, RolloutEvent
 from fleet.history.signatures import KeyAccepted, Signature, signature_of
-from fleet.history.upgrade_events import UpgradeEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,15 @@ class UnknownEvent(PassiveEvent):
     data: Document
 
 
-LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | UpgradeEvent | KeyAccepted | UnknownEvent
-_KINDS: Mapping[str, type[LedgerEvent]] = MappingProxyType(
+LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | KeyAccepted | UnknownEvent
+KINDS: Mapping[str, type[LedgerEvent]] = MappingProxyType(
     {
         made.kind: made
-        for made in get_args(ApplyEvent | RolloutEvent | UpgradeEvent | KeyAccepted)
+        for made in get_args(ApplyEvent | RolloutEvent | KeyAccepted)
         if made is not DrillRefused
     }
 )
+"""Types of events by kind of entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def event_of(kind: str, data: Document) -> LedgerEvent:
     Raises:
         MalformedError: a field is of another type.
     """
-    made = _KINDS.get(kind)
+    made = KINDS.get(kind)
     if made is None:
         return UnknownEvent(kind, data, entry_id=data.get("entry_id"), queued=data.get("queued"))
     if made is Drilled and "reason" in data:

@@ -1,10 +1,15 @@
-"""Folds ledger entries, in order, into a `History`. `events.py` defines the events."""
+"""Folds ledger entries, in order, into a `History`: a function for every kind of event.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
-from typing import assert_never
+Rollouts, routes and upgrades are folded in `fold_rollouts`, the events are defined by `events`.
+"""
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any, Final
+
+from fleet.consent import Approval
 from fleet.decoding import operation_result, resource_of_plain
 from fleet.errors import FleetError
 from fleet.history.apply_events import (
@@ -13,20 +18,31 @@ from fleet.history.apply_events import (
     ApplyStarted,
     CopyDamaged,
     CostTermsChanged,
+    Document,
     Frozen,
     Noted,
-    PassiveEvent,
     PlanApproved,
     StepFailed,
     StepFinished,
     StepStarted,
     Thawed,
 )
-from fleet.history.blocks import loaded_bytes, routed_to
+from fleet.history.blocks import routed_to
 from fleet.history.damage import with_damage
-from fleet.history.events import Entry
-from fleet.history.fold_rollouts import RolloutsFold
+from fleet.history.events import Entry, LedgerEvent
+from fleet.history.fold_rollouts import (
+    gate_judged,
+    released,
+    retrain_claimed,
+    retrain_released,
+    rolled_back,
+    rollout_marked,
+    routed,
+    upgrade_decided,
+    upgrade_judged,
+)
 from fleet.history.freezes import freeze_after
+from fleet.history.past import Past
 from fleet.history.rollout_events import (
     GateJudged,
     Released,
@@ -34,20 +50,26 @@ from fleet.history.rollout_events import (
     RetrainReleased,
     RolledBack,
     RolloutMarked,
+    UpgradeDecided,
+    UpgradeJudged,
 )
 from fleet.history.settings import with_changes
-from fleet.history.upgrade_events import UpgradeFields
-from fleet.history.values import (
-    Block,
-    BlockKind,
-    History,
-    RolloutStage,
-    UnfinishedStep,
-    latest_time,
+from fleet.history.signatures import KeyAccepted, keys_after
+from fleet.history.values import History, SmokePass, UnfinishedStep, latest_time
+from fleet.names import (
+    Address,
+    adapter_of_address,
+    address_parts,
+    name_in_address,
+    server_of_address,
+    step_parts,
 )
-from fleet.names import Address, address_parts, route_address, server_of_address, step_parts
-from fleet.plan import Freeze
-from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.steps import duration_key
+
+STEADY: Final = 1.5
+"""Least factor between a duration and the known duration that makes way: so a plan that is made
+again shows the same seconds."""
 
 
 def fold_entries(entries: Iterable[Entry], before: History | None = None) -> History:
@@ -58,13 +80,18 @@ def fold_entries(entries: Iterable[Entry], before: History | None = None) -> His
     Raises:
         FleetError: FC3043, an entry's resource is none: a field is wrong, a name is no name.
     """
-    past = _Past.of(before or History())
+    past = Past.of(before or History())
     for entry in entries:
         entry_id = entry.event.entry_id
         if entry_id in past.entry_ids or entry.is_late_repair:  # a hung home wrote it twice
             entry = replace(entry, event=Noted())  # noqa: PLW2901 (its time counts)
+        past.seq, past.as_of = entry.seq, latest_time(past.as_of, entry)
+        if not past.keys or isinstance(entry.event, KeyAccepted):
+            past.keys = keys_after(past.keys, entry.seq, entry.event, entry.signature)
+        take = FOLDED.get(type(entry.event))
         try:
-            past.take(entry)
+            if take is not None:
+                take(past, entry.event, entry)
         except (ValueError, KeyError) as error:
             raise FleetError.of(
                 "FC3043",
@@ -82,7 +109,7 @@ def settled(history: History, live: State) -> History:
 
     A step whose effect is live counts as finished at its start; any other step never happened.
     """
-    past = _Past.of(history)
+    past = Past.of(history)
     for name, step in history.unfinished.items():
         if not live.knows(step.address):
             continue
@@ -90,209 +117,172 @@ def settled(history: History, live: State) -> History:
         changes, after = operation_result(step.operation)
         is_live = changes and live.resources.get(step.address) == after
         if is_live and step_parts(name)[0] != "divert":  # which its own run undoes
-            past.became(step.address, after, step.started)
+            _established(past, step.address, after, step.started)
     return past.history()
 
 
-_LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell", "passes")
-"""Fields of `History` sorted by key, without keys that have nothing in them."""
-_SETS = "owned", "answered_all", "entry_ids", "returning"
+def _apply_started(past: Past, event: ApplyStarted, _: Entry) -> None:
+    past.fleet_id = past.fleet_id or event.fleet_id or ""
+    past.settings = past.settings if event.settings is None else past.settings or {}
 
 
-@dataclass(slots=True)
-class _Past(RolloutsFold):
-    """A history while entries are being added."""
+def _apply_finished(past: Past, event: ApplyFinished, _: Entry) -> None:
+    """Take the end of an apply, which uses up the approvals of its plan.
 
-    seq: int = 0
-    fleet_id: str = ""
-    as_of: datetime | None = None
-    freeze: Freeze | None = None
-    settings: Mapping[str, str] | None = None
-    stages: dict[str, RolloutStage] = field(default_factory=dict)
-    holds: dict[str, dict[str, Block]] = field(default_factory=dict)
-    cutovers: dict[str, datetime] = field(default_factory=dict)
-    answered_all: set[str] = field(default_factory=set)
-    boots: dict[str, str] = field(default_factory=dict)
-    owned: set[str] = field(default_factory=set)
-    unfinished: dict[str, UnfinishedStep] = field(default_factory=dict)
-    established: dict[Address, Resource] = field(default_factory=dict)
-    damage: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    on: dict[str, dict[Address, None]] = field(default_factory=dict)
-    """By server: addresses of its adapters, so that a stop costs what the server held."""
+    A plan that was carried out half-way keeps its approvals: the same plan is applied again.
+    """
+    if event.result == "converged":
+        past.approvals.pop(event.plan_id, None)
+    past.boots |= event.boots
+    past.returning -= event.boots.keys()
+    if event.settings is not None:
+        past.settings = with_changes(past.settings or {}, event.settings)
+    for address in event.gone:
+        past.disown(Address(address))
 
-    @classmethod
-    def of(cls, history: History) -> "_Past":
-        values = {item.name: getattr(history, item.name) for item in fields(History)}
-        values |= {name: dict(its) for name, its in values.items() if isinstance(its, Mapping)}
-        past = cls(**values | {name: set(values[name]) for name in _SETS})
-        for address in (*past.owned, *past.established):
-            past._list(Address(address))
-        return past
 
-    def history(self) -> History:
-        values = {item.name: getattr(self, item.name) for item in fields(History)}
-        for name in _LISTED:
-            values[name] = {key: found for key, found in sorted(values[name].items()) if found}
-        return History(**values | {name: frozenset(values[name]) for name in _SETS})
+def _step_started(past: Past, event: StepStarted, entry: Entry) -> None:
+    address = Address(event.address)
+    past.unfinished[event.step] = UnfinishedStep(event.step, address, event.operation, entry.time)
+    _tried(past, event, event.operation)
+    if operation_result(event.operation)[1] is not None:  # whatever comes of it, it is ours
+        past.own(address)
 
-    def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
-        """Add an entry."""
-        self.seq, self.as_of = entry.seq, latest_time(self.as_of, entry)
-        self.consented(entry)
-        match entry.event:
-            case StepStarted() as event:
-                self._started(event, entry.time)
-            case StepFinished() as event:
-                self._finished(event, entry.time)
-            case StepFailed(unsure=False, step=step) | Noted(step=str(step)):
-                self.unfinished.pop(step, None)
-            case ApplyStarted(settings=settings, fleet_id=drawn):
-                self.fleet_id = self.fleet_id or drawn or ""
-                self.settings = self.settings if settings is None else self.settings or {}
-            case ApplyFinished(boots=boots, gone=gone, settings=settings):
-                self.boots |= boots
-                self.returning -= boots.keys()
-                if settings is not None:
-                    self.settings = with_changes(self.settings or {}, settings)
-                for address in gone:
-                    self._gone(Address(address))
-            case RolledBack() as event:
-                self._rolled_back(event, entry)
-            case Released() as event:
-                self._released(event, entry.time)
-            case Frozen() | Thawed():
-                self.freeze = freeze_after([entry], self.freeze)
-            case Adopted() as event:
-                self.became(Address(event.address), resource_of_plain(event.resource), entry.time)
-                self._booted(event)
-            case CostTermsChanged(changed=changed):
-                self.cost_terms = with_changes(self.cost_terms, changed)
-            case CopyDamaged() as event:
-                self.damage = with_damage(self.damage, [event])
-            case GateJudged() as event:
-                stage = self._stage(event)
-                if self.judged(event, entry) and stage:
-                    self.stages[event.alias] = replace(stage, restarted=entry.time)
-            case RolloutMarked() as event:
-                self.marked(event, entry, self._stage(event))
-            case RetrainClaimed() | RetrainReleased() as event:
-                self.claimed(event, entry)
-            case UpgradeFields() as event:
-                self.upgraded(event, entry)
-            case PassiveEvent() | StepFailed() | Noted() | PlanApproved():
-                pass
-            case event:
-                assert_never(event)
 
-    def _stage(self, event: GateJudged | RolloutMarked) -> RolloutStage | None:
-        """Return the current stage of the version of an event."""
-        stage = self.stages.get(event.alias)
-        return stage if stage and stage.adapter == event.adapter else None
+def _step_finished(past: Past, event: StepFinished, entry: Entry) -> None:
+    begun = past.unfinished.pop(event.step, None)
+    operation = begun.operation if begun else event.operation or {}
+    changes, after = operation_result(operation)
+    _tried(past, event, operation)
+    if begun and event.how == "done":
+        _took(past, duration_key(step_parts(event.step)[0], after), entry.time - begun.started)
+    if changes and step_parts(event.step)[0] != "divert":
+        when = begun.started if begun and event.how == "recovered" else entry.time
+        _established(past, Address(event.address), after, when)
+    _booted(past, event)
 
-    def _started(self, event: StepStarted, time: datetime) -> None:
-        address = Address(event.address)
-        self.unfinished[event.step] = UnfinishedStep(event.step, address, event.operation, time)
-        self.tried(event, event.operation)
-        if operation_result(event.operation)[1] is not None:  # whatever comes of it, it is ours
-            self._own(address)
 
-    def _finished(self, event: StepFinished, time: datetime) -> None:
-        begun = self.unfinished.pop(event.step, None)
-        operation = begun.operation if begun else event.operation or {}
-        changes, after = operation_result(operation)
-        self.tried(event, operation)
-        self.timed(event, after, time - begun.started if begun else None)
-        if changes and step_parts(event.step)[0] != "divert":
-            when = begun.started if begun and event.how == "recovered" else time
-            self.became(Address(event.address), after, when)
-        self._booted(event)
+def _step_failed(past: Past, event: StepFailed, _: Entry) -> None:
+    if not event.unsure:
+        past.unfinished.pop(event.step, None)
 
-    def _booted(self, event: StepFinished | Adopted) -> None:
-        if event.boot:
-            _, server = address_parts(event.address)
-            self.boots[server] = event.boot
 
-    def became(self, address: Address, after: Resource | None, when: datetime) -> None:
-        """Note a resource as of `when`; None: the resource is gone."""
-        kind, name = address_parts(address)
-        match after:
-            case None:
-                before = self.established.get(address)
-                self._gone(address)
-                if isinstance(before, Route):
-                    self.stages.pop(before.alias, None)
-                if kind == "server":
-                    self.boots.pop(name, None)
-                    held = self.on.get(name, {}).keys()
-                    for adapter in sorted(held - routed_to(self.established, name)):
-                        self._gone(adapter)
-            case Route():
-                self._routed(after, when)
-                self._own(address)
-            case Server() | LoadedAdapter() | Key():
-                self.established[address] = after
-                self._own(address)
+def _noted(past: Past, event: Noted, _: Entry) -> None:
+    if event.step is not None:
+        past.unfinished.pop(event.step, None)
 
-    def _routed(self, route: Route, when: datetime) -> None:
-        """Note a route's stage, and the versions that lost their share with the route."""
-        known = self.established
-        before, known[route.address] = known.get(route.address), route
-        self.shifted(before, route, when)
-        shares, top = {share.adapter: share.percent for share in route.shares}, route.shares[0]
-        for gone in before.shares if isinstance(before, Route) else ():
-            if gone.adapter not in shares:
-                self.cutovers.pop(gone.adapter, None)
-        for adapter, percent in shares.items():
-            if percent == FULL or not (isinstance(before, Route) or adapter == top.adapter):
-                self.answered_all.add(adapter)
-            if percent:
-                self.cutovers.pop(adapter, None)
-                self.serves(route.alias, adapter, loaded_bytes(known, route, adapter))
-            elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
-                self.cutovers.setdefault(adapter, when)
-        stage = self.stages.get(route.alias)
-        if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
-            self.superseded(route.alias, top.adapter)
-            if stage is not None and stage.adapter == top.adapter and not top.percent:
-                digest = loaded_bytes(known, route, top.adapter)
-                lost = Block(BlockKind.ROLLED_BACK, top.adapter, when, digest=digest)
-                self.fell[route.alias] = {**self.fell.get(route.alias, {}), top.adapter: lost}
-            self.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
-    def _rolled_back(self, event: RolledBack, entry: Entry) -> None:
-        route = self.established.get(route_address(event.alias))
-        holds = dict(self.holds.get(event.alias, {}))
-        if event.adapter:
-            digest, gate = loaded_bytes(self.established, route, event.adapter), event.gate or ""
-            holds[event.adapter] = Block(
-                BlockKind.HELD, event.adapter, entry.time, entry.by, event.reason, gate, digest
-            )
-        holds.pop(event.to, None)
-        self.holds[event.alias] = holds
-        if isinstance(route, Route):
-            shares = (replace(s, percent=FULL * (s.adapter == event.to)) for s in route.shares)
-            self._routed(replace(route, shares=tuple(shares)), entry.time)
+def _adopted(past: Past, event: Adopted, entry: Entry) -> None:
+    resource = resource_of_plain(event.resource)
+    _established(past, Address(event.address), resource, entry.time)
+    _booted(past, event)
 
-    def _released(self, event: Released, time: datetime) -> None:
-        """Forget holds; the route that is live now is where the rollout goes on from."""
-        alias, left = event.alias, self.holds.pop(event.alias, {})
-        self.release(alias, event.adapter or "", left)
-        if event.adapter:
-            self.holds[alias] = {name: left[name] for name in left if name != event.adapter}
-        route = resource_of_plain(event.route) if event.route else None
-        if isinstance(route, Route):
-            self.stages.pop(alias, None)
-            self._routed(route, time)
 
-    def _own(self, address: Address) -> None:
-        self.owned.add(address)
-        self._list(address)
+def _plan_approved(past: Past, event: PlanApproved, entry: Entry) -> None:
+    made = Approval(entry.by, entry.time, event.reason, event.accept_outage)
+    past.approvals[event.plan_id] = (*past.approvals.get(event.plan_id, ()), made)
 
-    def _list(self, address: Address) -> None:
-        if server := server_of_address(address):
-            self.on.setdefault(server, {})[address] = None
 
-    def _gone(self, address: Address) -> None:
-        self.established.pop(address, None)
-        self.owned.discard(address)
-        self.on.get(server_of_address(address), {}).pop(address, None)
+def _freeze_changed(past: Past, _: Frozen | Thawed, entry: Entry) -> None:
+    past.freeze = freeze_after([entry], past.freeze)
+
+
+def _cost_terms_changed(past: Past, event: CostTermsChanged, _: Entry) -> None:
+    past.cost_terms = with_changes(past.cost_terms, event.changed)
+
+
+def _copy_damaged(past: Past, event: CopyDamaged, _: Entry) -> None:
+    past.damage = with_damage(past.damage, [event])
+
+
+def _tried(past: Past, event: StepStarted | StepFinished, operation: Document) -> None:
+    """Take the begin or the success of a step, for restarts and for smoke tests that were passed.
+
+    A version that is loaded or asked anew has no pass until the end of its smoke test, so that
+    a test that fails, or whose run is killed, leaves none.
+    """
+    name = name_in_address(event.address)
+    match event, operation:
+        case StepStarted(), {"verb": "start" | "stop"}:
+            past.passes.pop(name, None)
+            past.returning.add(name)
+        case StepFinished(), {"verb": "start" | "stop"} if not operation.get("again"):
+            past.returning.discard(name)
+        case StepStarted(), {"verb": "load" | "unload" | "smoke"}:
+            _put_pass(past, event.address, None)
+        case StepFinished(), {"verb": "smoke", "adapter": {"digest": str() | None as digest}}:
+            _put_pass(past, event.address, SmokePass(digest, event.launch))
+        case _:
+            pass
+
+
+def _put_pass(past: Past, address: str, passed: SmokePass | None) -> None:
+    server, adapter = server_of_address(address), adapter_of_address(address)
+    others = {n: p for n, p in past.passes.get(server, {}).items() if n != adapter}
+    past.passes[server] = {**others, **({adapter: passed} if passed else {})}
+
+
+def _took(past: Past, key: str, duration: timedelta) -> None:
+    """Take the duration of a start or a load that a run did itself; empty key: another step."""
+    seconds, known = round(max(duration.total_seconds(), 0.1), 1), past.durations.get(key)
+    if key and (known is None or not known / STEADY <= seconds <= known * STEADY):
+        past.durations[key] = seconds
+
+
+def _booted(past: Past, event: StepFinished | Adopted) -> None:
+    if event.boot:
+        past.boots[address_parts(event.address)[1]] = event.boot
+
+
+def _established(past: Past, address: Address, after: Resource | None, when: datetime) -> None:
+    """Note a resource as of `when`; None: the resource is gone."""
+    match after:
+        case None:
+            _removed(past, address)
+        case Route():
+            routed(past, after, when)
+            past.own(address)
+        case Server() | LoadedAdapter() | Key():
+            past.established[address] = after
+            past.own(address)
+
+
+def _removed(past: Past, address: Address) -> None:
+    """Note that a resource is gone; what is loaded on a server goes with the server."""
+    kind, name = address_parts(address)
+    before = past.established.get(address)
+    past.disown(address)
+    if isinstance(before, Route):
+        past.stages.pop(before.alias, None)
+    if kind == "server":
+        past.boots.pop(name, None)
+        loaded = past.on.get(name, {}).keys()
+        for adapter in sorted(loaded - routed_to(past.established, name)):
+            past.disown(adapter)
+
+
+FOLDED: Final[Mapping[type[LedgerEvent], Callable[[Past, Any, Entry], None]]] = MappingProxyType(
+    {
+        ApplyStarted: _apply_started,
+        ApplyFinished: _apply_finished,
+        StepStarted: _step_started,
+        StepFinished: _step_finished,
+        StepFailed: _step_failed,
+        Noted: _noted,
+        Adopted: _adopted,
+        PlanApproved: _plan_approved,
+        Frozen: _freeze_changed,
+        Thawed: _freeze_changed,
+        CostTermsChanged: _cost_terms_changed,
+        CopyDamaged: _copy_damaged,
+        RolledBack: rolled_back,
+        Released: released,
+        GateJudged: gate_judged,
+        RolloutMarked: rollout_marked,
+        RetrainClaimed: retrain_claimed,
+        RetrainReleased: retrain_released,
+        UpgradeJudged: upgrade_judged,
+        UpgradeDecided: upgrade_decided,
+    }
+)
+"""How an entry of a kind changes the past; no entry of another kind does."""

@@ -1,180 +1,298 @@
-"""Folds the entries about rollouts: evidence, marks, claims.
+"""Folds the entries about rollouts: routes, evidence, marks, rollbacks, claims, and upgrades.
 
-Folded beside routes and steps; all of it stays when a route does not change.
+Evidence, marks and claims stay when a route does not change.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
+from fleet.decoding import resource_of_plain
 from fleet.gates import Finding, Verdict
-from fleet.history.apply_events import Document
+from fleet.history.blocks import loaded_bytes
 from fleet.history.events import Entry
-from fleet.history.fold_upgrades import UpgradesFold
+from fleet.history.past import Past
 from fleet.history.rollout_events import (
     GateJudged,
+    Released,
     RetrainClaimed,
     RetrainReleased,
+    RolledBack,
     RolloutMarked,
+    UpgradeDecided,
+    UpgradeFields,
+    UpgradeJudged,
 )
 from fleet.history.values import (
+    DAY,
     MARK_KINDS,
     Block,
+    BlockKind,
     Claim,
     GateEvidence,
     RolloutMark,
     RolloutStage,
+    TrafficShift,
+    UpgradeDecision,
+    UpgradeRecord,
+    UpgradeVerdict,
     by_server,
     other_engine,
 )
+from fleet.names import route_address
+from fleet.resources import FULL, Resource, Route
 
 _OF_A_STAGE = ("approve", "advance", "extend")
 """Marks that hold for a single stage."""
 
 
-@dataclass(slots=True)
-class RolloutsFold(UpgradesFold):
-    """Evidence and marks while entries are being added; the fields are those of `History`."""
+def routed(past: Past, route: Route, when: datetime) -> None:
+    """Note a route's stage, and the versions that lost their share with the route."""
+    known = past.established
+    before, top = known.get(route.address), route.shares[0]
+    known[route.address] = route
+    shares = {share.adapter: share.percent for share in route.shares}
+    _shifted(past, before, route, when)
+    for gone in before.shares if isinstance(before, Route) else ():
+        if gone.adapter not in shares:
+            past.cutovers.pop(gone.adapter, None)
+    for adapter, percent in shares.items():
+        if percent == FULL or not (isinstance(before, Route) or adapter == top.adapter):
+            past.answered_all.add(adapter)
+        if percent:
+            past.cutovers.pop(adapter, None)
+            _serves(past, route.alias, adapter, loaded_bytes(known, route, adapter))
+        elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
+            past.cutovers.setdefault(adapter, when)
+    stage = past.stages.get(route.alias)
+    if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
+        _superseded(past, route.alias, top.adapter)
+        if stage is not None and stage.adapter == top.adapter and not top.percent:
+            digest = loaded_bytes(known, route, top.adapter)
+            lost = Block(BlockKind.ROLLED_BACK, top.adapter, when, digest=digest)
+            past.fell[route.alias] = {**past.fell.get(route.alias, {}), top.adapter: lost}
+        past.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
-    evidence: dict[str, tuple[GateEvidence, ...]] = field(default_factory=dict)
-    rejected: dict[str, dict[str, GateEvidence]] = field(default_factory=dict)
-    marks: dict[str, tuple[RolloutMark, ...]] = field(default_factory=dict)
-    """By alias: the latest mark of every kind and version stands last."""
-    claims: dict[str, Claim] = field(default_factory=dict)
-    released: dict[str, frozenset[str]] = field(default_factory=dict)
-    fell: dict[str, dict[str, Block]] = field(default_factory=dict)
-    served: dict[str, str] = field(default_factory=dict)
-    cost_terms: Mapping[str, Document] = field(default_factory=dict)
-    entry_ids: set[str] = field(default_factory=set)
 
-    def judged(self, event: GateJudged, entry: Entry) -> bool:
-        """Take a judged gate; say whether it shows that what serves has changed meanwhile."""
-        alias = event.alias
-        made = GateEvidence(
-            alias,
+def rolled_back(past: Past, event: RolledBack, entry: Entry) -> None:
+    """Take a rollback: the version that it held, and the route that it left."""
+    route = past.established.get(route_address(event.alias))
+    holds = dict(past.holds.get(event.alias, {}))
+    if event.adapter:
+        digest, gate = loaded_bytes(past.established, route, event.adapter), event.gate or ""
+        holds[event.adapter] = Block(
+            BlockKind.HELD, event.adapter, entry.time, entry.by, event.reason, gate, digest
+        )
+    holds.pop(event.to, None)
+    past.holds[event.alias] = holds
+    if isinstance(route, Route):
+        shares = (replace(s, percent=FULL * (s.adapter == event.to)) for s in route.shares)
+        routed(past, replace(route, shares=tuple(shares)), entry.time)
+
+
+def released(past: Past, event: Released, entry: Entry) -> None:
+    """Forget the blocks of a version (none named: of every version), which is judged anew.
+
+    The release is remembered until the version serves. The route that is live now is where the
+    rollout goes on from.
+    """
+
+    def is_released(adapter: str) -> bool:
+        return not event.adapter or adapter == event.adapter
+
+    alias = event.alias
+    holds, fell = past.holds.get(alias, {}), past.fell.get(alias, {})
+    rejected, marks = past.rejected.get(alias, {}), past.marks.get(alias, ())
+    failed = {item.adapter for item in rejected.values()}
+    aborted = {mark.adapter for mark in marks if mark.mark == "abort"}
+    freed = {name for name in {*holds, *failed, *aborted, *fell} if is_released(name)}
+    past.released[alias] = past.released.get(alias, frozenset()) | freed
+    past.holds[alias] = {name: block for name, block in holds.items() if not is_released(name)}
+    past.fell[alias] = {name: block for name, block in fell.items() if name not in freed}
+    past.rejected[alias] = {
+        digest: item for digest, item in rejected.items() if not is_released(item.adapter)
+    }
+    past.evidence[alias] = tuple(
+        item
+        for item in past.evidence.get(alias, ())
+        if item.finding.verdict is not Verdict.FAIL or not is_released(item.adapter)
+    )
+    past.marks[alias] = tuple(mark for mark in marks if not is_released(mark.adapter))
+    route = resource_of_plain(event.route) if event.route else None
+    if isinstance(route, Route):
+        past.stages.pop(alias, None)
+        routed(past, route, entry.time)
+
+
+def gate_judged(past: Past, event: GateJudged, entry: Entry) -> None:
+    """Take a judged gate; where it shows that what serves has changed, the stage begins anew."""
+    alias = event.alias
+    made = GateEvidence(
+        alias,
+        event.adapter,
+        event.stable,
+        event.percent,
+        event.gate,
+        Finding.of(event.finding),
+        {key: digest for key, digest in event.digests.items() if digest},
+        event.fingerprint,
+        event.since or entry.time,
+        entry.time,
+        entry.seq,
+        entry.signature,
+    )
+    before = {item.gate: item for item in past.evidence.get(alias, ())}
+    same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
+    valid = {gate: item for gate, item in same.items() if not _outdates(made, item)}
+    # Findings on traffic of the version before tell the usual rates until the next findings.
+    usual = {gate: item for gate, item in before.items() if item.percent and gate not in same}
+    made = _with_servers(made, valid.values())
+    now = {**usual, **valid, made.gate: made}
+    past.evidence[alias] = tuple(now[gate] for gate in sorted(now))
+    _superseded(past, alias, made.adapter)
+    digest = made.digests.get("adapter")
+    if made.finding.verdict is Verdict.FAIL and digest:
+        past.rejected[alias] = {**past.rejected.get(alias, {}), digest: made}
+    if len(valid) == len(same):
+        return
+    past.marks[alias] = tuple(
+        replace(mark, void=mark.void or entry.time)
+        if mark.adapter == made.adapter and mark.mark in _OF_A_STAGE
+        else mark
+        for mark in past.marks.get(alias, ())
+    )
+    if stage := past.stage_of(alias, made.adapter):
+        past.stages[alias] = replace(stage, restarted=entry.time)
+
+
+def rollout_marked(past: Past, event: RolloutMarked, entry: Entry) -> None:
+    """Take a person's mark in the version's stage, if the version has a stage yet.
+
+    Marks that are not known are passed over, like kinds of entries.
+    """
+    if event.mark not in MARK_KINDS:
+        return
+    ended = ("hold", "pause") if event.mark == "resume" else (event.mark,)
+    past.marks[event.alias] = tuple(
+        mark
+        for mark in past.marks.get(event.alias, ())
+        if mark.adapter != event.adapter or mark.mark not in ended
+    )
+    stage = past.stage_of(event.alias, event.adapter)
+    if event.mark != "resume":
+        made = RolloutMark(
+            event.mark,
             event.adapter,
-            event.stable,
-            event.percent,
-            event.gate,
-            Finding.of(event.finding),
-            {key: digest for key, digest in event.digests.items() if digest},
-            event.fingerprint,
-            event.since or entry.time,
+            stage.entered if stage else None,
+            event.reason,
+            entry.by,
             entry.time,
-            entry.seq,
-            entry.signature,
+            stage.percent if stage else None,
+            event.until,
+            event.digest or "",
+            seq=entry.seq,
+            signature=entry.signature,
         )
-        before = {item.gate: item for item in self.evidence.get(alias, ())}
-        same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
-        kept = {gate: item for gate, item in same.items() if not _outdates(made, item)}
-        # Findings on traffic of the version before tell the usual rates until the next findings.
-        usual = {gate: item for gate, item in before.items() if item.percent and gate not in same}
-        made = _with_servers(made, kept.values())
-        now = {**usual, **kept, made.gate: made}
-        self.evidence[alias] = tuple(now[gate] for gate in sorted(now))
-        self.superseded(alias, made.adapter)
-        digest = made.digests.get("adapter")
-        if made.finding.verdict is Verdict.FAIL and digest:
-            self.rejected[alias] = {**self.rejected.get(alias, {}), digest: made}
-        if len(kept) == len(same):
-            return False
-        self._began_anew(alias, made.adapter, entry.time)
-        return True
+        past.marks[event.alias] += (made,)
 
-    def marked(self, event: RolloutMarked, entry: Entry, stage: RolloutStage | None) -> None:
-        """Take a person's mark in the version's stage; None: the version has no stage yet.
 
-        Marks that are not known are passed over, like kinds of entries.
-        """
-        if event.mark not in MARK_KINDS:
-            return
-        ended = ("hold", "pause") if event.mark == "resume" else (event.mark,)
-        self.marks[event.alias] = tuple(
-            mark
-            for mark in self.marks.get(event.alias, ())
-            if mark.adapter != event.adapter or mark.mark not in ended
-        )
-        if event.mark != "resume":
-            made = RolloutMark(
-                event.mark,
-                event.adapter,
-                stage.entered if stage else None,
-                event.reason,
-                entry.by,
-                entry.time,
-                stage.percent if stage else None,
-                event.until,
-                event.digest or "",
-                seq=entry.seq,
-                signature=entry.signature,
+def retrain_claimed(past: Past, event: RetrainClaimed, entry: Entry) -> None:
+    """Take a claim, unless another author's claim runs; a claim without an end is over."""
+    by, until = event.by or entry.by, event.until or entry.time
+    known = past.claims.get(event.alias)
+    if known is None or known.by == by or known.until <= entry.time:
+        past.claims[event.alias] = Claim(by, until, event.reason, entry.time)
+
+
+def retrain_released(past: Past, event: RetrainReleased, _: Entry) -> None:
+    """Take the end of a claim."""
+    past.claims.pop(event.alias, None)
+
+
+def upgrade_judged(past: Past, event: UpgradeJudged, entry: Entry) -> None:
+    """Take a verdict on a canary server; a failure ends the upgrade."""
+    record, settings = _upgrades(past, event), event.settings
+    finding = Finding.of(event.finding)
+    made = UpgradeVerdict(
+        event.alias, event.adapter, event.gate, finding,
+        event.digests, entry.time, entry.seq, entry.signature,
+    )  # fmt: skip
+    known = {(v.alias, v.gate): v for v in record.verdicts.get(settings, ())}
+    known[made.alias, made.gate] = made
+    listed = tuple(known[key] for key in sorted(known))
+    record = replace(record, verdicts={**record.verdicts, settings: listed})
+    if finding.verdict is Verdict.FAIL:
+        reason = f"{made.alias}, {made.gate}: {finding.reason}"
+        record = _decided(record, settings, "stop", reason, entry)
+    past.upgrades[event.base] = _with_proven(record, event.old)
+
+
+def upgrade_decided(past: Past, event: UpgradeDecided, entry: Entry) -> None:
+    """Take a decision about an upgrade; a mark that is not known is passed over."""
+    record, settings = _upgrades(past, event), event.settings
+    match event.mark:
+        case "release":
+            record = replace(
+                record,
+                verdicts={k: v for k, v in record.verdicts.items() if k != settings},
+                decisions={k: v for k, v in record.decisions.items() if k != settings},
             )
-            self.marks[event.alias] += (made,)
-
-    def superseded(self, alias: str, adapter: str) -> None:
-        """Forget the marks on stages of all versions but the version that is rolled out now."""
-        self.marks[alias] = tuple(
-            mark
-            for mark in self.marks.get(alias, ())
-            if mark.adapter == adapter or mark.mark not in _OF_A_STAGE
-        )
-
-    def release(self, alias: str, adapter: str, held: Iterable[str]) -> None:
-        """Forget the blocks of a version (empty: of every version), which is judged anew.
-
-        The release is remembered until the version serves. `held`: versions that were rolled back.
-        """
-        rejected, marks = self.rejected.get(alias, {}), self.marks.get(alias, ())
-        failed = {item.adapter for item in rejected.values()}
-        aborted = {mark.adapter for mark in marks if mark.mark == "abort"}
-        fallen = self.fell.get(alias, {})
-        freed = {name for name in {*held, *failed, *aborted, *fallen} if adapter in ("", name)}
-        self.released[alias] = self.released.get(alias, frozenset()) | freed
-        self.fell[alias] = {name: block for name, block in fallen.items() if name not in freed}
-        self.rejected[alias] = {
-            key: item for key, item in rejected.items() if adapter not in ("", item.adapter)
-        }
-        self.evidence[alias] = tuple(
-            item
-            for item in self.evidence.get(alias, ())
-            if item.finding.verdict is not Verdict.FAIL or adapter not in ("", item.adapter)
-        )
-        self.marks[alias] = tuple(mark for mark in marks if adapter not in ("", mark.adapter))
-
-    def serves(self, alias: str, adapter: str, digest: str) -> None:
-        """Note that a version has traffic: whatever it, or its bytes, were released from is over.
-
-        `digest`: of its bytes as they are loaded; empty: not known.
-        """
-        if digest:
-            self.served[adapter] = digest
-        self.released[alias] = self.released.get(alias, frozenset()) - {adapter}
-        self.fell[alias] = {
-            name: block
-            for name, block in self.fell.get(alias, {}).items()
-            if name != adapter and not (digest and block.digest == digest)
-        }
-
-    def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
-        """Note that the marks on a version's stage are of another engine or golden set."""
-        self.marks[alias] = tuple(
-            replace(mark, void=mark.void or when)
-            if mark.adapter == adapter and mark.mark in _OF_A_STAGE
-            else mark
-            for mark in self.marks.get(alias, ())
-        )
-
-    def claimed(self, event: RetrainClaimed | RetrainReleased, entry: Entry) -> None:
-        """Take a claim, unless another author's claim runs, or the end of a claim.
-
-        A claim without an end is over.
-        """
-        if isinstance(event, RetrainReleased):
-            self.claims.pop(event.alias, None)
+        case "approve" | "advance" | "stop":
+            record = _decided(record, settings, event.mark, event.reason, entry)
+        case _:
             return
-        by, until = event.by or entry.by, event.until or entry.time
-        known = self.claims.get(event.alias)
-        if known is None or known.by == by or known.until <= entry.time:
-            self.claims[event.alias] = Claim(by, until, event.reason, entry.time)
+    past.upgrades[event.base] = _with_proven(record, event.old)
+
+
+def _upgrades(past: Past, event: UpgradeFields) -> UpgradeRecord:
+    return past.upgrades.get(event.base, UpgradeRecord())
+
+
+def _decided(
+    record: UpgradeRecord, settings: str, mark: str, reason: str, entry: Entry
+) -> UpgradeRecord:
+    made = UpgradeDecision(mark, reason, entry.by, entry.time, entry.seq, entry.signature)
+    return replace(record, decisions={**record.decisions, settings: made})
+
+
+def _with_proven(record: UpgradeRecord, old: str) -> UpgradeRecord:
+    """Note that clients were served with the settings that new ones were compared with."""
+    return replace(record, proven=record.proven | {old}) if old else record
+
+
+def _shifted(past: Past, before: Resource | None, after: Route, at: datetime) -> None:
+    """Note the traffic that a change of a route moved, without the shifts of a day before."""
+    if not isinstance(before, Route):
+        return
+    old = {share.adapter: share.percent for share in before.shares}
+    moved = sum(max(share.percent - old.get(share.adapter, 0), 0) for share in after.shares)
+    if moved:
+        recent = (shift for shift in past.shifts.get(after.alias, ()) if at - shift.at < DAY)
+        past.shifts[after.alias] = (*recent, TrafficShift(at, moved))
+
+
+def _serves(past: Past, alias: str, adapter: str, digest: str) -> None:
+    """Note that a version has traffic: whatever it, or its bytes, were released from is over.
+
+    `digest`: of its bytes as they are loaded; empty: not known.
+    """
+    if digest:
+        past.served[adapter] = digest
+    past.released[alias] = past.released.get(alias, frozenset()) - {adapter}
+    past.fell[alias] = {
+        name: block
+        for name, block in past.fell.get(alias, {}).items()
+        if name != adapter and not (digest and block.digest == digest)
+    }
+
+
+def _superseded(past: Past, alias: str, adapter: str) -> None:
+    """Forget the marks on stages of all versions but the version that is rolled out now."""
+    past.marks[alias] = tuple(
+        mark
+        for mark in past.marks.get(alias, ())
+        if mark.adapter == adapter or mark.mark not in _OF_A_STAGE
+    )
 
 
 def _outdates(new: GateEvidence, old: GateEvidence) -> bool:

@@ -1,13 +1,23 @@
-"""Defines the events of rollouts: verdicts, marks, rollbacks, drills, notices, retrainings."""
+"""Defines the events of rollouts and upgrades.
+
+Verdicts, marks, rollbacks, drills, notices, retrainings.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from fleet.encoding import optional
 from fleet.gates import CountedRows
 from fleet.history.apply_events import Document, EventFields, PassiveEvent
+
+UpgradeMark = Literal["approve", "advance", "stop", "release"]
+"""A decision about the settings of an upgrade.
+
+`approve`: servers are replaced; `advance`: the same before all golden sets were judged; `stop`:
+none is, and clients go back; `release`: judged anew.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +287,48 @@ class DashboardRevoked(PassiveEvent):
     """Empty: those of operators."""
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeFields(EventFields):
+    """The fields of every event of an upgrade."""
+
+    base: str = ""
+    settings: str = ""
+    """Text that stands for the new settings, as `fleet.rollouts.Upgrade`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeJudged(UpgradeFields):
+    """A verdict of a client's golden set on a canary server, beside the old server."""
+
+    kind: ClassVar[str] = "upgrade_judged"
+    old: str = ""
+    """Settings of the server that was compared with."""
+    canary: str = ""
+    """Name of the canary server."""
+    alias: str = ""
+    adapter: str = ""
+    """Full name of the version that answered on both servers."""
+    gate: str = ""
+    finding: Document = field(default_factory=dict)
+    """`fleet.gates.Finding` as written."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of `adapter`, `base` (the engine of the canary) and `golden`; `terms` as text."""
+    runs: tuple[str, ...] = ()
+    """Ids of the evaluations behind the verdict, the old server's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeDecided(UpgradeFields):
+    """A decision about an upgrade, by its golden sets or by a person."""
+
+    kind: ClassVar[str] = "upgrade_decided"
+    mark: str = ""
+    """An `UpgradeMark`, or a mark of a later release."""
+    reason: str = ""
+    old: str = ""
+    """Settings before; empty: not known."""
+
+
 RolloutEvent: TypeAlias = (
     RolledBack
     | RollbackChecked
@@ -296,4 +348,6 @@ RolloutEvent: TypeAlias = (
     | RetrainFinished
     | CaptureForgotten
     | DashboardRevoked
+    | UpgradeJudged
+    | UpgradeDecided
 )

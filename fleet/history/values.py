@@ -1,19 +1,20 @@
-"""Defines the values of the past: evidence, marks, stages, holds, claims, and `History` itself."""
+"""Defines the values of the past: evidence, marks, stages, holds, claims, and `History` itself.
+
+A `History` in plain form is what a checkpoint of the ledger keeps.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from fleet.consent import Approval
-from fleet.encoding import optional
+from fleet.decoding import decode
+from fleet.encoding import optional, plain
 from fleet.gates import EARLIER, Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
-from fleet.history.fold_passes import SmokePass
-from fleet.history.fold_traffic import TrafficShift
-from fleet.history.fold_upgrades import UpgradeRecord
 from fleet.history.rollout_events import Released
 from fleet.history.signatures import KeyTerm, Signature
 from fleet.names import Address
@@ -23,6 +24,10 @@ from fleet.rollout_policy import GateSpec
 
 MarkKind = Literal["hold", "pause", "resume", "approve", "advance", "extend", "abort"]
 MARK_KINDS: tuple[MarkKind, ...] = get_args(MarkKind)
+DAY: Final = timedelta(days=1)
+"""Time that shifts of traffic are kept at least."""
+SKEW: Final = timedelta(minutes=1)
+"""How far the clocks of two machines may differ."""
 LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor", "alarm")
 """Parameters of a finding that are declared with its gate; others are measured."""
 
@@ -177,6 +182,68 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class SmokePass:
+    """A smoke test that a version passed on a server."""
+
+    digest: str | None
+    """Of the bytes that answered; None: loaded from elsewhere."""
+    launch: str | None = optional()
+    """Launch that answered, or boot. None: the server shows neither, or an earlier release tested;
+    then the pass counts until a step starts or stops the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficShift:
+    """A change of a route by which other versions answer."""
+
+    at: datetime
+    percent: int
+    """Of the alias's requests, those that another version answers than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeVerdict:
+    """A judged golden set of a client, and the canary server that was judged."""
+
+    alias: str
+    adapter: str
+    """Full name of the version."""
+    gate: str
+    finding: Finding
+    digests: Mapping[str, str]
+    """As `UpgradeJudged.digests`."""
+    at: datetime
+    seq: int
+    """Number of the ledger entry."""
+    signature: Signature | None = optional()  # noqa: RUF009 (a field)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeDecision:
+    """The latest decision about some settings."""
+
+    mark: str
+    """`approve`, `advance` or `stop`."""
+    reason: str
+    by: str
+    at: datetime
+    seq: int = 0
+    """Number of the ledger entry; 0: of a plan of an earlier release."""
+    signature: Signature | None = optional()  # noqa: RUF009 (a field)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRecord:
+    """The past of the upgrades of a base, by settings."""
+
+    verdicts: Mapping[str, tuple[UpgradeVerdict, ...]] = field(default_factory=dict)
+    """The latest verdict of every alias and gate; sorted so."""
+    decisions: Mapping[str, UpgradeDecision] = field(default_factory=dict)
+    proven: frozenset[str] = frozenset()
+    """Settings that were compared with: clients were served with them, and may be again."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnfinishedStep:
     """A started step without a recorded end."""
 
@@ -261,6 +328,21 @@ class History:
     """Ids of entries from the outbox: a second entry with such an id counts as a note."""
 
 
+def history_document(history: History) -> dict[str, Any]:
+    """Return a history in plain form; the order of its parts is that of the fold."""
+    document: dict[str, Any] = plain(history)
+    return document
+
+
+def history_of(document: Mapping[str, Any]) -> History:
+    """Return the history in plain form.
+
+    Raises:
+        MalformedError: the document is none of this release.
+    """
+    return decode(History, document, "history")
+
+
 def latest_time(before: datetime | None, entry: Entry) -> datetime:
     """Return the latest time so far, see `History.as_of`, with an entry.
 
@@ -269,7 +351,3 @@ def latest_time(before: datetime | None, entry: Entry) -> datetime:
     """
     vouched = isinstance(entry.event, Released | Adopted)
     return entry.time if before is None or vouched else max(before, entry.time)
-
-
-SKEW: Final = timedelta(minutes=1)
-"""How far the clocks of two machines may differ."""

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from fleet.decoding import MalformedError
-from fleet.history.events import UnknownEvent, data_of, event_of
+from fleet.history.apply_events import PassiveEvent
+from fleet.history.events import KINDS, UnknownEvent, data_of, event_of
+from fleet.history.fold import FOLDED
 from fleet.history.rollout_events import Drilled, DrillRefused, RolloutMarked
 
 OLD = Path(__file__).parents[2] / "data/before_the_move"
@@ -44,3 +46,8 @@ def test_a_refused_drill_is_a_drill_with_a_reason() -> None:
 def test_a_field_of_another_type_is_refused() -> None:
     with pytest.raises(MalformedError, match=r"gate_judged\.percent: expected a whole number"):
         event_of("gate_judged", {"percent": "ten"})
+
+
+def test_an_event_is_folded_or_changes_no_history() -> None:
+    active = {made for made in KINDS.values() if not issubclass(made, PassiveEvent)}
+    assert FOLDED.keys() == active

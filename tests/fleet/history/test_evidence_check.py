@@ -11,8 +11,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.history.doubts import check_one
 from fleet.history.events import event_of
-from fleet.history.rollout_events import GateJudged
-from fleet.history.upgrade_events import UpgradeJudged
+from fleet.history.rollout_events import GateJudged, UpgradeJudged
 from fleet.rollout_policy import GateSpec
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
