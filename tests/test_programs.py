@@ -142,7 +142,7 @@ def test_the_search_finds_what_is_started_in_every_way() -> None:
     assert {"rsync", "systemd-analyze", "ip", "haproxy", "curl", "jq", "npm", "ps", "ssh"} <= {
         *programs
     }
-    assert "runtime/engines/ssh/sending.py" in {
+    assert "runtime/engines/remote/copies.py" in {
         place.partition(":")[0] for place in programs["rsync"]
     }
 

@@ -16,7 +16,7 @@ from runtime.files import LARGEST_LOG, normal_path, read_plain
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
-    from runtime.engines.ssh.connection import SshConnection
+    from runtime.engines.remote.connection import SshConnection
     from runtime.operations.box_servers import BoxServer
 
 
@@ -200,7 +200,8 @@ def _log_of(workspace: Workspace, name: str) -> Path:
 
 def _journal_of(workspace: Workspace, name: str, log: Path) -> "SshConnection | None":
     """Return the way to the journal that has a server's log; None: it is in the file, if at all."""
-    from runtime.engines.ssh.here import ThisMachine, connection_to, has_units, unit_file
+    from runtime.engines.remote.connection import ThisMachine, connection_to
+    from runtime.engines.remote.units import has_units, unit_file
 
     if unit_file(name).exists():
         return ThisMachine()
@@ -233,7 +234,7 @@ def print_log(
     """
     import asyncio
 
-    from runtime.engines.ssh.logs import follow_command, launch_log
+    from runtime.engines.remote.units import follow_command, launch_log
     from runtime.processes import lines_of
 
     path = _log_of(workspace, name)

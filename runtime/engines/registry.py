@@ -21,9 +21,10 @@ from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Direct, Engine, Report
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, unrecorded
-from runtime.engines.ssh.box import MEMORIES
-from runtime.engines.ssh.engine import SshEngine
-from runtime.engines.ssh.here import connection_to, has_units
+from runtime.engines.remote.box import MEMORIES
+from runtime.engines.remote.connection import connection_to
+from runtime.engines.remote.engine import SshEngine
+from runtime.engines.remote.units import has_units
 from runtime.files import normal_path
 from runtime.processes import raise_file_limit
 from runtime.secrets import read_secret, secret_unreadable

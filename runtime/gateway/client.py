@@ -11,7 +11,7 @@ from typing import Any
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.names import forwarded_address
 from fleet.spec import GatewaySpec
-from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.remote.connection import SshConnection
 from runtime.files import is_locked
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.budgets import MonthFigures

@@ -10,8 +10,8 @@ from fleet.hardware import HostSpec
 from fleet.spec import FleetSpec
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, url_of
-from runtime.engines.ssh.here import connection_to, has_units
-from runtime.engines.ssh.units import list_units, remove_unit
+from runtime.engines.remote.connection import connection_to
+from runtime.engines.remote.units import has_units, list_units, remove_unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from fleet.errors import ConfigError, did_you_mean
 from fleet.hardware import HostSpec
 from fleet.hosts import HostFacts, HostFinding, judge_host
 from fleet.names import server_name
-from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.host_facts import read_facts
-from runtime.engines.ssh.preparation import (
+from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.preparation import (
     PreparationStep,
     carry_out,
     preparation,
+    read_facts,
     resolver_version,
 )
 from runtime.workspace import Workspace

@@ -23,8 +23,8 @@ from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.liveness import Liveness, signs_of_life, without_token
 from runtime.engines.observation import turn
-from runtime.engines.ssh.box import MEMORIES, BoxMemory
-from runtime.engines.ssh.here import has_units
+from runtime.engines.remote.box import MEMORIES, BoxMemory
+from runtime.engines.remote.units import has_units
 from runtime.files import read_plain, replace_file
 from runtime.json_client import JsonClient
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.remote.connection import SshConnection
 from runtime.trust import Trust, dump_trust
 from runtime.trust_file import trust_path, write_trust
 

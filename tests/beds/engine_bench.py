@@ -18,9 +18,8 @@ from fleet.resources import State
 from fleet.vllm import instance_name
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FleetMark
-from runtime.engines.ssh.engine import SshEngine
-from runtime.engines.ssh.server_units import ServerUnit
-from runtime.engines.ssh.units import list_units
+from runtime.engines.remote.engine import SshEngine
+from runtime.engines.remote.units import ServerUnit, list_units
 from runtime.store_paths import STORE
 from tests.beds.boxes import BoxBed
 from tests.runtime.engines.conftest import Bench, make_bench

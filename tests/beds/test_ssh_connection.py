@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import EngineError, EngineRejectedError, EngineTimedOutError
-from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.remote.connection import SshConnection
 from runtime.trust import UntrustedError
 from tests.beds.boxes import BoxBed
 from tests.ports import free_port

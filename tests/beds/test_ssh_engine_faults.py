@@ -12,8 +12,8 @@ from fleet.hardware import DeviceSpec
 from fleet.names import adapter_address
 from fleet.resources import Server
 from runtime.engines.protocol import Engine
-from runtime.engines.ssh.engine import SshEngine
-from runtime.engines.ssh.logs import launch_log
+from runtime.engines.remote.engine import SshEngine
+from runtime.engines.remote.units import launch_log
 from tests.beds.engine_bench import BOX, STORE_THERE, UNITS
 
 if TYPE_CHECKING:

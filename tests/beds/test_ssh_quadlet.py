@@ -14,9 +14,8 @@ from fleet.environment import server_key
 from fleet.hosts import HostFacts
 from fleet.names import adapter_address
 from runtime.engines.protocol import Engine
-from runtime.engines.ssh.host_facts import read_facts
-from runtime.engines.ssh.logs import launch_log
-from runtime.engines.ssh.preparation import carry_out, preparation
+from runtime.engines.remote.preparation import carry_out, preparation, read_facts
+from runtime.engines.remote.units import launch_log
 from tests.beds.engine_bench import UNITS
 
 if TYPE_CHECKING:

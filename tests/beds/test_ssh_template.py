@@ -12,14 +12,13 @@ from fleet.hardware import SYSTEM
 from fleet.hosts import RULE, TEMPLATE, HostFacts, judge_host, root_script
 from fleet.names import adapter_address
 from fleet.vllm import instance_name
-from runtime.engines.ssh.host_facts import read_facts
-from runtime.engines.ssh.logs import launch_log
-from runtime.engines.ssh.preparation import preparation
+from runtime.engines.remote.preparation import preparation, read_facts
+from runtime.engines.remote.units import launch_log
 from tests.beds.engine_bench import BOX
 from tests.beds.test_ssh_engine import *  # noqa: F403 (every test of the suite)
 
 if TYPE_CHECKING:
-    from runtime.engines.ssh.preparation import PreparationStep
+    from runtime.engines.remote.preparation import PreparationStep
     from tests.beds.boxes import BoxBed
     from tests.beds.engine_bench import BoxBench
     from tests.runtime.engines.conftest import Bench

@@ -9,16 +9,16 @@ import pytest
 from fleet.errors import EngineError
 from fleet.systemd_unit import unit_text
 from fleet.vllm import LaunchCommand, server_unit
-from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.server_units import ServerUnit
-from runtime.engines.ssh.units import (
+from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.units import (
+    ServerUnit,
     control_unit,
     list_units,
     remove_unit,
     write_unit,
 )
 from tests.beds.boxes import BoxBed
-from tests.runtime.engines.ssh.units import LAUNCH, RECORD, SERVER
+from tests.runtime.engines.remote.units import LAUNCH, RECORD, SERVER
 
 pytestmark = pytest.mark.boxes
 NAME = SERVER.name

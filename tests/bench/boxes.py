@@ -19,8 +19,8 @@ from pathlib import Path
 
 from fleet.hardware import HostSpec
 from runtime.engines.recognition import FleetMark
-from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.engine import SshEngine
+from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.engine import SshEngine
 from runtime.trust import Trust, dump_trust
 from runtime.trust_file import trust_path, write_trust
 

@@ -9,7 +9,7 @@ from fleet.systemd_unit import SystemdUnit
 from fleet.vllm import server_container, server_unit
 from tests.fleet.test_systemd_unit import WORDS
 from tests.quadlets import generated, words_of
-from tests.runtime.engines.ssh.units import LAUNCH
+from tests.runtime.engines.remote.units import LAUNCH
 
 pytestmark = pytest.mark.needs("podman")
 IMAGE = f"docker.io/vllm/vllm-openai:v0.32.0@sha256:{'0123456789abcdef' * 4}"

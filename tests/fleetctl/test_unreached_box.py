@@ -8,10 +8,10 @@ import pytest
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import State
 from runtime.engines.registry import make_engine
-from runtime.engines.ssh.box import MEMORIES, BoxMemory
+from runtime.engines.remote.box import MEMORIES, BoxMemory
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
-from tests.runtime.engines.ssh.units import RECORD
+from tests.runtime.engines.remote.units import RECORD
 
 BOX = """hosts:
   box1:

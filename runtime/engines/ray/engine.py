@@ -20,8 +20,8 @@ from runtime.engines.ray.fetching import NodeFetcher
 from runtime.engines.ray.launching import RayLauncher
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
+from runtime.engines.remote.box import MEMORIES, BoxMemory
 from runtime.engines.server_clients import ServerClients
-from runtime.engines.ssh.box import MEMORIES, BoxMemory
 from runtime.engines.starting import START_TIMEOUT_S, flags_of
 from runtime.engines.vllm_api import (
     absolute,

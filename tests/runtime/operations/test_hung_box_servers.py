@@ -9,10 +9,10 @@ from fleet.hardware import HostSpec
 from fleet.names import server_address
 from fleet.resources import Fault
 from runtime.engines.launch_records import LaunchRecord
-from runtime.engines.ssh.box import MEMORIES, BoxMemory
+from runtime.engines.remote.box import MEMORIES, BoxMemory
 from runtime.operations.hung_servers import OutageMemory, Silence, find_silent
 from tests.fleet.planning.builders import fleet, state
-from tests.runtime.engines.ssh.units import RECORD
+from tests.runtime.engines.remote.units import RECORD
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 LATER = BEGAN + timedelta(minutes=3)

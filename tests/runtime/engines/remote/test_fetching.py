@@ -11,9 +11,9 @@ from aiohttp import web
 
 from fleet.errors import EngineError
 from runtime.engines.protocol import DirectFile
+from runtime.engines.remote.connection import ThisMachine
+from runtime.engines.remote.copies import bring_folder
 from runtime.engines.source_folder import SourceFolder
-from runtime.engines.ssh.files import bring_folder
-from runtime.engines.ssh.here import ThisMachine
 from runtime.library.layout import SERVED_FILES
 from runtime.sources.direct import direct_from
 from runtime.sources.http import HttpSource

@@ -1,31 +1,165 @@
-"""Runs scripts on a host by the `ssh` program, over a connection that all of them share."""
+"""Runs scripts on a host by the `ssh` program, over a shared connection, or on this machine."""
 
 import asyncio
 import hashlib
 import os
+import re
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
-from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
-from fleet.names import SSH_DESTINATION
-from runtime.engines.ssh.client_process import ClientOutput, OutputTooLargeError, run_client
-from runtime.engines.ssh.failures import (
-    connection_error,
-    fingerprint_in,
-    is_unknown_key,
-    last_line,
-    never_began,
-    unknown_outcome,
+from fleet.errors import (
+    EngineError,
+    EngineRejectedError,
+    EngineTimedOutError,
+    EngineUnreachableError,
 )
-from runtime.engines.ssh.framing import ScriptResult, framed, has_begun, has_ended, unframed
+from fleet.hardware import HostSpec
+from fleet.names import SSH_DESTINATION
+from runtime.engines.remote.client_process import ClientOutput, OutputTooLargeError, run_client
 from runtime.files import make_private
 from runtime.trust import require_contact
+
+
+class ScriptResult(NamedTuple):
+    """The result of a script that ran to its end on a host."""
+
+    code: int
+    """Exit status; 128 and the signal's number for a script killed by a signal."""
+    stdout: str
+    stderr: str = ""
+
+
+def framed(script: str, mark: str) -> bytes:
+    """Return the input of `sh -s` that runs a script between two marks, with no input of its own.
+
+    The shell reads the parentheses whole before it runs a line: of a script that arrives cut off,
+    nothing is run.
+    """
+    return (
+        f"printf '%s\\n' {mark}\n(export LC_ALL=C\n{script}\n) </dev/null\n"
+        f"printf '\\n%s %d\\n' {mark} \"$?\"\n"
+    ).encode()
+
+
+def has_begun(stdout: bytes | bytearray, mark: str) -> bool:
+    """Say whether a script has begun."""
+    return f"{mark}\n".encode() in stdout
+
+
+def has_ended(stdout: bytes | bytearray, mark: str) -> bool:
+    """Say whether the output of a script is whole."""
+    tail = bytes(stdout[-len(mark) - 16 :])
+    return re.search(rf"\n{mark} \d+\n\Z".encode(), tail) is not None
+
+
+def unframed(stdout: bytes | bytearray, mark: str) -> ScriptResult | None:
+    """Return the output between the marks, with the status; None: the script has no end.
+
+    What the login shell's start files print before the first mark is dropped.
+    """
+    pattern = rf"{mark}\n(.*)\n{mark} (\d+)\n\Z".encode()
+    found = re.search(pattern, bytes(stdout), re.DOTALL)
+    return found and ScriptResult(int(found[2]), found[1].decode(errors="replace"))
+
+
+_UNKNOWN = re.compile(r"^No (\S+) host key is known for (\S+) and you", re.MULTILINE)
+_FINGERPRINT = re.compile(r"^debug1: Server host key: \S+ (SHA256:\S+)", re.MULTILINE)
+_CHANGED_KEY = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+_SENT = re.compile(r"key sent by the remote host is\n(SHA256:\S+?)\.?$", re.MULTILINE)
+_REMOVAL = re.compile(r"^\s*(ssh-keygen (?:-f .+ )?-R .+)$", re.MULTILINE)
+_DENIED = re.compile(r"Permission denied|Too many authentication failures", re.MULTILINE)
+# Not `Connection closed by`, which may as well end a session.
+_BEFORE_SESSION = re.compile(
+    r"^(ssh: |kex_|banner |Host key verification failed|No \S+ host "
+    r"key|command-line|.*: Permission denied \(|.*: Bad |.*Too many authentication|Unable to nego)",
+    re.MULTILINE,
+)
+
+
+def is_unknown_key(complaint: str) -> bool:
+    """Say whether `ssh` refused a host with an unknown key."""
+    return _UNKNOWN.search(complaint) is not None
+
+
+def fingerprint_in(debug: str) -> str:
+    """Return the fingerprint of the host's key in the output of `ssh -v`; may be empty."""
+    return next(reversed(_FINGERPRINT.findall(debug)), "")
+
+
+def never_began(complaint: str) -> bool:
+    """Say whether `ssh` failed before a command could begin on the host."""
+    return _BEFORE_SESSION.search(complaint) is not None
+
+
+def last_line(complaint: str) -> str:
+    """Return the last line that `ssh` wrote, without its full stop."""
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else "it gave no reason"
+
+
+def connection_error(
+    address: str, complaint: str, words: Sequence[str], fingerprint: str = ""
+) -> EngineUnreachableError:
+    """Return the error of a connection that was not made.
+
+    `words` are the command line of `ssh` up to the host, for commands to paste.
+    """
+    ssh = shlex.join(words)
+    if found := _UNKNOWN.search(complaint):
+        return EngineUnreachableError.of(
+            "FC4091",
+            "Host key is unknown",
+            f"`{address}` shows the {found[1]} key {fingerprint or 'of an unknown fingerprint'}, "
+            "and no known_hosts file has it. Nothing was sent.",
+            hint="Compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the box's "
+            "console; if it is the same, accept it.",
+            command=f"{ssh} -o StrictHostKeyChecking=ask {address} true",
+        )
+    if _CHANGED_KEY in complaint:
+        sent, removal = _SENT.search(complaint), _REMOVAL.search(complaint)
+        return EngineUnreachableError.of(
+            "FC4092",
+            "Host key has changed",
+            f"`{address}` shows the key {sent[1] if sent else 'of another host'}, and known_hosts "
+            "has another: the box was installed anew, or another machine answers. Nothing was "
+            "sent.",
+            hint="If the box was installed anew, forget the old key and accept the new one.",
+            command=removal[1] if removal else f"ssh-keygen -R {shlex.quote(address)}",
+        )
+    if _DENIED.search(complaint):
+        return EngineUnreachableError.of(
+            "FC4093",
+            "Host refuses the key",
+            f"`{address}`: {last_line(complaint)}. No key of this user's agent or ssh "
+            "configuration opens it; a password is never asked for.",
+            hint="Put the public key into the box's authorized_keys, or load the key: `ssh-add`.",
+            command=f"{ssh} -o BatchMode=no {address} true",
+        )
+    return EngineUnreachableError.of(
+        "FC4090",
+        "Host cannot be reached by SSH",
+        f"`{address}`: {last_line(complaint)}. What runs there is unknown.",
+        hint="Servers go on without it. See whether the box is up and the network is there.",
+        command=f"{ssh} -v {address} true",
+    )
+
+
+def unknown_outcome(address: str, why: str) -> EngineTimedOutError:
+    """Return the error of a command that began on a host and whose end was not heard of."""
+    return EngineTimedOutError.of(
+        "FC4094",
+        "Outcome on a host is unknown",
+        f"`{address}`: {why}. The command may or may not have taken effect there, and may still "
+        "run.",
+        hint="Running the command again is safe.",
+    )
+
 
 SESSIONS: Final = 8
 """Upper bound of sessions at the same time on a host; sshd's own `MaxSessions` is 10."""
@@ -255,3 +389,29 @@ def _options(options: tuple[str, ...]) -> tuple[str, ...]:
 
 def _forward(at: str, local: int, remote: int) -> str:
     return f"{at}:{local}:127.0.0.1:{remote}"
+
+
+@dataclass(eq=False)
+class ThisMachine(SshConnection):
+    """This machine in the place of a host: a shell runs the scripts, and no port is forwarded."""
+
+    address: str = "this machine"
+    is_here: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Keep the address, which is no destination of `ssh`."""
+        self._target, self._port = self.address, ()
+
+    async def forward(self, local: int, remote: int, at: str = "127.0.0.1") -> None:
+        """Do nothing: servers listen here."""
+
+    async def _open(self) -> None:
+        pass
+
+    def _shell(self, command: str) -> tuple[str, ...]:
+        return ("/bin/sh", "-c", f"cd && {command}")
+
+
+def connection_to(host: HostSpec) -> SshConnection:
+    """Return the machine that has the units and copies of a host, in which scripts see them."""
+    return SshConnection(host.address) if host.engine == "ssh" else ThisMachine()

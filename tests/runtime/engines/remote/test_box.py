@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from runtime.engines.adapters_file import AdapterEntry, dump_entries
-from runtime.engines.ssh.box import BoxMemory, parse_view
-from runtime.engines.ssh.server_units import ServerUnit, has_ended
-from tests.runtime.engines.ssh.units import RECORD, SERVER
+from runtime.engines.remote.box import BoxMemory, parse_view
+from runtime.engines.remote.units import ServerUnit, has_ended
+from tests.runtime.engines.remote.units import RECORD, SERVER
 
 ENTRIES = {"acme-x-llama3-v1.0.0": AdapterEntry("/home/f/store/ab", "ab")}
 FILE = f".local/share/fleetctl/servers/{SERVER.name}/adapters.json"

@@ -10,8 +10,8 @@ from fleet.quadlet_unit import container_text
 from fleet.systemd_unit import script_text, unit_text
 from fleet.vllm import instance_name, server_container, server_unit
 from runtime.engines.recognition import FleetMark
-from runtime.engines.ssh.server_units import ServerUnit, parse_units, sealed
-from tests.runtime.engines.ssh.units import LAUNCH, RECORD
+from runtime.engines.remote.units import ServerUnit, parse_units, sealed
+from tests.runtime.engines.remote.units import LAUNCH, RECORD
 
 UNIT = sealed(unit_text(server_unit(LAUNCH, "~")), RECORD)
 FIELDS = {

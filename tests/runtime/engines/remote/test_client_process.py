@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fleet.errors import EngineUnreachableError
-from runtime.engines.ssh.client_process import OutputTooLargeError, run_client
+from runtime.engines.remote.client_process import OutputTooLargeError, run_client
 
 KEEPS_OPEN = (
     "import os, subprocess, sys, time\n"

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.hardware import SYSTEM, HostSpec
@@ -16,13 +17,11 @@ from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion, Direct, Report
 from runtime.engines.recognition import FleetMark
-from runtime.engines.ssh.box import BoxMemory, BoxView, look, write_entries
-from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.forwards import ForwardedClients
-from runtime.engines.ssh.here import linger_notes
-from runtime.engines.ssh.launching import BoxLauncher
-from runtime.engines.ssh.server_units import has_ended
-from runtime.engines.ssh.units import list_units, remove_unit
+from runtime.engines.remote.box import BoxMemory, BoxView, look, write_entries
+from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.launching import BoxLauncher
+from runtime.engines.remote.units import has_ended, linger_notes, list_units, remove_unit
+from runtime.engines.server_clients import ServerClients
 from runtime.engines.starting import START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.vllm_api import (
     absolute,
@@ -33,6 +32,46 @@ from runtime.engines.vllm_api import (
 )
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView
+
+_REACH_S: Final = 2.0
+"""Upper bound of the wait for a forwarded port. Seconds."""
+
+
+@dataclass(eq=False)
+class ForwardedClients(ServerClients):
+    """Clients of a host's servers, through forwarded ports."""
+
+    ssh: SshConnection = field(kw_only=True)
+
+    async def reach(self, record: LaunchRecord) -> JsonClient:
+        """Return the client of a server; the port is forwarded, unless a forward stands.
+
+        Whoever keeps the forward: the stamps of the server that answers tell that it is ours.
+
+        Raises:
+            EngineError: as `SshConnection.forward`.
+        """
+        try:
+            async with asyncio.timeout(_REACH_S):
+                _, writer = await asyncio.open_connection(self.host.reached_at, record.port)
+            writer.close()
+        except OSError:
+            await self.ssh.forward(record.port, record.port, self.host.reached_at)
+        return self.client(record)
+
+    async def faults(self, records: Collection[LaunchRecord]) -> dict[str, EngineError]:
+        """Reach many servers at the same time; return the errors of those that cannot be."""
+
+        async def fault(record: LaunchRecord) -> EngineError | None:
+            try:
+                await self.reach(record)
+            except EngineError as error:
+                return error
+            return None
+
+        found = zip(records, await asyncio.gather(*map(fault, records)), strict=True)
+        return {record.name: error for record, error in found if error is not None}
+
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 

@@ -13,9 +13,8 @@ from fleet.environment import SERVER_KEY
 from fleet.errors import EngineRejectedError, NewerFormatError
 from runtime.engines.adapters_file import FILE, AdapterEntry, dump_entries, parse_entries
 from runtime.engines.launch_records import LaunchRecord, parse_record
-from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.server_units import ServerUnit, parse_units
-from runtime.engines.ssh.units import LIST, done
+from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.units import LIST, ServerUnit, done, parse_units
 from runtime.files import make_private, read_plain, replace_file
 
 MEMORIES: Final = "hosts"

@@ -13,13 +13,15 @@ from uuid import uuid4
 from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec
+from fleet.quadlet_unit import container_text, unit_path
 from fleet.resources import Server, ServerFlags
-from fleet.systemd_unit import script_text, unit_text
+from fleet.systemd_unit import SystemdUnit, script_text, unit_text
 from fleet.vllm import (
     RESOLVER,
     gpus_of,
     instance_name,
     launch_of,
+    server_container,
     server_unit,
     servers_per_device_of,
     unit_name,
@@ -29,22 +31,23 @@ from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Direct, Report
 from runtime.engines.recognition import UNIT, FleetMark, url_of
-from runtime.engines.source_folder import source_of
-from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
-from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.files import bring_folder, bring_good
-from runtime.engines.ssh.logs import last_lines
-from runtime.engines.ssh.quadlets import INSTALL_QUADLET, look_for_plugin, quadlet_of
-from runtime.engines.ssh.server_units import ServerUnit
-from runtime.engines.ssh.units import (
+from runtime.engines.remote.box import KEY, SERVERS, BoxView, files_of_launch
+from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.copies import bring_folder, bring_good
+from runtime.engines.remote.units import (
+    INSTALL_QUADLET,
     INSTALL_SCRIPT,
+    PLUGIN,
+    ServerUnit,
     control_unit,
     done,
+    last_lines,
     list_units,
     remove_unit,
     started_elsewhere,
     write_unit,
 )
+from runtime.engines.source_folder import source_of
 from runtime.engines.starting import LAUNCH_LENGTH
 from runtime.engines.transfer_report import TransferReport
 from runtime.secrets import secret_unreadable
@@ -266,3 +269,30 @@ class BoxLauncher:
 def _part(flags: ServerFlags) -> float:
     """Return the part of a GPU's memory that a server takes; 0: it takes declared bytes."""
     return 0 if flags.memory_share is None else 1 / servers_per_device_of(flags)
+
+
+_LOOK: Final = f"""\
+mkdir -p {{store}} && (cd {{store}} && pwd -P) || exit
+test -e {PLUGIN}/{RESOLVER}-*.dist-info/entry_points.txt && echo plug-in || :
+"""
+
+
+async def look_for_plugin(ssh: SshConnection, host: HostSpec) -> tuple[str, bool]:
+    """Return the store's path, free of links, and whether the plug-in for containers is there.
+
+    Raises:
+        EngineError: FC4100, the store cannot be made; or as `SshConnection.run`.
+    """
+    ended = await ssh.run(_LOOK.format(store=shlex.quote(host.store_there)))
+    store, _, plugin = done(ssh, "cannot make the store", ended).stdout.partition("\n")
+    return store, bool(plugin)
+
+
+def quadlet_of(record: LaunchRecord, unit: SystemdUnit, box: BoxView, store: str) -> str:
+    """Return the Quadlet file of a launch, which reads the store and the server's own files."""
+    plugin = f"{box.home}/{PLUGIN}" if "FLEETCTL_ADAPTERS" in unit.environment else ""
+    model = unit.arguments[unit.arguments.index("--model") + 1]
+    is_elsewhere = posixpath.isabs(model) and not model.startswith(f"{store}/")
+    read = [store, f"{box.home}/{SERVERS}/{record.name}", plugin, model if is_elsewhere else ""]
+    paths = [unit_path(path) for path in read if path]
+    return container_text(*server_container(unit, record.flags.image, paths, plugin))

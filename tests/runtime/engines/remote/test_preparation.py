@@ -11,9 +11,9 @@ import pytest
 from fleet.errors import EngineError
 from fleet.hardware import GIB, DeviceSpec, HostSpec
 from fleet.hosts import HostFacts, parse_facts
-from runtime.engines.ssh import host_facts
-from runtime.engines.ssh.preparation import preparation, resolver_version
-from runtime.engines.ssh.quadlets import PLUGIN
+from runtime.engines.remote import preparation as preparing
+from runtime.engines.remote.preparation import preparation, resolver_version
+from runtime.engines.remote.units import PLUGIN
 
 CARD = DeviceSpec("gpu0", "rtx4090_24g", 24 * GIB, 0, 8100)
 HOST = HostSpec("box1", "ssh", (CARD,), address="fleet@10.0.0.5")
@@ -48,7 +48,7 @@ def told_here(folder: Path, smi: str, store: str = "a store", image: str = "") -
     if smi:
         (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{smi}\n", encoding="ascii")
         (folder / "nvidia-smi").chmod(0o755)
-    path = Path(host_facts.__file__).with_name("facts.sh")
+    path = Path(preparing.__file__).with_name("facts.sh")
     given = f"python={sys.executable} store='{folder}/{store}' gpus=yes image={image}\n"
     given += f"plugin='{folder / PLUGIN}'\n"
     done = subprocess.run(
