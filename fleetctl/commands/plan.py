@@ -145,8 +145,8 @@ def _planned(
     Raises:
         FleetError: there is no such plan, or a target is in none of the two.
     """
+    from fleet.advice import what_if
     from fleet.planning import require_known_targets
-    from fleet.what_if import what_if
     from fleetctl.commands.placement import live_state
     from plans.reports.status import fault_notes
     from runtime.operations.planning import plan_fleet

@@ -8,40 +8,44 @@ from pathlib import Path
 from shutil import which
 from uuid import uuid4
 
-from fleet.environment import server_key
-from fleet.errors import EngineError, EngineUnreachableError
+from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, ServerFlags, State
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
+from runtime.engines.launching import (
+    LAUNCH_LENGTH,
+    START_TIMEOUT_S,
+    ServerClients,
+    ended_early,
+    flags_of,
+    not_running,
+    require_digest,
+)
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
 from runtime.engines.recognition import NO_FLEET, FleetMark, started_by_others, unrecorded, url_of
-from runtime.engines.starting import LAUNCH_LENGTH, START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.supervisor import (
     STOP_TIMEOUT_S,
     cannot_start,
     end,
-    ended_early,
+    last_log_lines,
     refuse_taken_port,
     spawn,
 )
 from runtime.engines.vllm_api import (
     absolute,
-    list_models,
     load_adapter,
     refuses_key,
     request_completion,
     unload_adapter,
 )
-from runtime.json_client import SERVER_KEYS, JsonClient
+from runtime.json_client import JsonClient
 from runtime.processes import environment, start_mark
 from runtime.store_paths import StoreView
 
 _PORT_GRACE_S = 5.0
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
-_POLL_DEADLINE_S = 2.0
 
 Command = Callable[[Server, str], tuple[tuple[str, ...], dict[str, str]]]
 """Returns the argument vector and the whole environment that start a server as a launch."""
@@ -68,8 +72,10 @@ class LocalEngine:
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
     """Seconds between SIGTERM and SIGKILL."""
-    _clients: dict[str, JsonClient] = field(default_factory=dict, init=False)
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._servers = ServerClients(self.host, self.secret, keeps_urls=True)
 
     async def observe(self, only: str = "") -> State:
         """Return the servers that run here, with their adapters.
@@ -96,7 +102,7 @@ class LocalEngine:
         for name, record in records.items():
             if drawn := FleetMark.among(environment(record.leader() or 0)).id:
                 seen.fleets[name] = drawn
-        clients = {name: self._client(record) for name, record in records.items()}
+        clients = {name: self._servers.client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients, only)).items():
             record = records[name]
             if not isinstance(answer, EngineError):
@@ -143,16 +149,7 @@ class LocalEngine:
             server, self.host, self.records, self.folder, self.fleet
         )
         if record is not None:
-            declared = server.digest or flags.digest
-            if record.digest != declared:
-                raise EngineError.of(
-                    "FC4016",
-                    "A server runs with other flags",
-                    f"`{server.name}` runs with flags {record.digest}, wanted are "
-                    f"{declared}. vLLM changes no flag while it runs.",
-                    hint="Stop it first; it is started again by the next apply.",
-                    command=f"fleetctl server stop {server.name}",
-                )
+            require_digest(server, record.digest)
         else:
             ended = self.records.read(server.name)
             if ended is not None:
@@ -171,9 +168,7 @@ class LocalEngine:
         child = self._children.pop(server, None)
         if child is not None:
             child.poll()
-        client = self._clients.pop(server, None)
-        if client is not None:
-            await client.close()
+        await self._servers.close(server)
 
     async def load(self, server: str, adapter: str, source: str) -> None:
         """Load an adapter; the server sees the same file system, and may load it again itself."""
@@ -187,7 +182,7 @@ class LocalEngine:
         self.records.adapters(server).remove(adapter)  # first, or a late request brings it back
         record = self._record(server)
         if record is not None:
-            await unload_adapter(self._client(record), adapter)
+            await unload_adapter(self._servers.client(record), adapter)
 
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
         """Enter the kept adapters into the servers' files of adapters, and remove all others."""
@@ -202,17 +197,7 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Release connections; servers go on running."""
-        for client in self._clients.values():
-            await client.close()
-        self._clients.clear()
-
-    def _client(self, record: LaunchRecord) -> JsonClient:
-        SERVER_KEYS[record.url] = server_key(self.secret, record.name, record.served_launch)
-        client = self._clients.get(record.name)
-        if client is None or client.url != record.url:
-            client = JsonClient(record.url, peer=f"server `{record.name}` at {record.url}")
-            self._clients[record.name] = client
-        return client
+        await self._servers.close()
 
     def _record(self, server: str) -> LaunchRecord | None:
         """Return the record of a running server, written where missing; None: no such process."""
@@ -232,13 +217,8 @@ class LocalEngine:
     def _running(self, server: str) -> JsonClient:
         record = self._record(server)
         if record is None:
-            detail = f"`{server}` was not started here or has ended."
-            hint = "Apply starts it; its log says why it ended."
-            command = f"fleetctl server logs {server}"
-            raise EngineUnreachableError.of(
-                "FC4017", "The server does not run", detail, hint=hint, command=command
-            )
-        return self._client(record)
+            raise not_running(server, "was not started here or has ended")
+        return self._servers.client(record)
 
     def _launch(self, server: Server, flags: ServerFlags, files: str) -> LaunchRecord:
         url, mark = url_of(self.host.address, server.port), uuid4().hex
@@ -261,27 +241,11 @@ class LocalEngine:
         return record
 
     async def _until_ready(self, record: LaunchRecord) -> None:
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        pause = _FIRST_POLL_S
-        while not await self._answers(record):
-            waited = clock() - began
+        async def require_start() -> None:
             if record.leader() is None:
-                raise ended_early(record.name, self.records.log(record.name))
-            if waited > self.start_timeout_s:
-                raise not_ready(record.name, waited)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL_S)
+                log = self.records.log(record.name)
+                raise ended_early(record.name, last_log_lines(log), str(log))
+
+        await self._servers.until_ready(record, self.start_timeout_s, require_start)
         # Also a server that was ready before: the file may be lost, and `record` its copy.
         self.records.write(record.model_copy(update={"ready": True}))
-
-    async def _answers(self, record: LaunchRecord) -> bool:
-        """Return whether this server answers, not another server on its port."""
-        try:
-            listing = await list_models(self._client(record), _POLL_DEADLINE_S)
-        except EngineError as error:
-            if refuses_key(error):
-                raise
-            return False
-        stamps = listing.stamps
-        return (stamps.digest, stamps.launch) == (record.digest, record.served_launch)

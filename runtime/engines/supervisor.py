@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fleet.errors import EngineError, EngineTimedOutError
 from fleet.resources import Server
-from fleet.vllm import RELEASE
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
+from runtime.engines.launching import INSTALL, port_taken
 from runtime.engines.recognition import NO_FLEET, FleetMark, url_of
 from runtime.engines.vllm_api import list_models
 from runtime.files import make_private, open_plain, private_file
@@ -44,19 +44,13 @@ async def refuse_taken_port(
         pids = listening(server.port)
         _refuse_others(server, pids, fleet)
         processes = "; ".join(f"process {pid}, `{command_line(pid):.120}`" for pid in pids)
-        serving = await _answering(url_of(address, server.port))
-        hint = (
-            "See what it serves before you end it, or declare another `port` for the host."
-            if serving is None
-            else f"It serves {serving}, so leave it. Declare another `port` for the host. A server "
-            "of this fleet is adopted from the project and by the user that started it."
+        raise port_taken(
+            server.name,
+            f"{address}:{server.port}",
+            processes=processes,
+            serves=await _answering(url_of(address, server.port)),
+            command="" if pids else f"lsof -i :{server.port}",
         )
-        detail = (
-            f"Something else listens on {address}:{server.port}, where `{server.name}` would"
-            f"{f': {processes}' if processes else ''}. It may be a server of another project."
-        )
-        command = "" if pids else f"lsof -i :{server.port}"
-        raise EngineError.of("FC4011", "A port is taken", detail, hint=hint, command=command)
 
 
 def _refuse_others(server: Server, pids: Iterable[int], fleet: FleetMark) -> None:
@@ -74,13 +68,13 @@ def _refuse_others(server: Server, pids: Iterable[int], fleet: FleetMark) -> Non
             )
 
 
-async def _answering(url: str) -> str | None:
-    """Return the models of the server at an address, quoted; None: no model server answers."""
+async def _answering(url: str) -> str:
+    """Return the models of the server at an address, quoted; empty: no model server answers."""
     async with JsonClient(url) as http:
         with suppress(EngineError):
             listing = await list_models(http, _ANSWER_S)
             return ", ".join(f"`{name}`" for name in (*listing.names, *listing.adapters))
-    return None
+    return ""
 
 
 def _listens(address: str, port: int) -> bool:
@@ -99,7 +93,6 @@ _UNREADY_TIMEOUT_S = 5.0
 
 _KILL_TIMEOUT_S = 10.0
 _POLL_S = 0.05
-_INSTALL = "fleetctl vllm install"
 _TAIL_LINES = 12
 _TAIL_BYTES = 65536
 _ERROR_LINE = re.compile(r"(?:\w(?:Error|Exception)|error): \S")
@@ -132,23 +125,7 @@ def cannot_start(server: str, program: str, why: str) -> EngineError:
     detail = f"`{program}` for `{server}`: {why}."
     hint = "Set `python` of the host to an interpreter that has vLLM."
     return EngineError.of(
-        "FC4018", "A server cannot be started", detail, hint=hint, command=_INSTALL
-    )
-
-
-def ended_early(server: str, log: Path) -> EngineError:
-    """Return the error of a server that ended during its start, with the last lines of the log."""
-    lines = last_log_lines(log) or "It wrote nothing."
-    why, hint, command = "", f"The whole log is {log}.", f"fleetctl server logs {server}"
-    if "No module named 'vllm'" in lines:
-        why, command = ": its interpreter has no vLLM", _INSTALL
-        hint = "Set `python` of the host to an interpreter that has vLLM."
-    elif "unrecognized arguments" in lines:
-        release = ".".join(map(str, RELEASE))
-        why = f": its vLLM lacks flags of vLLM {release}, for which fleetctl is made"
-    detail = f"`{server}` ended{why}. The end of its log:\n\n{lines.rstrip('.')}."
-    return EngineError.of(
-        "FC4012", "A server ended while it started", detail, hint=hint, command=command
+        "FC4018", "A server cannot be started", detail, hint=hint, command=INSTALL
     )
 
 

@@ -13,6 +13,13 @@ from fleet.names import Address, server_name
 from fleet.resources import Server, State
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
+from runtime.engines.launching import (
+    START_TIMEOUT_S,
+    ServerClients,
+    flags_of,
+    not_running,
+    require_digest,
+)
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion, Direct, Report
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster, cluster_of
@@ -21,8 +28,6 @@ from runtime.engines.ray.launching import RayLauncher
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
 from runtime.engines.remote.box import MEMORIES, BoxMemory
-from runtime.engines.server_clients import ServerClients
-from runtime.engines.starting import START_TIMEOUT_S, flags_of
 from runtime.engines.vllm_api import (
     absolute,
     load_adapter,
@@ -167,14 +172,7 @@ class RayEngine:
             await self._launcher.until_ready(record, cluster, self.start_timeout_s, is_new=False)
             return
         if record is not None and await self._servers.answers(record):
-            raise EngineError.of(
-                "FC4016",
-                "A server runs with other flags",
-                f"`{server.name}` answers with other flags than {server.digest}. vLLM changes no "
-                "flag while it runs.",
-                hint="Plan again: the plan stops it first.",
-                command="fleetctl plan",
-            )
+            require_digest(server, record.digest)
         if actor is not None:
             await self.stop(server.name)
         self._launcher.require_node(view)
@@ -288,12 +286,8 @@ class RayEngine:
         """Return the client of a server whose newest launch answers; the head is not asked."""
         record = await asyncio.to_thread(self._shared.record, server)
         if record is None or not await self._servers.answers(record):
-            raise EngineUnreachableError.of(
-                "FC4017",
-                "The server does not run",
-                f"`{server}` on node {self.host.address} does not answer as the launch that "
-                "fleetctl started.",
-                hint="Apply starts it; its log says why it ended.",
-                command=f"fleetctl server logs {server}",
+            raise not_running(
+                server,
+                f"on node {self.host.address} does not answer as the launch that fleetctl started",
             )
         return self._servers.client(record)

@@ -8,24 +8,29 @@ from typing import Any, Final
 from uuid import uuid4
 
 from fleet.environment import server_key
-from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
+from fleet.errors import EngineError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
 from fleet.vllm import gpus_of, launch_of, servers_per_device_of
 from runtime.engines.launch_records import COPY, LaunchRecord
+from runtime.engines.launching import (
+    LAUNCH_LENGTH,
+    ServerClients,
+    ended_early,
+    port_taken,
+    require_own,
+    started_elsewhere,
+)
 from runtime.engines.observation import base_digest
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster
 from runtime.engines.ray.programs import start_task
 from runtime.engines.ray.shared_folder import KEY, SharedFolder
 from runtime.engines.recognition import FleetMark, url_of
-from runtime.engines.server_clients import ServerClients
-from runtime.engines.starting import LAUNCH_LENGTH, not_ready
-from runtime.engines.supervisor import ended_early
+from runtime.engines.supervisor import last_log_lines
 from runtime.secrets import secret_unreadable
 from runtime.trust import load_trust, require_contact
 
 _PROBE_S: Final = 2.0
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +48,9 @@ class RayLauncher:
 
     def require_own(self, actor: RayActor | None) -> None:
         """Refuse an actor of another fleet; raises FC4101."""
-        if actor is not None and not self.fleet.owns(actor.fleet):
-            raise EngineRejectedError.of(
-                "FC4101",
-                "Unit belongs to others",
-                f"Actor `{actor.name}` of {self.host.cluster} serves {actor.fleet}, and this is "
-                f"{self.fleet}. It was left as it is.",
-                hint="Give the host another name in one of the fleets.",
-            )
+        if actor is not None:
+            what = f"Actor `{actor.name}` of {self.host.cluster}"
+            require_own(what, actor.fleet, self.fleet)
 
     def require_node(self, view: ClusterView) -> None:
         """Refuse a node that Ray does not hear of; raises FC4120."""
@@ -80,14 +80,7 @@ class RayLauncher:
         if self.secret is None:
             raise secret_unreadable()
         if await _listens(self.host.address, server.port):
-            raise EngineError.of(
-                "FC4011",
-                "A port is taken",
-                f"Something else listens on {self.host.address}:{server.port}, where "
-                f"`{server.name}` would.",
-                hint="See there what it serves before you end it, or declare another `port` for "
-                "the host.",
-            )
+            raise port_taken(server.name, f"{self.host.address}:{server.port}")
 
     async def launch(self, server: Server, flags: ServerFlags, cluster: RayCluster) -> LaunchRecord:
         """Bring the base and start the actor; return before the server answers.
@@ -151,10 +144,10 @@ class RayLauncher:
             EngineError: FC4012, the server ended, and a new launch was taken back; FC4120.
             EngineTimedOutError: FC4019, the server is left running.
         """
-        clock = asyncio.get_running_loop().time
-        began, pause = clock(), _FIRST_POLL_S
         first: RayActor | None = None
-        while not await self.servers.answers(record):
+
+        async def require_start() -> None:
+            nonlocal first
             view = await cluster.look()
             self.require_node(view)
             actor = view.actors.get(record.name)
@@ -163,11 +156,10 @@ class RayLauncher:
             if ends > (0 if is_new else 1):
                 if is_new:  # or Ray would start it for ever
                     await self._take_back([record.name], cluster)
-                raise ended_early(record.name, self.shared.records.log(record.name))
-            if (waited := clock() - began) > timeout_s:
-                raise not_ready(record.name, waited)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL_S)
+                log = self.shared.records.log(record.name)
+                raise ended_early(record.name, last_log_lines(log), str(log))
+
+        await self.servers.until_ready(record, timeout_s, require_start)
 
     async def leave_node(self, cluster: RayCluster, wanted: Collection[str]) -> None:
         """Take away the actors that wait for a node which is away, but for those of `wanted`."""
@@ -192,14 +184,8 @@ class RayLauncher:
 
     def _require_ours(self, record: LaunchRecord, found: dict[str, Any]) -> None:
         if found["launch"] != record.launch:
-            raise EngineRejectedError.of(
-                "FC4102",
-                "Another run started a server",
-                f"`{record.name}` was not started on {self.host.cluster}: another run has started "
-                "it since this run looked. That one was left as it is.",
-                hint="Once it answers, plan again.",
-                command="fleetctl plan",
-            )
+            why = "another run has started it since this run looked"
+            raise started_elsewhere(record.name, self.host.cluster, why)
 
 
 async def _listens(address: str, port: int) -> bool:

@@ -7,13 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from fleet.errors import EngineError, EngineUnreachableError
+from fleet.errors import EngineError
 from fleet.hardware import SYSTEM, HostSpec
 from fleet.names import Address, server_name
 from fleet.resources import Server, State
 from fleet.vllm import unit_name
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
+from runtime.engines.launching import (
+    LONGEST_POLL_S,
+    START_TIMEOUT_S,
+    ServerClients,
+    flags_of,
+    not_running,
+    require_digest,
+)
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion, Direct, Report
 from runtime.engines.recognition import FleetMark
@@ -21,8 +29,6 @@ from runtime.engines.remote.box import BoxMemory, BoxView, look, write_entries
 from runtime.engines.remote.connection import SshConnection
 from runtime.engines.remote.launching import BoxLauncher
 from runtime.engines.remote.units import has_ended, linger_notes, list_units, remove_unit
-from runtime.engines.server_clients import ServerClients
-from runtime.engines.starting import START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.vllm_api import (
     absolute,
     load_adapter,
@@ -72,8 +78,6 @@ class ForwardedClients(ServerClients):
         found = zip(records, await asyncio.gather(*map(fault, records)), strict=True)
         return {record.name: error for record, error in found if error is not None}
 
-
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
 Entries = dict[str, AdapterEntry]
 
@@ -173,23 +177,15 @@ class SshEngine:
         flags = flags_of(server)
         box = await self._look()
         while (unit := box.units.get(server.name)) is not None and unit.state == "deactivating":
-            await asyncio.sleep(_LONGEST_POLL_S)  # systemd bounds it, and may start it again then
+            await asyncio.sleep(LONGEST_POLL_S)  # systemd bounds it, and may start it again then
             box = await self._look()
         self._launcher.require_own(unit)
         declared = server.digest or flags.digest
         record = unit.record if unit is not None and unit.runs else None
         is_answering = record is not None and await self._servers.answers(record)
         is_same = record is not None and record.digest == declared
-        if is_answering and not is_same:
-            raise EngineError.of(
-                "FC4016",
-                "A server runs with other flags",
-                f"`{server.name}` answers with other flags than {declared}. vLLM changes no flag "
-                "while it runs.",
-                hint="Plan again: the plan stops it first.",
-                command="fleetctl plan",
-            )
-        if is_answering:
+        if record is not None and is_answering:
+            require_digest(server, record.digest)
             return
         if record is not None and is_same and unit is not None and not unit.is_edited:
             await self._until_ready(record, is_new=False)
@@ -304,12 +300,8 @@ class SshEngine:
     async def _up(self, box: BoxView, server: str) -> JsonClient:
         record = self._record(box, server)
         if record is None:
-            raise EngineUnreachableError.of(
-                "FC4017",
-                "The server does not run",
-                f"`{server}` has no unit of this fleet on `{self.ssh.address}` that runs.",
-                hint="Apply starts it; its log says why it ended.",
-                command=f"fleetctl server logs {server}",
+            raise not_running(
+                server, f"has no unit of this fleet on `{self.ssh.address}` that runs"
             )
         return await self._servers.reach(record)
 
@@ -324,10 +316,10 @@ class SshEngine:
         return box
 
     async def _until_ready(self, record: LaunchRecord, *, is_new: bool) -> None:
-        clock = asyncio.get_running_loop().time
-        began, pause = clock(), _FIRST_POLL_S
         first = before = (await list_units(self.ssh)).get(record.name)
-        while not await self._servers.answers(record):
+
+        async def require_start() -> None:
+            nonlocal before
             unit = (await list_units(self.ssh)).get(record.name)
             if unit is None or first is None or before is None or has_ended(first, before, unit):
                 error = await self._launcher.ended(record.name)
@@ -335,7 +327,5 @@ class SshEngine:
                     await self._launcher.take_back(record)
                 raise error
             before = unit
-            if (waited := clock() - began) > self.start_timeout_s:
-                raise not_ready(record.name, waited)
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_POLL_S)
+
+        await self._servers.until_ready(record, self.start_timeout_s, require_start)

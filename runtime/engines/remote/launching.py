@@ -28,6 +28,13 @@ from fleet.vllm import (
 )
 from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
+from runtime.engines.launching import (
+    LAUNCH_LENGTH,
+    ended_early,
+    port_taken,
+    require_own,
+    started_elsewhere,
+)
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Direct, Report
 from runtime.engines.recognition import UNIT, FleetMark, url_of
@@ -44,11 +51,9 @@ from runtime.engines.remote.units import (
     last_lines,
     list_units,
     remove_unit,
-    started_elsewhere,
     write_unit,
 )
 from runtime.engines.source_folder import source_of
-from runtime.engines.starting import LAUNCH_LENGTH
 from runtime.engines.transfer_report import TransferReport
 from runtime.secrets import secret_unreadable
 from runtime.store_paths import StoreView, number_of_copy
@@ -81,16 +86,9 @@ class BoxLauncher:
 
     def require_own(self, unit: ServerUnit | None) -> None:
         """Refuse a unit of another fleet or program; raises FC4101."""
-        if unit is not None and not self.fleet.owns(unit.fleet):
-            writer = f"serves {unit.fleet}" if unit.fleet.name else "is not fleetctl's"
-            raise EngineRejectedError.of(
-                "FC4101",
-                "Unit belongs to others",
-                f"`{unit_name(unit.name)}` of `{self.ssh.address}` {writer}, and this is "
-                f"{self.fleet}. It was left as it is.",
-                hint="Give the host another name in one of the fleets, or log in as another user. "
-                "Disable and delete a unit that `fleetctl compile` printed.",
-            )
+        if unit is not None:
+            what = f"`{unit_name(unit.name)}` of `{self.ssh.address}`"
+            require_own(what, unit.fleet, self.fleet)
 
     async def check(self, server: Server, box: BoxView) -> None:
         """Refuse a port that others have, a missing interpreter or image, and missing rights.
@@ -108,13 +106,9 @@ class BoxLauncher:
             done(self.ssh, f"does not let `{server.name}` be started", ended)
         if code == _PORT_TAKEN:
             ssh = "" if self.ssh.is_here else f"ssh {self.ssh.address} "
-            raise EngineError.of(
-                "FC4011",
-                "A port is taken",
-                f"Something else listens on port {server.port} of `{self.ssh.address}`, where "
-                f"`{server.name}` would.",
-                hint="See there what it serves before you end it, or declare another `port` for "
-                "the host.",
+            raise port_taken(
+                server.name,
+                f"port {server.port} of `{self.ssh.address}`",
                 command=f"{ssh}ss -Hltnp sport = {server.port}",
             )
         if code:
@@ -208,8 +202,8 @@ class BoxLauncher:
                 continue
             ends = f"ssh {self.ssh.address} systemctl --user disable --now {unit_name(unit.name)}"
             raise started_elsewhere(
-                self.ssh,
                 server.name,
+                self.ssh.address,
                 f"`{unit_name(unit.name)}` of {unit.fleet} runs on GPU "
                 f"{', '.join(sorted(gpus & unit.gpus))}",
                 f"fleetctl server stop {unit.name}" if self.fleet.owns(unit.fleet) else ends,
@@ -217,14 +211,9 @@ class BoxLauncher:
 
     async def ended(self, server: str) -> EngineError:
         """Return the error of a server that ended during its start, with the end of its log."""
-        lines = await last_lines(self.ssh, server, _LOG_LINES) or "It wrote nothing."
-        return EngineError.of(
-            "FC4012",
-            "A server ended while it started",
-            f"`{server}` on `{self.ssh.address}` ended. The end of its log:\n\n{lines}",
-            hint="The host's journal has the whole log.",
-            command=f"fleetctl server logs {server}",
-        )
+        lines = await last_lines(self.ssh, server, _LOG_LINES)
+        prepare = {} if self.ssh.is_here else {"install": f"fleetctl host prepare {self.host.name}"}
+        return ended_early(server, lines, "the host's journal", self.ssh.address, **prepare)
 
     async def bring_adapter(self, folder: Path, box: BoxView, copies: StoreView) -> tuple[str, str]:
         """Return the path of an adapter there, and its digest; empty: no copy, or none here.

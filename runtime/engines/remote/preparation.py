@@ -1,4 +1,4 @@
-"""Reads the facts of a host, and prepares it: its folders, vLLM by uv, the plug-in of vLLM."""
+"""Reads the facts of a host; brings folders, vLLM by uv, and the plug-in of vLLM to the host."""
 
 import asyncio
 import platform

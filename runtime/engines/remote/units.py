@@ -17,6 +17,7 @@ from fleet.hosts import RUN, TEMPLATE
 from fleet.quadlet_unit import container_name
 from fleet.vllm import instance_name, unit_name
 from runtime.engines.launch_records import LaunchRecord, parse_record
+from runtime.engines.launching import started_elsewhere
 from runtime.engines.recognition import FLEET, FLEET_ID, NO_FLEET, FleetMark
 from runtime.engines.remote.connection import SCRIPT_S, ScriptResult, SshConnection
 from runtime.files import read_text
@@ -239,7 +240,9 @@ async def write_unit(
     )  # fmt: skip
     ended = await ssh.run(script)
     if ended.code == _CHANGED:
-        raise started_elsewhere(ssh, record.name, f"`{name}` was written since this run looked")
+        raise started_elsewhere(
+            record.name, ssh.address, f"`{name}` was written since this run looked"
+        )
     done(ssh, f"does not take the unit of `{record.name}`", ended)
 
 
@@ -268,20 +271,6 @@ def _names(server: str) -> dict[str, str]:
     unit = unit_name(server)
     quadlet, run = f"{_QUADLETS}/{container_name(unit)}", _RUN.format(server)
     return {"unit": unit, "quadlet": quadlet, "run": run, "instance": instance_name(server)}
-
-
-def started_elsewhere(
-    ssh: SshConnection, server: str, why: str, command: str = "fleetctl plan"
-) -> EngineRejectedError:
-    """Return the error of a start for which another run has left no place."""
-    return EngineRejectedError.of(
-        "FC4102",
-        "Another run started a server",
-        f"`{server}` was not started on `{ssh.address}`: {why}. That one was left as it is.",
-        hint="Another checkout or a person started it. Plan again once it answers, or end it if "
-        "nobody needs it.",
-        command=command,
-    )
 
 
 def done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
