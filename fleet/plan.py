@@ -111,11 +111,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceUse:
-    """Memory and slots of a server, before, during and after the apply.
-
-    Bytes. None: unknown. `basis` is the quality of the throughput, such as `uncalibrated`.
-    """
+class ServerMemory:
+    """The memory of a server's devices and its slots. Bytes. None: unknown."""
 
     server: str  # name of the server
     host: str  # name of its host
@@ -126,6 +123,15 @@ class DeviceUse:
     kv_bytes: int | None  # left for the KV cache
     reserve_bytes: int | None  # activations, CUDA graphs and what vLLM leaves free
     slots: int  # LoRA slots that the server has
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse(ServerMemory):
+    """Memory and slots of a server, before, during and after the apply.
+
+    Bytes. None: unknown. `basis` is the quality of the throughput, such as `uncalibrated`.
+    """
+
     slots_before: int  # in use before the apply
     slots_during: int  # upper bound while the apply runs
     slots_after: int  # in use after the apply
