@@ -180,7 +180,7 @@ def _refuse_changed_base(lock: Lock, base: KnownBase) -> None:
     locked = lock.bases.get(base.name)
     if locked is None:
         return
-    now, then = asdict(base.shape), locked.model_dump()
+    now, then = asdict(base.shape), asdict(locked)
     told = {key for key, value in then.items() if value} - {"weight_bytes"}  # since its format
     differing = sorted(key for key in told if now[key] != then[key])
     if differing:

@@ -48,4 +48,4 @@ class ProjectFacts:
         here, locked = self.shapes.get(base), self.lock.bases.get(base)
         if here and locked and locked.weight_bytes:
             return replace(here, weight_bytes=locked.weight_bytes)
-        return here or (locked.shape if locked else None)
+        return here or locked
