@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Self
 
 from fleet import names
-from fleet.attached import AttachedFacts
 from fleet.flag_formats import digest_of, format_of
+from fleet.hardware import AttachedFacts
 from fleet.names import AdapterName, Address
 from fleet.traffic import TrafficPolicy
 

@@ -20,7 +20,7 @@ from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName
-from fleet.signing_policy import SignedBytes, VersionSignature
+from fleet.policies import SignedBytes, VersionSignature
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"

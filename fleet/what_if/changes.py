@@ -6,8 +6,7 @@ from dataclasses import replace
 from itertools import cycle
 
 from fleet.config import splits
-from fleet.device_kinds import sheet_of
-from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hardware import DeviceSpec, HostSpec, sheet_of
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from fleet.vllm import RANKS

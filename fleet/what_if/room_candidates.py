@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fleet.device_kinds import sheet_of
+from fleet.hardware import sheet_of
 from fleet.placement import PlacementCause
 from fleet.spec import FleetSpec
 from fleet.vllm import GIB, SLOTS, rank_bucket

@@ -22,7 +22,7 @@ from fleet.config import (
 from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
-from fleet.signing_policy import SignedBytes
+from fleet.policies import SignedBytes
 from fleet.spec import AdapterFacts
 from runtime.confined import confined
 from runtime.files import (

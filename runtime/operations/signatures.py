@@ -12,7 +12,7 @@ from fleet.codes import diagnostic
 from fleet.config import Lock, LockedAdapter, LockedSignature, signature_problem
 from fleet.errors import ConfigError, LibraryError
 from fleet.names import AdapterName
-from fleet.signing_policy import SignatureState, SignedBytes, SigningSpec
+from fleet.policies import SignatureState, SignedBytes, SigningSpec
 from runtime.library.add import AddedVersion
 from runtime.library.catalog import CatalogVersion, VersionCheck
 from runtime.library.layout import SIGNATURE, version_folder

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fleet.config import SigningKey
 from fleet.errors import ConfigError
-from fleet.signing_policy import SigningKeySpec
+from fleet.policies import SigningKeySpec
 from runtime.project.load import read_files, read_tree
 from runtime.signing.keys import fingerprint, read_key
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fleet.capacity import ObservedDemand
 from fleet.config.lockfile import Lock
 from fleet.hardware import BaseShape, Profile
-from fleet.rollout_policy import GoldenFacts
+from fleet.policies import GoldenFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from fleet.history.doubts import check_one
 from fleet.history.events import event_of
 from fleet.history.rollout_events import GateJudged
 from fleet.history.upgrade_events import UpgradeJudged
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 ANSWERS = GateSpec("answers", "accuracy_drop", 5, "pp")
