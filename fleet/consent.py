@@ -9,8 +9,8 @@ from typing import Final
 from fleet.hardware import NO_BASIS
 from fleet.names import alias_of, server_address
 from fleet.plan import Action, Impact, Plan, Reason
+from fleet.policies import PlanRuleFinding, RuleLevel
 from fleet.resources import LoadedAdapter, Route, Server
-from fleet.rule_policy import PlanRuleFinding, RuleLevel
 
 WAIT_S: Final = 30
 """Upper bound of the wait for a version that is reloaded, in seconds: then the gateway refuses."""

@@ -5,15 +5,22 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
-from fleet import rule_policy, traffic
-from fleet.cost_policy import ClientCosts, CostPolicy
+from fleet import policies, traffic
 from fleet.errors import Position
 from fleet.hardware import BaseSpec as Base
 from fleet.hardware import HostSpec, Profile, ServerTls
 from fleet.names import AdapterName, Version
+from fleet.policies import (
+    ClientCosts,
+    CostPolicy,
+    EndpointFaults,
+    GateSpec,
+    GoldenFacts,
+    OverrideSpec,
+    RolloutPolicy,
+    SigningSpec,
+)
 from fleet.response_format import ResponseFormat
-from fleet.rollout_policy import EndpointFaults, GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
-from fleet.signing_policy import SigningSpec
 
 ClientEvent = Literal[
     "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue",
@@ -278,7 +285,7 @@ class FleetSpec:
     """By path of the golden set, relative to the project."""
     notify: NotifySpec | None = None
     overrides: tuple[OverrideSpec, ...] = ()  # sorted by name; expired overrides too
-    plan_rules: tuple[rule_policy.PlanRuleSpec, ...] = ()  # sorted by name
+    plan_rules: tuple[policies.PlanRuleSpec, ...] = ()  # sorted by name
     signing: SigningSpec = field(default_factory=SigningSpec)
     compiled_for: tuple[CompiledFor, ...] = ()  # other gateways that get the routes
     evals: EvalPolicy = field(default_factory=EvalPolicy)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleet.device_kinds import SHEETS
-from fleet.hardware import BaseSpec, HostSpec
+from fleet.hardware import SHEETS, BaseSpec, HostSpec
 from fleet.names import alias_of
 from fleet.placement import Attempt, PlacementCause, TotalNeed
 from fleet.spec import AdapterSpec, FleetSpec

@@ -7,9 +7,8 @@ from itertools import count, cycle
 from typing import TypeVar
 
 from fleet.config import splits
-from fleet.device_kinds import sheet_of
 from fleet.errors import FleetError, did_you_mean
-from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hardware import DeviceSpec, HostSpec, sheet_of
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from fleet.vllm import RANKS

@@ -21,7 +21,7 @@ from fleet.advice.candidates import (
     with_fields,
     with_member,
 )
-from fleet.device_kinds import sheet_of
+from fleet.hardware import sheet_of
 from fleet.placement import Limit, PlacementCause
 from fleet.spec import FleetSpec
 from fleet.vllm import GIB, SLOTS, rank_bucket

@@ -15,8 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fleet.capacity.decode_law import crowding, step_seconds
 from fleet.capacity.estimate import estimate_speed
-from fleet.device_kinds import sheet_of_device
-from fleet.hardware import NO_BASIS, BaseSpec, Basis, DeviceSpec, Profile, Speed
+from fleet.hardware import NO_BASIS, BaseSpec, Basis, DeviceSpec, Profile, Speed, sheet_of_device
 from fleet.vllm import release
 
 WORST_RESIDUAL = 0.10

@@ -7,8 +7,7 @@ calibrate` gives the room back. Each constant names its source.
 from math import pow  # noqa: A004 (of floats only, so that the type is float)
 
 from fleet.capacity.decode_law import MAX_NUM_SEQS
-from fleet.device_kinds import Sheet, sheet_of
-from fleet.hardware import BaseShape, BaseSpec, Speed, is_cpu
+from fleet.hardware import BaseShape, BaseSpec, Sheet, Speed, is_cpu, sheet_of
 from fleet.vllm import kv_bytes_per_token, weight_bytes
 
 REACHED_BANDWIDTH = 0.8

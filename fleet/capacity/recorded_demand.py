@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet.capacity.demand import HOURS, IDLE
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position
-from fleet.rollout_policy import EndpointFaults
+from fleet.policies import EndpointFaults
 from fleet.usage import UsageCell, UsageFigures
 
 DEMAND_FILE = "demand.json"

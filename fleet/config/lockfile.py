@@ -11,7 +11,7 @@ so a further field needs the next format. A lock of a later format is refused.
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import MISSING, fields, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
@@ -20,7 +20,7 @@ from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName
-from fleet.signing_policy import SignedBytes, VersionSignature
+from fleet.policies import SignedBytes, VersionSignature
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"
@@ -82,37 +82,12 @@ class LockedAdapter(_Document):
         return AdapterFacts(self.digest, self.rank, self.bytes, self.modules, self.source)
 
 
-class LockedBase(_Document):
-    """Dimensions of a base, so that a plan can be made where its weights are not."""
-
-    architecture: str
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
-    max_position_embeddings: int
-    weight_bytes: int
-    experts: int = 0
-    expert_size: int = 0
-    sparse_layers: int = 0
-    active_parameters: int = 0
-    latent_width: int = 0
-
-    @property
-    def shape(self) -> BaseShape:
-        """Return the dimensions."""
-        return BaseShape(**self.model_dump())
-
-
 class Lock(_Document):
     """The file `fleet.lock`: written by `fleetctl adapter add`, kept in version control."""
 
     format: Literal[1, 2, 3, 4, 5] = 1
-    bases: dict[str, LockedBase] = {}
-    """By base."""
+    bases: dict[str, BaseShape] = {}
+    """Dimensions by base, so that a plan can be made where its weights are not."""
     adapters: dict[_FullName, LockedAdapter] = {}
     """By full name, `{client}-{task}-{base}-v{version}`."""
 
@@ -140,18 +115,15 @@ class Lock(_Document):
 
     def with_base(self, name: str, shape: BaseShape) -> Self:
         """Return this lock with a base added or replaced."""
-        entry = LockedBase.model_validate(asdict(shape))
-        later = any(getattr(entry, field, None) for field in _LATER)
-        bases = {**self.bases, name: entry}
+        later = any(getattr(shape, field, None) for field in _LATER)
+        bases = {**self.bases, name: shape}
         least = 2 if later else 1
         return self.model_copy(update={"bases": bases, "format": max(least, self.format)})
 
 
 _LATER = frozenset(
-    name
-    for entry in (LockedBase, LockedAdapter)
-    for name, its in entry.model_fields.items()
-    if not its.is_required()
+    [name for name, its in LockedAdapter.model_fields.items() if not its.is_required()]
+    + [its.name for its in fields(BaseShape) if its.default is not MISSING]
 )
 """Fields since format 2."""
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing.lines import (
     PLATFORM,
     HourLine,
@@ -21,6 +20,7 @@ from fleet.costing.lines import (
 )
 from fleet.costing.terms import ResidentTerms, Role, ServerTerms, Terms
 from fleet.names import client_of
+from fleet.policies import MICRO, IdleRule
 
 HOUR: Final = timedelta(hours=1)
 PURPOSES: Final[Mapping[str, LineKind]] = {

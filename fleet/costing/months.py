@@ -7,13 +7,13 @@ from datetime import datetime
 from itertools import chain, pairwise
 from typing import Final, TypeAlias
 
-from fleet.cost_policy import MICRO
 from fleet.costing.hours import HOUR, HourSplitter
 from fleet.costing.lines import CostLine, HourLine, LineKind, ServerHour, WorkCell, WorkNames
 from fleet.costing.promises import PromiseHours
 from fleet.costing.terms import ClientTerms, Terms
 from fleet.history import Entry, RolledBack
 from fleet.names import client_of
+from fleet.policies import MICRO
 
 GIB: Final = 1 << 30
 CENT: Final = MICRO // 100

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from fleet.cost_policy import MICRO
 from fleet.costing.hours import idle_weights, split_server
 from fleet.costing.lines import LineKind, Weights
 from fleet.costing.months import CENT, DAY_HOURS, GIB, MonthCost
 from fleet.costing.terms import ResidentTerms, Role, ServerTerms, Terms
 from fleet.names import alias_of, client_of
 from fleet.plan import CostChange
+from fleet.policies import MICRO
 
 WARN, ALARM, CLEAR = 30, 40, 35
 """Cost in percent of the fee: above `WARN` a warning, above `ALARM` an alarm. A standing alert of

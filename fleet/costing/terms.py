@@ -11,12 +11,12 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any, Final
 
-from fleet.cost_policy import MICRO, IdleRule, micro
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.names import client_of
 from fleet.placement import AdapterAccount, ServerAccount, state_accounts
+from fleet.policies import MICRO, IdleRule, micro
 from fleet.resources import FULL, Route, Server, State
 from fleet.spec import FleetSpec
 

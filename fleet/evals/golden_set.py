@@ -21,8 +21,8 @@ from fleet.evals.golden_item import (
     ItemCheck,
     golden_item,
 )
+from fleet.policies import BY_FORM, INTACT
 from fleet.response_format import ResponseFormat
-from fleet.rollout_policy import BY_FORM, INTACT
 
 DEFAULTS = frozenset({"metric", "format", "grounding", "max_tokens", "system"})
 

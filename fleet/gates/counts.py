@@ -6,7 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from fleet.gates.own_control import BY_WINDOW, SUMS, ByUser
-from fleet.rollout_policy import RATIOS, GateSpec
+from fleet.policies import RATIOS, GateSpec
 
 ERRORS = "errors"
 BAD: Mapping[str, str] = MappingProxyType(

@@ -24,7 +24,7 @@ from fleet.gates.routing_errors import MISPLACED
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH
 from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
-from fleet.rollout_policy import RATIOS, RISES, GateSpec
+from fleet.policies import RATIOS, RISES, GateSpec
 
 BROKEN = 0.5
 """Share of bad requests above which an old version is nothing to compare with."""

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from fleet.gates.intervals import CONFIDENCE, Z, bonett_price, mcnemar, t_cdf, t_quantile, wilson
 from fleet.gates.verdict import Finding, Verdict, percent_text, points_text
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 SIGNIFICANT = 0.05
 """Upper bound of the p-value of a drop that counts."""

@@ -18,7 +18,7 @@ from fleet.gates.rows import (
     times_of,
     whole_tokens,
 )
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 LEAST_ROWS = 20
 """Requests below which a 95th percentile is not pinned."""

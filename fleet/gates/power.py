@@ -20,7 +20,7 @@ from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.own_control import SideCounts
 from fleet.gates.sequential import Beside, rate_test, rise_test
-from fleet.rollout_policy import ABSOLUTE, RATIOS, RISES, GateSpec
+from fleet.policies import ABSOLUTE, RATIOS, RISES, GateSpec
 
 USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
 """Rates of a healthy version where none was measured; other kinds: 3 %."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.gates.counts import ERRORS, alarming, late
-from fleet.rollout_policy import RATIOS, GateSpec
+from fleet.policies import RATIOS, GateSpec
 
 UsageRow = Mapping[str, Any]
 SERVER_FAULT = 500

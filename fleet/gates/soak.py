@@ -24,7 +24,7 @@ from fleet.gates.own_control import Usual
 from fleet.gates.past import Baseline
 from fleet.gates.sequential import EProcess
 from fleet.gates.verdict import Finding, Verdict, percent_text
-from fleet.rollout_policy import RATIOS, RISES, GateSpec
+from fleet.policies import RATIOS, RISES, GateSpec
 
 TIMES = 2.0
 """Least factor of the old 95th percentile that is a fault; a gate may ask for less beside it."""

@@ -11,7 +11,7 @@ from fleet.gates.counts import ERRORS, Tally, Window
 from fleet.gates.own_control import ByUser, Echoes, Usual
 from fleet.gates.past import HOUR, UNKNOWN, Baseline
 from fleet.gates.rows import UsageRow, is_counted, kinds
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.traffic import Sticky
 
 Side = Literal["canary", "stable"]

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from fleet.gates import Verdict
 from fleet.history.values import Block, BlockKind, GateEvidence, History
 from fleet.names import Address, adapter_address, route_address, version_of
+from fleet.policies import OverrideSpec
 from fleet.resources import LoadedAdapter, Resource, Route
-from fleet.rollout_policy import OverrideSpec
 from fleet.spec import AdapterFacts
 
 OUT = (BlockKind.HELD, BlockKind.ABORTED, BlockKind.REJECTED)

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from fleet.history.values import History
-from fleet.plan import Plan
-from fleet.prospects import SettingChange
+from fleet.plan import Plan, SettingChange
 
 Value = TypeVar("Value")
 _RESOURCES: Final = re.compile(r"clients\.[^.]+\.(?:adapters\.[^.]+\.(?:version|base)|keys\.[^.]+)")

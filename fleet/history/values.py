@@ -19,8 +19,8 @@ from fleet.history.rollout_events import Released
 from fleet.history.signatures import KeyTerm, Signature
 from fleet.names import Address
 from fleet.plan import Freeze
+from fleet.policies import GateSpec
 from fleet.resources import FULL, Resource
-from fleet.rollout_policy import GateSpec
 
 MarkKind = Literal["hold", "pause", "resume", "approve", "advance", "extend", "abort"]
 MARK_KINDS: tuple[MarkKind, ...] = get_args(MarkKind)

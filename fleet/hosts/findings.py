@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import Final
 
-from fleet.device_kinds import SHEETS
-from fleet.hardware import GIB, DeviceSpec, HostSpec, is_cpu
+from fleet.hardware import GIB, SHEETS, DeviceSpec, HostSpec, is_cpu
 from fleet.hosts.facts import HostFacts, HostFinding, HostVerdict, install_command, unknown
 from fleet.hosts.images import judge_image
 from fleet.hosts.template import judge_template

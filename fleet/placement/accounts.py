@@ -8,6 +8,7 @@ from math import inf
 
 from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load
 from fleet.hardware import NO_BASIS, Basis
+from fleet.plan import ServerMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,15 @@ class RankInflation:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerAccount:
-    """A server with its versions; `limit` and `load` are in decode-equivalent tokens/s."""
+class ServerAccount(ServerMemory):
+    """A server with its versions; `limit` and `load` are in decode-equivalent tokens/s.
 
-    server: str
+    Bytes are per device.
+    """
+
     base: str
-    host: str
-    devices: tuple[str, ...]
     kind: str
     """The devices' kind, such as `h100_80g`; empty on an attached server."""
-    slots: int
-    """`max_loras`."""
     kept: int
     """Slots that stay empty: vLLM's CPU build computes base requests with the last slot."""
     rank: int
@@ -64,12 +63,6 @@ class ServerAccount:
     """Expected different adapters in the running batch, by hour."""
     limit: tuple[float, ...]
     """Load that the server may carry by hour, utilisation included; infinite: not known."""
-    total_bytes: int | None
-    weights_bytes: int | None
-    slot_bytes: int | None
-    """All slots together."""
-    kv_bytes: int | None
-    reserve_bytes: int | None
     kv_tokens: int | None
     """Tokens that the KV cache of all devices together holds."""
     kv_tokens_per_slot: int | None

@@ -20,7 +20,7 @@ from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.causes import Limit, Obstacle
 from fleet.placement.items import Item
-from fleet.prospects import LateAliases
+from fleet.plan import LateAliases
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import rank_bucket
 

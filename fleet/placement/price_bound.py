@@ -29,7 +29,7 @@ from fleet.placement.server_types import (
     stock_of,
 )
 from fleet.placement.state import PlacementState
-from fleet.prospects import BoundBasis
+from fleet.plan import BoundBasis
 from fleet.spec import FleetSpec
 
 

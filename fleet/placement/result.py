@@ -16,8 +16,7 @@ from fleet.placement.overload import remedies
 from fleet.placement.price_bound import lower_bound
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
-from fleet.plan import DeviceUse, Saving
-from fleet.prospects import BoundBasis
+from fleet.plan import BoundBasis, DeviceUse, Saving
 from fleet.resources import Server
 from fleet.rollouts import Upgrade
 from fleet.vllm import flags_for, lora_dtype, slot_bytes

@@ -15,7 +15,7 @@ from fleet.names import alias_of
 from fleet.placement.accounting import summed
 from fleet.placement.accounts import ServerAccount
 from fleet.placement.losses import losses_of, steady_state
-from fleet.prospects import LossOutlook
+from fleet.plan import LossOutlook
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec

@@ -9,9 +9,9 @@ from fleet.history import History
 from fleet.names import alias_of, client_of
 from fleet.plan import Change, Plan
 from fleet.plan_rules.traffic import moved_traffic, versions_at_work
+from fleet.policies import PlanRuleFinding, PlanRuleSpec
 from fleet.resources import Key, LoadedAdapter, Route
 from fleet.rollouts import closed_windows_until
-from fleet.rule_policy import PlanRuleFinding, PlanRuleSpec
 from fleet.spec import FleetSpec
 
 TWO = 2

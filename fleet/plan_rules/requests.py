@@ -7,9 +7,8 @@ from types import MappingProxyType
 
 from fleet.names import Address, route_address
 from fleet.plan import Plan
+from fleet.policies import USUAL_WEIGHTS, PlanRuleFinding, RuleLevel
 from fleet.resources import FULL, Resource, Route, Server, ServerFlags
-from fleet.rollout_policy import USUAL_WEIGHTS
-from fleet.rule_policy import PlanRuleFinding, RuleLevel
 from fleet.spec import FleetSpec
 from fleet.traffic import USUAL_TIMEOUTS, LimitPolicy, TrafficPolicy
 from fleet.usage import UsageFigures

@@ -17,10 +17,9 @@ from fleet.names import (
     version_of,
 )
 from fleet.placement import PlacementResult
-from fleet.plan import Action, Change, Impact, Move, Reason
+from fleet.plan import Action, BoundBasis, Change, Impact, Move, Prospect, Reason
 from fleet.planning.diff import differences
 from fleet.planning.diversion import Interruption
-from fleet.prospects import BoundBasis, Prospect
 from fleet.resources import FULL, LoadedAdapter, Route, State, client_in
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.steps import LoadAdapter, SmokeTest, Step, schedule

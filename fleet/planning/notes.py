@@ -3,15 +3,13 @@
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import UTC
 
-from fleet.flag_formats import outdated
 from fleet.names import Address, adapter_address, key_address, server_address, version_of
 from fleet.placement import ServerAccount, late
-from fleet.plan import Change, PlanNote
+from fleet.plan import Change, PlanNote, RolloutAhead
 from fleet.planning.desired import PlanInput, unmanaged, waits
 from fleet.planning.rollout_warnings import rollout_warnings
 from fleet.planning.settling import changed_by_others
-from fleet.prospects import RolloutAhead
-from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State, outdated
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 from fleet.traffic import Sticky

@@ -27,7 +27,7 @@ from fleet.placement import (
     verify_placement,
     verify_steps,
 )
-from fleet.plan import Change, CostChange, GateDue, Plan, PlanNote
+from fleet.plan import Change, CostChange, GateDue, Plan, PlanNote, RolloutAhead
 from fleet.planning.away_hosts import placed
 from fleet.planning.client_keys import weak_new_keys, with_lock_outs
 from fleet.planning.desired import PlanInput, desired_state_of, rules_of
@@ -49,7 +49,6 @@ from fleet.planning.reasons import reasons_of
 from fleet.planning.rollout_warnings import asked_first
 from fleet.planning.served_bytes import with_served_bytes
 from fleet.planning.upgrades import upgrade_notes
-from fleet.prospects import RolloutAhead
 from fleet.resources import State
 from fleet.rollouts import AliasTarget, RolloutTargets, forecast_rollouts, outlook, rollout_ahead
 from fleet.spec import FleetSpec

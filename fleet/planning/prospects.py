@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 
 from fleet.names import alias_parts
-from fleet.plan import Change, Impact, Reason
+from fleet.plan import Change, Impact, Prospect, Reason, RolloutAhead, SettingChange
 from fleet.planning.desired import PlanInput
-from fleet.prospects import Prospect, RolloutAhead, SettingChange
 from fleet.resources import Route, Server
 
 _ROUTED = frozenset({"limits", "format", "sticky", "choices", "shadow", "capture", "timeouts"})

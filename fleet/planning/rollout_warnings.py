@@ -7,8 +7,7 @@ from fleet.capacity import USER_DAYS
 from fleet.gates import percent_text
 from fleet.history import History
 from fleet.names import adapter_of_address, alias_of, version_of
-from fleet.plan import Change, PlanNote, Reason
-from fleet.prospects import RolloutAhead
+from fleet.plan import Change, PlanNote, Reason, RolloutAhead
 from fleet.resources import FULL, LoadedAdapter
 from fleet.rollouts import stage_traffic
 from fleet.spec import AdapterSpec, FleetSpec

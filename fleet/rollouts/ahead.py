@@ -5,8 +5,7 @@ from operator import itemgetter
 from fleet.gates import Verdict, percent_text
 from fleet.history import History
 from fleet.names import version_of
-from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
-from fleet.prospects import Chances, RolloutAhead
+from fleet.plan import NO_EVIDENCE, Chances, GateDue, PlanNote, RolloutAhead
 from fleet.rollouts.situation import first_weight_of
 from fleet.rollouts.stage_traffic import stage_traffic
 from fleet.rollouts.targets import AliasTarget, Phase

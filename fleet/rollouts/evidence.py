@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fleet.gates import Verdict, least_limit
 from fleet.history import GateEvidence, RolloutStage, other_engine
 from fleet.plan import NO_EVIDENCE, GateDue
-from fleet.rollout_policy import AUTO, REPLAY, GateSpec
+from fleet.policies import AUTO, REPLAY, GateSpec
 from fleet.spec import AdapterSpec, FleetSpec
 
 

@@ -27,10 +27,8 @@ from fleet.gates import (
     points_text,
 )
 from fleet.history import History
-from fleet.plan import NO_EVIDENCE, GateDue
-from fleet.prospects import Chances
-from fleet.resources import FULL
-from fleet.rollout_policy import (
+from fleet.plan import NO_EVIDENCE, Chances, GateDue
+from fleet.policies import (
     NEWEST,
     RATIOS,
     REPLAY,
@@ -38,6 +36,7 @@ from fleet.rollout_policy import (
     GateSpec,
     GoldenFacts,
 )
+from fleet.resources import FULL
 from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.simulation import LiveStages, Passes, simulate
 from fleet.rollouts.stage_traffic import ENOUGH, by_traffic, counts_of, live_setting, stages_from

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from fleet.history import SKEW, GateEvidence, History, RolloutMark, distrust, judge_again
 from fleet.names import version_of
+from fleet.policies import ChangeWindow, RolloutPolicy
 from fleet.resources import Route, State
-from fleet.rollout_policy import ChangeWindow, RolloutPolicy
 from fleet.rollouts import messages
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec

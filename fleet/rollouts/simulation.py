@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fleet.gates.decide import LEAST_BAD
 from fleet.gates.live import LATE
 from fleet.gates.power import UsualRate
+from fleet.policies import RATIOS, RISES, GateSpec
 from fleet.resources import FULL
-from fleet.rollout_policy import RATIOS, RISES, GateSpec
 
 REPLICATIONS, SEED = 500, 1
 LOOKS, LATER, LONGER = 16, 6, 4.0

@@ -20,8 +20,8 @@ from fleet.history import (
     rejection,
 )
 from fleet.names import AdapterName
+from fleet.policies import RolloutPolicy
 from fleet.resources import FULL, Route
-from fleet.rollout_policy import RolloutPolicy
 from fleet.rollouts.evidence import Comparison, GateResult, gates_of
 from fleet.spec import AdapterSpec, FleetSpec
 

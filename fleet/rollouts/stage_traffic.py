@@ -16,8 +16,8 @@ from fleet.gates import (
     seen,
 )
 from fleet.history import History
+from fleet.policies import RISES, GateSpec, RolloutPolicy
 from fleet.resources import FULL
-from fleet.rollout_policy import RISES, GateSpec, RolloutPolicy
 from fleet.rollouts.simulation import LiveStages, requests_needed, simulate
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky

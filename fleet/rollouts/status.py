@@ -6,8 +6,8 @@ from enum import Enum, auto
 from typing import Final
 
 from fleet.history import GateEvidence, History, RolloutMark, RolloutStage, blocks_on, kept_out
+from fleet.policies import RolloutPolicy
 from fleet.resources import FULL, Route
-from fleet.rollout_policy import RolloutPolicy
 from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import FleetSpec

@@ -22,8 +22,8 @@ from fleet.history import (
     rejection,
 )
 from fleet.names import server_address
+from fleet.policies import GateSpec
 from fleet.resources import FULL, Route, Server, State
-from fleet.rollout_policy import GateSpec
 from fleet.rollouts.evidence import Comparison, gates_of
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky

@@ -7,7 +7,7 @@ from enum import StrEnum
 from fleet.gates import Verdict
 from fleet.history import UpgradeVerdict
 from fleet.names import version_of
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 
 class UpgradeStage(StrEnum):

@@ -19,8 +19,8 @@ from fleet.history import (
     judge_again,
 )
 from fleet.names import adapter_address, base_of, by_number
+from fleet.policies import GateSpec
 from fleet.resources import Server, State
-from fleet.rollout_policy import GateSpec
 from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.server_settings import ServerSettings, is_release, sizeless
 from fleet.rollouts.trials import GateTrial, engine_digest

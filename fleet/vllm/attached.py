@@ -2,9 +2,8 @@
 
 from collections.abc import Container, Iterator
 
-from fleet.attached import AttachedFacts
 from fleet.errors import Diagnostic, problem
-from fleet.hardware import AttachedServerSpec
+from fleet.hardware import AttachedFacts, AttachedServerSpec
 from fleet.names import Address, server_address
 from fleet.resources import State
 from fleet.spec import FleetSpec

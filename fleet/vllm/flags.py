@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
 
-from fleet.flag_formats import FORMATS, Hashed, differing, format_of
 from fleet.hardware import BaseSpec, HostSpec
-from fleet.resources import Server, ServerFlags, State
+from fleet.resources import FORMATS, Hashed, Server, ServerFlags, State, differing, format_of
 from fleet.spec import FleetSpec
 from fleet.vllm.lora_slots import release
 from fleet.vllm.memory import RANKS, SLOTS, USABLE

@@ -99,7 +99,6 @@ def plan(
       adapter ALIAS gone | base NAME max_loras N | base NAME max_lora_rank N
       base NAME tensor_parallel N | utilization N% | canary_slots N
     """
-    from fleet.advice import what_if
     from fleet.placement import SearchLimits
     from plans.render.what_if import marked_what_if
     from runtime.operations.plan_rules import exit_code

@@ -16,11 +16,10 @@ from typing import Any
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError, newer_server
-from fleet.flag_formats import FORMATS, format_of
 from fleet.hardware import HostSpec
 from fleet.history import History
 from fleet.names import LEDGER, TABLE, address_parts, gateway_address, is_name
-from fleet.resources import LoadedAdapter, Resource, Server, State
+from fleet.resources import FORMATS, LoadedAdapter, Resource, Server, State, format_of
 from plans.documents.document import read, write
 
 FORMAT = "fleetctl-live"

@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 
 from fleet.names import base_of, server_address, version_of
-from fleet.plan import Change, Plan
-from fleet.prospects import Chances, Prospect, RolloutAhead, SettingChange
+from fleet.plan import Chances, Change, Plan, Prospect, RolloutAhead, SettingChange
 from fleet.resources import Key
 from plans.amounts import counted, duration, listed, size
 from plans.render.detail_levels import FEW

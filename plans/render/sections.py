@@ -17,8 +17,8 @@ from fleet.plan import (
     GatewayLimits,
     GatewayTarget,
     Plan,
+    SettingChange,
 )
-from fleet.prospects import SettingChange
 from fleet.resources import LoadedAdapter, Server
 from plans.amounts import and_more, counted, listed, percent, size
 from plans.render.detail_levels import capacity_rows

@@ -8,8 +8,8 @@ from enum import StrEnum
 from fleet.consent import DecisionKind, decisions_due, denying, is_outage
 from fleet.names import kind_of_address, name_in_address, step_parts
 from fleet.plan import Action, Plan
+from fleet.policies import PlanRuleFinding, RuleLevel
 from fleet.resources import Route
-from fleet.rule_policy import PlanRuleFinding, RuleLevel
 from plans.amounts import about, counted, listed
 from plans.render.prospects import rollouts_begun
 from plans.wording import interruption, kind_of

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from fleet.attached import AttachedFacts
 from fleet.errors import EngineError
-from fleet.hardware import AttachedServerSpec, HostSpec
+from fleet.hardware import AttachedFacts, AttachedServerSpec, HostSpec
 from fleet.names import Address
 from fleet.resources import Server, State
 from runtime.engines.observation import StateBuilder, observe_servers, turn

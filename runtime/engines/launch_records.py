@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serial
 
 from fleet.encoding import decode_json, plain
 from fleet.errors import newer_server, require_known
-from fleet.flag_formats import FORMATS, format_of
 from fleet.names import NAME_PATTERN, Stamps
-from fleet.resources import Server, ServerFlags
+from fleet.resources import FORMATS, Server, ServerFlags, format_of
 from runtime.engines.adapters_file import FILE, AdaptersFile
 from runtime.files import make_private, plain_text, replace_file
 from runtime.processes import (

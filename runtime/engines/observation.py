@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from fleet.attached import AttachedFacts
 from fleet.errors import EngineError, FleetError
+from fleet.hardware import AttachedFacts
 from fleet.names import Address, server_address
 from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
 from runtime.engines.adapters_file import AdapterEntry

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fleet.gates import CountedRows, Finding, Verdict, judge_live, judge_paired
 from fleet.history import LIMITS, Entry, EvalFinished, GateEvidence, GateJudged, other_engine
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.rollouts import GateTrial
 from runtime.evals.store import EvalStore
 from runtime.files import read_plain

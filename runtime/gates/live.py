@@ -34,8 +34,8 @@ from fleet.gates import (
     with_usual,
 )
 from fleet.history import Entry, GateJudged
+from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import FULL, State
-from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts import GateTrial
 from fleet.traffic import Sticky
 from runtime.gates.attempts import before_the_future, began, beliefs_before, beliefs_recorded

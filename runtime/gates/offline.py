@@ -28,9 +28,9 @@ from fleet.evals import (
 from fleet.gates import Finding, Verdict, judge_paired
 from fleet.history import EvalFinished
 from fleet.names import client_of
+from fleet.policies import REPLAY, GateSpec
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
-from fleet.rollout_policy import REPLAY, GateSpec
 from fleet.rollouts import GateTrial, engine_digest, golden_of
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing

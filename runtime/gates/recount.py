@@ -14,8 +14,8 @@ from typing import TypeAlias
 from fleet.errors import EvalError
 from fleet.gates import CountedRows, Finding, TimedRow, digest_of_rows, in_order
 from fleet.history import Entry, GateJudged, UpgradeJudged
+from fleet.policies import OFFLINE, UNITS, GateSpec
 from fleet.resources import FULL
-from fleet.rollout_policy import OFFLINE, UNITS, GateSpec
 from runtime.evals.store import EvalStore
 from runtime.gates.live import count_again
 from runtime.gates.offline import judge_runs

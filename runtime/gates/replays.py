@@ -21,7 +21,7 @@ from fleet.evals import (
 )
 from fleet.gates import LEAST_ITEMS
 from fleet.names import client_of
-from fleet.rollout_policy import NEWEST
+from fleet.policies import NEWEST
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
 from runtime.usage.captured import read_captured, request_of

@@ -22,7 +22,7 @@ from fleet.config import (
 from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
-from fleet.signing_policy import SignedBytes
+from fleet.policies import SignedBytes
 from fleet.spec import AdapterFacts
 from runtime.confined import confined
 from runtime.files import (
@@ -180,7 +180,7 @@ def _refuse_changed_base(lock: Lock, base: KnownBase) -> None:
     locked = lock.bases.get(base.name)
     if locked is None:
         return
-    now, then = asdict(base.shape), locked.model_dump()
+    now, then = asdict(base.shape), asdict(locked)
     told = {key for key, value in then.items() if value} - {"weight_bytes"}  # since its format
     differing = sorted(key for key in told if now[key] != then[key])
     if differing:

@@ -9,7 +9,7 @@ from fleet.errors import FleetError, UnapprovedError
 from fleet.plan import Plan
 from fleet.plan_rules import DAYS, judge_rules, refused_requests, skipped_stages
 from fleet.planning import promoted
-from fleet.rule_policy import PlanRuleFinding, RuleLevel
+from fleet.policies import PlanRuleFinding, RuleLevel
 from fleet.usage import Operator, UsageFigures
 from runtime.execute.outcome import HALF_WAY
 from runtime.usage.store import UsageStore

@@ -35,7 +35,7 @@ def preflight_of(workspace: Workspace, *, by_ledger: bool = True) -> Preflight:
     fleet, bases = workspace.fleet(), dict[str, KnownBase]()
     with suppress(FleetError, OSError):  # for a base that serves and is no longer declared
         locked = read_lock(workspace.root).bases.items()
-        bases = {name: KnownBase(name, "", base.shape) for name, base in locked}
+        bases = {name: KnownBase(name, "", base) for name, base in locked}
     for name, base in fleet.bases.items():
         if base.shape:
             bases[name] = KnownBase(name, base.model, base.shape, base.known_as)

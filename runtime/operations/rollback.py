@@ -24,7 +24,7 @@ from fleet.history import (
     rejected_by_gates,
 )
 from fleet.names import version_of
-from fleet.rollout_policy import OverrideSpec
+from fleet.policies import OverrideSpec
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.outbox import LedgerOutbox, queued

@@ -15,7 +15,7 @@ from fleet.codes import diagnostic
 from fleet.config import Lock, LockedAdapter, LockedSignature, SigningKey, signature_problem
 from fleet.errors import ConfigError, LibraryError
 from fleet.names import AdapterName
-from fleet.signing_policy import SignatureState, SignedBytes, SigningKeySpec, SigningSpec
+from fleet.policies import SignatureState, SignedBytes, SigningKeySpec, SigningSpec
 from runtime.library.add import AddedVersion
 from runtime.library.catalog import CatalogVersion, VersionCheck
 from runtime.library.layout import SIGNATURE, version_folder

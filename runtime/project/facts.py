@@ -14,8 +14,8 @@ from fleet.config import LOCK_FILE, Adapter, Declarations, Lock, Problem, Projec
 from fleet.encoding import decode_json
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
+from fleet.policies import GoldenFacts
 from fleet.response_format import FormatKind
-from fleet.rollout_policy import GoldenFacts
 from fleet.vllm import base_shape, dimensions
 from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain

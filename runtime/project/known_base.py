@@ -53,4 +53,4 @@ def known_base(
         )
         hint = "Put the base's config.json there; its weights are not needed here."
         raise LibraryError.of("FC3015", "Base's dimensions unknown", detail, hint=hint)
-    return KnownBase(name, model, locked.shape, known_as)
+    return KnownBase(name, model, locked, known_as)

@@ -13,7 +13,7 @@ from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, scored_by, to_judge
 from fleet.gates import LEAST_ITEMS, certifiable, items_needed, least_limit, points_text
 from fleet.history import Audience
-from fleet.rollout_policy import AUTO, BY_FORM
+from fleet.policies import AUTO, BY_FORM
 from fleet.rollouts import gates_of, golden_of
 from fleet.spec import NotifyEvent
 from runtime.files import plain_text, read_plain

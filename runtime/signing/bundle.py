@@ -17,7 +17,7 @@ from typing import Any, Final, Never
 
 from fleet.encoding import decode_json
 from fleet.errors import LibraryError
-from fleet.signing_policy import SignedBytes
+from fleet.policies import SignedBytes
 from runtime.files import read_plain, unlinked
 from runtime.library.layout import SERVED_FILES, SIGNATURE
 from runtime.store_paths import manifest_text

@@ -3,46 +3,16 @@
 from collections import defaultdict
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Final
-
-import msgspec
+from typing import Any, Final
 
 from fleet.usage import COUNTS, SKETCHES, Grain, bucket_of
-from runtime.usage.row import CLIENT_LEFT, LIVE
+from runtime.usage.row import CLIENT_LEFT, LIVE, UsageRow
 from runtime.usage.sketches import SKETCH_STEP, stored_pairs
 
-_LARGEST: Final = 2**31
-_Tokens = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
-_Seconds = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
 KEPT_S: Final = {Grain.QUARTER: 48 * 3600, Grain.HOUR: 400 * 86400}
 """How long cells are kept at least, in seconds; days are kept for ever."""
 AHEAD_S: Final = 2.0
 """A request that ended this many seconds after now shows that its gateway's clock runs ahead."""
-
-
-class IngestRow(msgspec.Struct):
-    """The fields of a `UsageRow` that are summed up; a row of any release has these types."""
-
-    time: str
-    request_id: str
-    client: str = ""
-    alias: str = ""
-    version: str = ""
-    server: str = ""
-    status: int = 0
-    latency_s: _Seconds = 0.0
-    first_byte_s: _Seconds | None = None
-    input_tokens: _Tokens | None = None
-    output_tokens: _Tokens | None = None
-    cached_tokens: _Tokens | None = None
-    waited_s: _Seconds | None = None
-    stream: bool = False
-    finish: str | None = None
-    format_ok: bool | None = None
-    purpose: str = LIVE
-    retries: _Tokens = 0
-    unit: str | None = None
-    counted: str | None = None
 
 
 (
@@ -70,7 +40,7 @@ class CellSums:
         self.pairs: defaultdict[int, int] = defaultdict(int)
         """The counts of all sketches by key, see `sketches.SKETCH_STEP`."""
 
-    def add(self, row: IngestRow, *, is_ahead: bool) -> None:
+    def add(self, row: UsageRow, *, is_ahead: bool) -> None:
         """Count a row."""
         counts, status, latency = self.counts, row.status, row.latency_s
         counts[_REQUESTS] += 1
@@ -101,7 +71,7 @@ class CellSums:
         if is_answered:
             self._add_answer(row, given or 0, made or 0)
 
-    def _add_answer(self, row: IngestRow, given: int, made: int) -> None:
+    def _add_answer(self, row: UsageRow, given: int, made: int) -> None:
         latency, first = row.latency_s, row.first_byte_s
         at_work_ms = max(0, round((latency - (row.waited_s or 0)) * 1000))
         self.counts[_KV_TOKEN_MS] += (given + made // 2) * at_work_ms
@@ -151,7 +121,7 @@ class Batch:
         """Pseudonyms of users by client, alias, version and day."""
         self.rows = 0
 
-    def add(self, row: IngestRow) -> float:
+    def add(self, row: UsageRow) -> float:
         """Count a row; return when its request ended, in seconds since 1970, at most now.
 
         Raises:

@@ -22,9 +22,9 @@ import msgspec
 from fleet.errors import FleetError
 from fleet.usage import COUNTS, Grain
 from runtime.files import make_private, open_plain
-from runtime.usage.batch import KEPT_S, Batch, Cells, IngestRow
+from runtime.usage.batch import KEPT_S, Batch, Cells
 from runtime.usage.parts import TOO_LONG, IngestedParts, LogPart
-from runtime.usage.row import translate_lines
+from runtime.usage.row import UsageRow, translate_lines
 from runtime.usage.segments import TAIL_BYTES, Segment, distinct, is_same_log, segments
 from runtime.usage.store import seen
 from runtime.usage.tables import FOLDER, SERIES, STORE_FILE, told_errors
@@ -32,7 +32,7 @@ from runtime.usage.writing import alone, opened, transaction
 
 BATCH_BYTES: Final = 16 * 2**20
 """Upper bound of a transaction, in bytes of a log (35,000 rows or so): bounds memory."""
-_ROW: Final = msgspec.json.Decoder(IngestRow)
+_ROW: Final = msgspec.json.Decoder(UsageRow)
 _ADD: Final = (
     f"INSERT INTO {{}} VALUES ({', '.join('?' * (3 + len(COUNTS)))}) ON CONFLICT DO UPDATE SET "  # noqa: S608
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from fleet.encoding import decode_json
@@ -174,7 +173,7 @@ def _from_json(path: Path) -> str:
 
 def _columns() -> Iterator[tuple[str, str]]:
     for name, hint in get_type_hints(UsageRow).items():
-        types = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        types = get_args(hint) or (hint,)
         yield name, _SQL_TYPES[next(python for python in types if python is not type(None))]
 
 

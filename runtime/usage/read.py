@@ -7,6 +7,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -120,9 +121,10 @@ def last_rows(
             for line in segment.read_rows(0).splitlines():
                 row = _parse(line)
                 if row is not None and datetime.fromisoformat(row["time"]) >= since:
-                    converted = msgspec.convert(row, UsageRow)
-                    if accepts(converted):
-                        last.append(converted)
+                    with suppress(msgspec.ValidationError):  # a number beyond its bounds: no row
+                        converted = msgspec.convert(row, UsageRow)
+                        if accepts(converted):
+                            last.append(converted)
             rows[:0] = last
     once = {row.request_id: row for rows in found.values() for row in rows}
     return sorted(once.values(), key=lambda row: (row.time[:23], row.request_id))[-count:]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -36,8 +36,16 @@ _TRACE: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0
 """Source: W3C Trace Context, level 1, section 3.2."""
 
 
+_LARGEST: Final = 2**31
+Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+Seconds = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+
+
 class UsageRow(msgspec.Struct, omit_defaults=False):
-    """A request in the usage log. Times are UTC, durations seconds."""
+    """A request in the usage log. Times are UTC, durations seconds.
+
+    Rows of any release have these types; a number beyond its bounds makes a line no row.
+    """
 
     time: str
     request_id: str
@@ -58,11 +66,11 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     502 for a stream: the error event names no status, the server broke off, or the stream held no
     answer.
     """
-    latency_s: float = 0.0
-    first_byte_s: float | None = None
-    input_tokens: int | None = None
+    latency_s: Seconds = 0.0
+    first_byte_s: Seconds | None = None
+    input_tokens: Count | None = None
     """As the server reported; None: no report."""
-    output_tokens: int | None = None
+    output_tokens: Count | None = None
     """As the server reported, for an aborted stream up to its end; see `counted`."""
     stream: bool = False
     finish: str | None = None
@@ -72,7 +80,7 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     purpose: str = LIVE
     """`live`; `eval` is billed where the client's policy says so, `smoke`, `shadow` and
     `count_tokens` never."""
-    retries: int = 0
+    retries: Count = 0
     """Number of retries: servers tried in vain before the last, plus repeats on a new connection
     to the same server because the kept one had closed."""
     unit: str | None = None
@@ -86,9 +94,9 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     a lower bound, for a piece is one token or more.
     `text`: by the server's tokenizer (rows of earlier versions).
     """
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
     """Prompt tokens from the server's cache, part of `input_tokens`; None: not reported."""
-    waited_s: float | None = None
+    waited_s: Seconds | None = None
     """Time until the request's turn, part of `latency_s`; None: a row of an Envoy, or of an earlier
     version."""
     trace_id: str | None = None

@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from fleet.cost_policy import MICRO
 from fleet.costing import Bill
 from fleet.errors import FleetError
 from fleet.evals import eval_records
+from fleet.policies import MICRO
 from fleet.traffic import LATENCY_BOUNDS_S
 from fleet.usage import Operator
 from runtime.gateway.accounting import CONTENT_TYPE, in_families, labelled

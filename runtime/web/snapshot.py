@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 from fleet.alerting import Alert
 from fleet.errors import Diagnostic, FleetError, problem_of
 from fleet.placement import PlacementResult, SearchLimits, loss_outlook, placement_accounts
+from fleet.plan import LossOutlook
 from fleet.planning import DriftCause, desired_state_of
-from fleet.prospects import LossOutlook
 from fleet.resources import Route
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from fleet.spec import FleetSpec

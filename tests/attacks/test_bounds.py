@@ -12,8 +12,8 @@ import pytest
 from fleet.config import check_project, parse
 from fleet.encoding import MOST_VALUES, decode_json
 from fleet.errors import ConfigError, FleetError
-from fleet.flag_formats import format_of
 from fleet.names import Stamps, Version, by_number
+from fleet.resources import format_of
 from fleet.vllm import release
 from fleetctl.synthetic import SyntheticSize, synthesise
 from runtime.files import open_plain, read_plain, read_text

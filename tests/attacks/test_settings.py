@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from fleet.history import History, settings_due, settings_to_record
-from fleet.plan import Plan
+from fleet.plan import Plan, SettingChange
 from fleet.planning import parse_criteria, select
-from fleet.prospects import SettingChange
 from fleet.resources import Server
 from plans.documents.plan_file import dump, load
 from plans.render import RENDERERS

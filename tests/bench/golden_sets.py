@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.gates import USUAL_DISCORDANCE, Verdict, certifiable, judge_paired
-from fleet.rollout_policy import NEWEST, GateSpec
+from fleet.policies import NEWEST, GateSpec
 from runtime.gates.replays import MOST_OF_USER, USERS_ALIKE
 
 ITEMS, SAMPLES = 60, 5

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing import DeviceTerms, FleetTerms, Terms
 from fleet.encoding import plain
 from fleet.gates import judge_paired
@@ -40,8 +39,8 @@ from fleet.history import (
     StepStarted,
 )
 from fleet.names import step_id
+from fleet.policies import MICRO, GateSpec, IdleRule
 from fleet.resources import LoadedAdapter, Resource, Route, Server, State
-from fleet.rollout_policy import GateSpec
 from fleet.steps import LoadAdapter, Operation, SetRoute, StartServer
 from plans.documents import live_file
 from runtime.ledger import chain, open_ledger

@@ -20,9 +20,9 @@ from typing import Final, Self
 
 import httpx
 
-from fleet.cost_policy import MICRO
 from fleet.costing import ClientTerms, ResidentTerms, Role, Terms
 from fleet.history import CostTermsChanged
+from fleet.policies import MICRO
 from fleet.spec import FleetSpec
 from fleet.usage import Grain, OfClient, Operator
 from fleetctl.commands.dashboard import make_dashboard

@@ -35,7 +35,7 @@ def pinned(stage: Stage, change: Callable[[Path], None]) -> Person:
 
 
 def of_tiny(stage: Stage, rank: int = 8) -> synthetic.Tensors:
-    shape = parse_lock(stage.file(LOCK).read_text("utf-8")).bases["tiny"].shape
+    shape = parse_lock(stage.file(LOCK).read_text("utf-8")).bases["tiny"]
     return synthetic.tensors(rank, base=shape, layers=range(shape.num_hidden_layers))
 
 

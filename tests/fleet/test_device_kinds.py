@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.device_kinds import SHEETS
+from fleet.hardware import SHEETS
 from runtime.project.load import load_project
 from tests.broken.project import FLEET, valid, write
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet.flag_formats import FORMATS, differing, digest_of, format_of, outdated
-from fleet.resources import Server, ServerFlags
+from fleet.resources import FORMATS, Server, ServerFlags, differing, digest_of, format_of, outdated
 from fleet.vllm.flags import flag_drift, flags_for, known_flags
 from tests.fleet.planning.builders import base
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fleet.cost_policy import MICRO
 from fleet.costing import Terms
 from fleet.history import CostTermsChanged
+from fleet.policies import MICRO
 from fleetctl.output import print_message
 from runtime.ledger import open_ledger
 from runtime.operations.costs import MonthBills

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fleet.cost_policy import MICRO
 from fleet.encoding import plain
 from fleet.history import CostTermsChanged
+from fleet.policies import MICRO
 from runtime.ledger import open_ledger
 from runtime.operations.costs import month_file
 from runtime.usage.log import USAGE_FILE

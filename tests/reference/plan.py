@@ -108,7 +108,8 @@ FIELD = re.compile(r'(?ms)^    (\w+): [^\n#]*?(?:  # ([^\n]+))?$(?:\n    """(.+?
 def meanings(kind: type) -> dict[str, str]:
     """Return the comments and docstrings of the fields of a dataclass, as sentences."""
     found = {}
-    for name, comment, text in FIELD.findall(inspect.getsource(kind)):
+    sources = (inspect.getsource(its) for its in reversed(kind.__mro__) if is_dataclass(its))
+    for name, comment, text in FIELD.findall("\n".join(sources)):
         said = " ".join((text or comment).split())
         ended = f"{said.removesuffix('.')}." if said else ""
         found[name] = re.sub(r"\bNone\b", "null", ended[:1].upper() + ended[1:])

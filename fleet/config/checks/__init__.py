@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from fleet.capacity import ObservedDemand
 from fleet.config.lockfile import Lock
 from fleet.hardware import BaseShape, Profile
-from fleet.rollout_policy import GoldenFacts
+from fleet.policies import GoldenFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +48,4 @@ class ProjectFacts:
         here, locked = self.shapes.get(base), self.lock.bases.get(base)
         if here and locked and locked.weight_bytes:
             return replace(here, weight_bytes=locked.weight_bytes)
-        return here or (locked.shape if locked else None)
+        return here or locked

@@ -12,7 +12,7 @@ from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
 from fleet.config.validate import Problem
-from fleet.rollout_policy import OFFLINE, REPLAY, RISES
+from fleet.policies import OFFLINE, REPLAY, RISES
 
 _READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}
 """Properties of answers that only fleetctl's own gateway writes down, by metric."""

@@ -9,8 +9,7 @@ from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import AttachedServer, Gateway, Host
 from fleet.config.validate import Problem
-from fleet.device_kinds import SHEETS, sheet_of
-from fleet.hardware import SYSTEM, Profile
+from fleet.hardware import SHEETS, SYSTEM, Profile, sheet_of
 from fleet.names import by_number
 
 

@@ -8,8 +8,8 @@ from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.config.validate import Problem
+from fleet.policies import ABSOLUTE, AUTO, BY_FORM, OFFLINE, RATIOS, UNITS
 from fleet.resources import FULL
-from fleet.rollout_policy import ABSOLUTE, AUTO, BY_FORM, OFFLINE, RATIOS, UNITS
 
 COUNTED = ("native", "inspect")
 """Engines that can ask through a gateway; the others cannot send the header of a version."""

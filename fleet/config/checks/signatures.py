@@ -8,7 +8,7 @@ from typing import Final
 from fleet.config.checks import ProjectFacts
 from fleet.config.schema.fleet import Declarations
 from fleet.config.validate import Problem
-from fleet.signing_policy import SignatureState, SigningSpec
+from fleet.policies import SignatureState, SigningSpec
 from fleet.spec import AdapterSpec, FleetSpec
 
 _CODES: Final[Mapping[SignatureState, tuple[str, str]]] = {

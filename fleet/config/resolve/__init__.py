@@ -22,7 +22,7 @@ from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
 from fleet.config.settings import declared_settings
 from fleet.config.validate import Problem
-from fleet.cost_policy import CostPolicy
+from fleet.policies import CostPolicy
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 
 

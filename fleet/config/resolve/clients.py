@@ -10,8 +10,8 @@ from fleet.config.checks.references import DeclaredAdapter, adapters_of
 from fleet.config.schema.clients import Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import ClientNotify, Limits, Notify, Shadow
-from fleet.cost_policy import ClientCosts
 from fleet.names import AdapterName, Version, alias_name
+from fleet.policies import ClientCosts
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.spec import (
     AdapterSpec,

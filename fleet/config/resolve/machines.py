@@ -8,7 +8,6 @@ from fleet.config.checks.bases import as_flag
 from fleet.config.checks.machines import ports_of
 from fleet.config.schema.machines import Base, Device, Gateway, Host, Tls
 from fleet.config.schema.rollouts import Gate, Override, Rollout
-from fleet.device_kinds import sheet_of
 from fleet.hardware import (
     AttachedServerSpec,
     BaseSpec,
@@ -16,9 +15,10 @@ from fleet.hardware import (
     DeviceState,
     HostSpec,
     ServerTls,
+    sheet_of,
 )
 from fleet.names import by_number
-from fleet.rollout_policy import INTACT, REPLAY, GateSpec, OverrideSpec, RolloutPolicy
+from fleet.policies import INTACT, REPLAY, GateSpec, OverrideSpec, RolloutPolicy
 from fleet.spec import GatewaySpec
 
 _STRICTNESS = ("active", "cordoned", "draining")

@@ -3,8 +3,7 @@
 from fleet.config.checks import ProjectFacts
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.plan_rules import PlanRule
-from fleet.rule_policy import PlanRuleSpec, RuleExceptionSpec, RuleLevel
-from fleet.signing_policy import SigningKeySpec, SigningSpec
+from fleet.policies import PlanRuleSpec, RuleExceptionSpec, RuleLevel, SigningKeySpec, SigningSpec
 
 
 def plan_rule(name: str, declared: PlanRule, facts: ProjectFacts) -> PlanRuleSpec:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from fleet.rollout_policy import AUTO
+from fleet.policies import AUTO
 from fleet.spec import LEAST_KEPT
 
 

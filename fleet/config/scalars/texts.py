@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Wit
 from fleet.config.required_version import PATTERN, conditions
 from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
 from fleet.names import ID_PATTERN, SSH_DESTINATION, VERSION_PATTERN, is_id, suggest_id
-from fleet.rollout_policy import ChangeWindow
+from fleet.policies import ChangeWindow
 from fleet.vllm import split_words
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

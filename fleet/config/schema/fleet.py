@@ -12,7 +12,7 @@ from fleet.config.schema.plan_rules import PlanRule, SigningKey
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
 from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import Notify
-from fleet.cost_policy import IdleRule
+from fleet.policies import IdleRule
 from fleet.spec import LEAST_KEPT, CompiledFor, LatencyClass
 
 

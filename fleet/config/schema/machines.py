@@ -31,8 +31,8 @@ from fleet.config.scalars.texts import (
     Word,
 )
 from fleet.config.schema.section import Section
-from fleet.cost_policy import Billing
 from fleet.hardware import DeviceState
+from fleet.policies import Billing
 from fleet.spec import GatewayKind
 
 Release = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+(\.[0-9A-Za-z.+-]+)?$")]

@@ -16,7 +16,7 @@ from fleet.config.scalars.quantities import (
 )
 from fleet.config.scalars.texts import Day, Digest, Id, Part, SecretRef, Url, Word
 from fleet.config.schema.section import Section
-from fleet.rollout_policy import USUAL_WEIGHTS, Metric
+from fleet.policies import USUAL_WEIGHTS, Metric
 
 
 class JudgeModel(Section):

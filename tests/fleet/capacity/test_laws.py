@@ -21,8 +21,7 @@ from fleet.capacity.decode_law import (
     tokens_per_second,
 )
 from fleet.capacity.estimate import _from_sheet, estimate_speed, lora_factor, parameters
-from fleet.device_kinds import SHEETS, Sheet
-from fleet.hardware import Speed
+from fleet.hardware import SHEETS, Sheet, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B, QWEN25_7B, expected_busy, series
 from tests.fleet.planning.builders import TINY, base
 

@@ -15,7 +15,7 @@ from fleet.capacity.recorded_demand import (
     recorded_demand_text,
 )
 from fleet.errors import ConfigError
-from fleet.rollout_policy import EndpointFaults
+from fleet.policies import EndpointFaults
 from fleet.usage import UsageCell, UsageFigures
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

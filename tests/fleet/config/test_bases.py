@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fleet.device_kinds import sheet_of_device
 from fleet.errors import ConfigError, Diagnostic
+from fleet.hardware import sheet_of_device
 from fleet.vllm import kv_bytes_per_token
 from runtime.project.load import load_project
 from tests.broken.project import FLEET, TINY, valid, write

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fleet.cost_policy import IdleRule
 from fleet.costing import Role, Terms
+from fleet.policies import IdleRule
 from tests.fleet.costing.worlds import bill, cell, fleet, leases, resident, server
 
 A, B = resident("a", 300), resident("b", 100)

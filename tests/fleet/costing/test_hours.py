@@ -10,7 +10,6 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.cost_policy import IdleRule
 from fleet.costing import (
     CostLine,
     LineKind,
@@ -21,6 +20,7 @@ from fleet.costing import (
     hourly_terms,
     to_cents,
 )
+from fleet.policies import IdleRule
 from tests.drawn import drawn, examples
 from tests.fleet.costing.worlds import NOON, cell, client, fleet, leases, lines, resident, server
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fleet.cost_policy import MICRO
 from fleet.costing import (
     HOUR,
     CostLine,
@@ -26,6 +25,7 @@ from fleet.costing import (
     to_cents,
 )
 from fleet.history import Entry, RolledBack
+from fleet.policies import MICRO
 from tests.fleet.costing.worlds import cell, client, fleet, leases, resident, server
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing import (
     ClientTerms,
     CostLine,
@@ -18,6 +17,7 @@ from fleet.costing import (
     WorkNames,
     lines_of,
 )
+from fleet.policies import MICRO, IdleRule
 
 NOON = datetime(2026, 11, 14, 12, tzinfo=UTC)
 DAY = 24

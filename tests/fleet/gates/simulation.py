@@ -15,7 +15,7 @@ from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.offline import judge_paired
 from fleet.gates.sequential import GRID, MOSTLY, SURE, ratios
 from fleet.gates.verdict import Finding
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.rollouts.simulation import wilson_bounds
 
 Array = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from fleet.gates.past import Baseline
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.sample_ratio import sound_windows
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from tests.fleet.gates.test_live import ERRORS, HOUR, LIMIT, NINE, hours
 from tests.fleet.gates.test_routing_errors import Side, window_by_users
 

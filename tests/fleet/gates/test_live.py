@@ -14,7 +14,7 @@ from fleet.gates.own_control import ByUser, Usual
 from fleet.gates.past import Baseline
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.verdict import Finding, Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)

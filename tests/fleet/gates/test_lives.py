@@ -23,8 +23,8 @@ from fleet.gates.verdict import Finding, Verdict
 from fleet.gates.windows import arms, count_windows
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
+from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import Route, Share
-from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.steps import SetRoute

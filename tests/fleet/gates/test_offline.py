@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fleet.gates.offline import PSEUDO_ITEMS, judge_paired
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.verdict import Finding, Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 GATE = GateSpec("accuracy", "accuracy_drop", 3, "pp")
 

@@ -12,7 +12,7 @@ import pytest
 from fleet.gates.offline import judge_binary, judge_paired
 from fleet.gates.sequential import share_test
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from tests.drawn import long
 from tests.fleet.gates.simulation import (
     Paths,

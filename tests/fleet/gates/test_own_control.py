@@ -23,7 +23,7 @@ from fleet.gates.own_control import (
 from fleet.gates.past import Baseline, baseline, with_usual
 from fleet.gates.verdict import Verdict
 from fleet.gates.windows import arms, count_windows
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from tests.fleet.gates.test_windows import HOUR, NEW, NINE, OLD, row
 
 ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp", alarm_at=0.25)

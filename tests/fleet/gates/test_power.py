@@ -9,7 +9,7 @@ import pytest
 from fleet.gates import power
 from fleet.gates.offline import judge_binary, judge_graded, judge_paired
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from tests.fleet.gates.simulation import flagged, golden_runs, graded_runs, paths, shares_of
 
 ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp", alarm_at=0.25)

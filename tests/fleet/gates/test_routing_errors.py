@@ -13,7 +13,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.own_control import ByUser
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.verdict import Finding, Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from tests.fleet.gates.test_live import ERRORS, LIMIT, NINE, hours
 
 FAIL, UNSURE = Verdict.FAIL, Verdict.INCONCLUSIVE

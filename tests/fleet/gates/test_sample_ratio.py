@@ -11,7 +11,7 @@ from fleet.gates.recheck import recheck_verdict
 from fleet.gates.sample_ratio import e_value
 from fleet.gates.verdict import Verdict
 from fleet.gates.windows import count_windows
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.traffic import Sticky
 from tests.fleet.gates.splitting import Crowd, naive, requests, users, voided
 from tests.fleet.gates.test_live import ERRORS, hours

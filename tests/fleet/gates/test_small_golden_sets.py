@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fleet.gates import Verdict
-from fleet.rollout_policy import NEWEST
+from fleet.policies import NEWEST
 from tests.bench.golden_sets import SAMPLES, Version, ends
 
 REPLICATIONS = 100

@@ -14,7 +14,7 @@ from fleet.gates.past import Baseline
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.soak import blameless, judge_soaking, soaking, spared
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -14,7 +14,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.past import Baseline, baseline, with_usual
 from fleet.gates.verdict import Finding, Verdict
 from fleet.gates.windows import arms, count_windows
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.traffic import Sticky
 from tests.fleet.gates.request_traffic import MONDAY, Client, Harm, draw
 

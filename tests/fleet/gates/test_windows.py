@@ -8,7 +8,7 @@ import pytest
 from fleet.gates.own_control import Seen, Usual
 from fleet.gates.past import Baseline, baseline
 from fleet.gates.windows import arms, count_windows, neighbours
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.traffic import Sticky
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -24,7 +24,7 @@ from fleet.gates import (
 )
 from fleet.gates.counts import alarming, late
 from fleet.gates.own_control import usual_of
-from fleet.rollout_policy import RATIOS, GateSpec
+from fleet.policies import RATIOS, GateSpec
 from fleet.rollouts.bakes import MOST, is_over
 from fleet.traffic import Sticky
 from tests.fleet.gates.request_traffic import MONDAY, Client, Harm, Requests, draw

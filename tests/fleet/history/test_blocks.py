@@ -6,7 +6,7 @@ from fleet.gates.verdict import Verdict
 from fleet.history.blocks import ABORTED, FAILED, ROLLED_BACK, UNPROVEN, fallback_check
 from fleet.history.blocks import rejected_by_gates as by_gates
 from fleet.history.values import Block, BlockKind
-from fleet.rollout_policy import OverrideSpec
+from fleet.policies import OverrideSpec
 from tests.fleet.planning.builders import NOON, digest_of, history
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW, OLD, evidence, mark
 

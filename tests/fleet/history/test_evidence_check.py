@@ -12,7 +12,7 @@ from fleet.gates.offline import judge_paired
 from fleet.history.doubts import check_one
 from fleet.history.events import event_of
 from fleet.history.rollout_events import GateJudged, UpgradeJudged
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 ANSWERS = GateSpec("answers", "accuracy_drop", 5, "pp")

@@ -15,7 +15,7 @@ from fleet.history import (
     history_of,
 )
 from fleet.history.fold import fold_entries
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 GATE = GateSpec("accuracy", "accuracy_drop", 3.0, "pp")

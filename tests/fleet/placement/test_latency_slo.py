@@ -9,9 +9,8 @@ from fleet.errors import PlacementError
 from fleet.hardware import Profile, Speed
 from fleet.placement.verify import verify_placement
 from fleet.placement.verify.view import Constraint
-from fleet.plan import Plan
+from fleet.plan import LateAliases, Plan
 from fleet.planning.pipeline import make_plan
-from fleet.prospects import LateAliases
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from plans.render.verdict import judge

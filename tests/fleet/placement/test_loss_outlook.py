@@ -7,7 +7,7 @@ import pytest
 from fleet.history.values import History
 from fleet.placement.accounting import state_accounts
 from fleet.placement.survival import loss_outlook
-from fleet.prospects import LossOutlook
+from fleet.plan import LossOutlook
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import AdapterSpec, FleetSpec

@@ -11,8 +11,7 @@ from fleet.consent import Approval, DecisionKind, decisions_due, denying
 from fleet.history import History, TrafficShift
 from fleet.plan import Action, Change, Impact, Plan, Reason
 from fleet.plan_rules import judge_rules
-from fleet.rollout_policy import ChangeWindow
-from fleet.rule_policy import PlanRuleSpec, RuleExceptionSpec, RuleLevel
+from fleet.policies import ChangeWindow, PlanRuleSpec, RuleExceptionSpec, RuleLevel
 from fleet.spec import DemandSpec, FleetSpec
 from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import adapter, fleet, route

@@ -6,9 +6,8 @@ from types import MappingProxyType
 
 import pytest
 
-from fleet.plan import Action, Change, Plan, Reason
+from fleet.plan import Action, Change, Plan, Prospect, Reason, SettingChange
 from fleet.plan_rules import refused_requests
-from fleet.prospects import Prospect, SettingChange
 from fleet.resources import Route, Server
 from fleet.spec import FleetSpec
 from fleet.traffic import Budget, LimitPolicy, TimeoutPolicy, TrafficPolicy

@@ -8,9 +8,15 @@ import pytest
 from fleet.history import History
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.plan_rules import judge_rules
+from fleet.policies import (
+    PlanRuleSpec,
+    RuleLevel,
+    SignatureState,
+    SigningKeySpec,
+    SigningSpec,
+    VersionSignature,
+)
 from fleet.resources import LoadedAdapter, Resource
-from fleet.rule_policy import PlanRuleSpec, RuleLevel
-from fleet.signing_policy import SignatureState, SigningKeySpec, SigningSpec, VersionSignature
 from tests.fleet.planning.builders import adapter, fleet, route
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -15,8 +15,8 @@ from fleet.hardware import (
 )
 from fleet.history.values import Block, History, RolloutStage
 from fleet.names import AdapterName, Address
+from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import LoadedAdapter, Resource, Route, Share, State
-from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.spec import (
     AdapterFacts,
     AdapterSpec,

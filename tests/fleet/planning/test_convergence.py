@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from fleet.errors import PlacementError
 from fleet.planning.diff import diff
 from fleet.planning.pipeline import desired_state
+from fleet.policies import RolloutPolicy
 from fleet.resources import Server
-from fleet.rollout_policy import RolloutPolicy
 from fleet.spec import FleetSpec
 from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import (

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from fleet.plan import RolloutAhead
 from fleet.planning.pipeline import make_plan
-from fleet.prospects import RolloutAhead
-from fleet.rollout_policy import GateSpec, RolloutPolicy
+from fleet.policies import GateSpec, RolloutPolicy
 from fleet.spec import DemandSpec, FleetSpec
 from fleet.traffic import Sticky
 from plans.render.prospects import rollout_text

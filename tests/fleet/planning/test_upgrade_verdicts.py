@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.gates import Verdict
-from fleet.rollout_policy import GoldenFacts
+from fleet.policies import GoldenFacts
 from fleet.rollouts import decide_upgrades, upgrade_trials
 from tests.fleet.planning.test_upgrades import (
     FAQ,

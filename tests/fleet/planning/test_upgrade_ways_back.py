@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fleet.names import adapter_address
 from fleet.plan import Plan
+from fleet.policies import GoldenFacts
 from fleet.resources import Server
-from fleet.rollout_policy import GoldenFacts
 from fleet.spec import FleetSpec
 from fleet.steps import Step
 from tests.drawn import drawn, examples

@@ -10,8 +10,8 @@ from fleet.gates import Verdict, judge_paired
 from fleet.names import Address
 from fleet.plan import Action, Plan
 from fleet.planning.pipeline import make_plan
+from fleet.policies import GateSpec, GoldenFacts
 from fleet.resources import Server
-from fleet.rollout_policy import GateSpec, GoldenFacts
 from fleet.rollouts import Upgrade, decide_upgrades, upgrade_trials
 from fleet.spec import FleetSpec
 from tests.drawn import drawn, examples

@@ -7,8 +7,8 @@ import pytest
 from fleet.consent import DecisionKind, decisions_due
 from fleet.errors import PlacementError
 from fleet.plan import Action
+from fleet.policies import GoldenFacts
 from fleet.resources import Server
-from fleet.rollout_policy import GoldenFacts
 from fleet.spec import AdapterSpec, FleetSpec
 from tests.fleet.planning.builders import DAY, MIB, NOON, adapter, base, device, fleet, host
 from tests.fleet.planning.simulator import World

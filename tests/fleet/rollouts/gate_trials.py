@@ -9,8 +9,8 @@ from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history.values import GateEvidence, History, MarkKind, RolloutMark
+from fleet.policies import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.resources import Route
-from fleet.rollout_policy import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import AliasTarget
 from fleet.spec import FleetSpec

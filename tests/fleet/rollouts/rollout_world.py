@@ -15,8 +15,8 @@ from fleet.gates.verdict import Verdict
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
+from fleet.policies import GateSpec, GoldenFacts, RolloutPolicy
 from fleet.resources import Route, Server, Share, State
-from fleet.rollout_policy import GateSpec, GoldenFacts, RolloutPolicy
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.rollouts.trials import engine_of

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fleet.rollout_policy import ChangeWindow
+from fleet.policies import ChangeWindow
 from fleet.rollouts.guards import closed_until
 from fleet.rollouts.targets import Phase
 from tests.fleet.planning.builders import DAY, NOON

@@ -7,8 +7,8 @@ import pytest
 
 from fleet.history.values import Block, BlockKind, History
 from fleet.names import route_address
+from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import Route
-from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import FleetSpec

@@ -8,7 +8,7 @@ import pytest
 from fleet.config.scalars.quantities import parse_duration
 from fleet.gates.verdict import Counts, percent_text
 from fleet.history.values import History
-from fleet.rollout_policy import AUTO, EndpointFaults, GoldenFacts, RolloutPolicy
+from fleet.policies import AUTO, EndpointFaults, GoldenFacts, RolloutPolicy
 from fleet.rollouts.ahead import outlook
 from fleet.rollouts.evidence import gates_of
 from fleet.rollouts.forecast import _span, forecast_rollouts

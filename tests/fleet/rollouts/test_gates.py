@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from fleet.history.values import GateEvidence, RolloutStage
+from fleet.policies import GoldenFacts
 from fleet.resources import Route
-from fleet.rollout_policy import GoldenFacts
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import Phase
 from fleet.spec import DemandSpec

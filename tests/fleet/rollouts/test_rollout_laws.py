@@ -29,7 +29,7 @@ from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Verdict
 from fleet.history.values import Block, BlockKind
 from fleet.maintenance.retention import retained
-from fleet.rollout_policy import UNITS, GateSpec
+from fleet.policies import UNITS, GateSpec
 from fleet.rollouts.targets import Phase
 from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, route, state

@@ -17,7 +17,7 @@ from fleet.gates.own_control import Usual
 from fleet.gates.past import Baseline
 from fleet.gates.power import UsualRate, healthy_rate
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.rollouts.simulation import LiveStages, requests_needed, simulate
 from tests.bench.forecasts import PLAYED, SETTINGS, setting_of
 from tests.drawn import drawn, examples

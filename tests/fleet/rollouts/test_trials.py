@@ -10,8 +10,8 @@ import pytest
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history.values import Block, BlockKind, GateEvidence, History, RolloutMark
+from fleet.policies import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.resources import Server, State
-from fleet.rollout_policy import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.rollouts.trials import GateTrial, due_gates, engine_of
 from fleet.spec import FleetSpec
 from tests.fleet.planning.builders import (

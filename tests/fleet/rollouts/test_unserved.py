@@ -11,8 +11,8 @@ from fleet.gates.verdict import Verdict
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
+from fleet.policies import RolloutPolicy
 from fleet.resources import LoadedAdapter
-from fleet.rollout_policy import RolloutPolicy
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import FleetSpec

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from fleet.attached import AttachedFacts
 from fleet.errors import FleetError
-from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hardware import AttachedFacts, DeviceSpec, HostSpec
 from fleet.history import History
 from fleet.names import TABLE, Address
 from fleet.resources import (

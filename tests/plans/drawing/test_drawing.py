@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.device_kinds import SHEETS
 from fleet.errors import FleetError
+from fleet.hardware import SHEETS
 from fleet.history.values import History
 from fleet.placement.result import PlacementResult
 from fleet.placement.search import place

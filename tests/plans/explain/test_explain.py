@@ -6,8 +6,8 @@ import pytest
 from fleet.errors import FleetError, Position
 from fleet.names import AdapterName
 from fleet.plan import Plan, PlanNote
+from fleet.policies import RolloutPolicy
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from fleet.rollout_policy import RolloutPolicy
 from fleet.spec import AdapterFacts, AdapterSpec, ClientKey, ClientSpec, FleetSpec
 from plans.explain.explanation import render_text
 from plans.explain.resource import ExplainInput, find

@@ -10,8 +10,8 @@ from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
+from fleet.policies import UNITS, GateSpec
 from fleet.resources import Route
-from fleet.rollout_policy import UNITS, GateSpec
 from plans.explain.rollout import rollout_document
 from plans.reports.client_report import document, render_html, render_markdown
 

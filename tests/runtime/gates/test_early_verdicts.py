@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fleet.gates import Verdict, recheck_verdict
+from fleet.policies import GateSpec
 from fleet.resources import State
-from fleet.rollout_policy import GateSpec
 from runtime.gates.offline import OfflineResult, judge_golden, judge_runs
 from tests.runtime.evals.scripted import Say, peer
 from tests.runtime.gates.test_evidence import declared, office, trial

@@ -14,9 +14,9 @@ import pytest
 
 from fleet.gates import Verdict, judge_paired
 from fleet.history.values import GateEvidence
+from fleet.policies import BY_FORM, GateSpec, RolloutPolicy
 from fleet.resources import State
 from fleet.response_format import FormatKind, ResponseFormat
-from fleet.rollout_policy import BY_FORM, GateSpec, RolloutPolicy
 from fleet.rollouts.trials import GateTrial
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky

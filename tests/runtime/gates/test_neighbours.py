@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from runtime.gates.live import judge_traffic
 from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, route, state

@@ -13,7 +13,7 @@ import pytest
 
 from fleet.gates import Verdict
 from fleet.history import Entry, GateJudged
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.live import judge_traffic
 from runtime.gates.recount import Recount, RecountState, recounted

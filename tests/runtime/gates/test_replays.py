@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from fleet.gates import Finding, Verdict, recheck_verdict
+from fleet.policies import INTACT, GateSpec
 from fleet.resources import State
-from fleet.rollout_policy import INTACT, GateSpec
 from fleet.spec import FleetSpec
 from fleet.traffic import CapturePolicy
 from runtime.gates.offline import OfflineResult, judge_golden

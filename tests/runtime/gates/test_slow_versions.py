@@ -19,8 +19,8 @@ import pytest
 from fleet.gates.verdict import Finding, Verdict
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
+from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import Server, ServerFlags
-from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.traffic import Sticky
 from runtime.engines.registry import make_engine
 from runtime.gates.live import judge_traffic

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.gates.verdict import Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from runtime.gates.live import judge_traffic
 from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, state

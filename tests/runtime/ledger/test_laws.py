@@ -24,7 +24,7 @@ from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history import Entry, LedgerEvent, Released, event_of
 from fleet.history.doubts import check_evidence
-from fleet.rollout_policy import UNITS, GateSpec
+from fleet.policies import UNITS, GateSpec
 from runtime.ledger import chain
 from runtime.ledger.file import FileLedger
 from runtime.ledger.protocol import Lease

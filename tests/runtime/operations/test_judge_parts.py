@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fleet.gates import Verdict
 from fleet.history import GateEvidence
-from fleet.rollout_policy import RolloutPolicy
+from fleet.policies import RolloutPolicy
 from fleet.spec import FleetSpec
 from fleetctl.wiring import open_workspace
 from runtime.gates.tick import Evaluations

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.signing_policy import SignedBytes
+from fleet.policies import SignedBytes
 from runtime.library.layout import folder_digest
 from runtime.signing.bundle import check_bundle, read_bundle
 from runtime.signing.keys import fingerprint

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from fleet.gates.verdict import Finding, Verdict
-from fleet.rollout_policy import GateSpec
+from fleet.policies import GateSpec
 from fleet.spec import GatewaySpec
 from fleet.traffic import Sticky, TrafficPolicy
 from runtime.gates.live import judge_traffic

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 
 from fleet.alerting import Alert, AlertPhase, AlertRule
-from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing import FleetTerms, Terms
 from fleet.history import (
     ApplyFinished,
@@ -29,6 +28,7 @@ from fleet.history import (
 )
 from fleet.placement import SearchLimits, place
 from fleet.planning import desired_state
+from fleet.policies import MICRO, IdleRule
 from fleet.resources import Route, Share, State
 from fleet.rollouts import decide_rollouts, rollout_statuses
 from fleet.usage import OfClient, Operator, Sketch, UsageCell, UsageFigures

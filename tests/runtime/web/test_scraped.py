@@ -19,7 +19,7 @@ import uvicorn
 from click.testing import CliRunner
 
 from fleet.history import EvalFinished
-from fleet.prospects import LossOutlook
+from fleet.plan import LossOutlook
 from fleet.spec import GatewayKind, GatewaySpec
 from fleet.traffic import TrafficPolicy
 from fleet.usage import Operator

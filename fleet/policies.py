@@ -1,11 +1,65 @@
-"""Defines declared rollouts: gates and their metrics, weights, overrides."""
+"""Defines declared policies: terms of costs, rollouts with gates, signing keys, rules of plans."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
+from enum import StrEnum
 from typing import Final, Literal
 
 from fleet.response_format import ResponseFormat
+
+Billing = Literal["always", "in_use"]
+"""`always`: a device costs while declared. `in_use`: a device costs while it has a server."""
+
+MICRO: Final = 1_000_000
+"""Millionths in a unit of the currency; amounts are whole millionths."""
+
+
+def micro(amount: float) -> int:
+    """Return an amount of the currency in whole millionths."""
+    return round(amount * MICRO)
+
+
+class IdleRule(StrEnum):
+    """The rule by which clients share the idle part of a server's hour."""
+
+    RESERVED = "reserved"
+    """By slots, times the load declared for the hour of the day; without any load by slots."""
+    USAGE = "usage"
+    """By the work of the hour."""
+    EVEN = "even"
+    """Evenly among the clients with an adapter on the server."""
+    PLATFORM = "platform"
+    """None: the platform pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostPolicy:
+    """The fleet's terms of costs."""
+
+    currency: str = "EUR"
+    """ISO 4217 code of all prices and fees."""
+    timezone: str = "UTC"
+    """Zone in which months begin."""
+    idle: IdleRule = IdleRule.RESERVED
+    storage_price: float = 0.0
+    """Price of a GiB of adapters a month."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCosts:
+    """A client's staff hours and overage."""
+
+    staff_hours: float = 0.0
+    """Hours of work a month."""
+    staff_rate: float = 0.0
+    """Price of an hour of work."""
+    included_tokens: int = 0
+    """Tokens a month that the fee covers; counts where `overage_price` is more than 0."""
+    overage_price: float = 0.0
+    """Price of a million further tokens, which the client pays beside the fee."""
+
 
 Metric = Literal[
     "accuracy_drop",
@@ -203,3 +257,143 @@ class EndpointFaults:
             "truncated": (self.truncated, self.told_finish),
         }
         return counts.get(kind, (0, 0))
+
+
+class SignatureState(StrEnum):
+    """The worth of a version's signature."""
+
+    VERIFIED = "verified"
+    """A declared key signed the bytes of the version."""
+    UNSIGNED = "unsigned"
+    UNKNOWN_KEY = "unknown_key"
+    """No declared key made the signature."""
+    CHANGED = "changed"
+    """A declared key signed other bytes."""
+    EXPIRED = "expired"
+    """The key's last day has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeySpec:
+    """A declared public key."""
+
+    name: str
+    fingerprint: str
+    """SHA-256 of the key in DER, 64 hex digits."""
+    until: date | None = None
+    """The last day (UTC) on which its signatures count; None: no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBytes:
+    """The content of a signature that was checked: a key, and the bytes that the key signed."""
+
+    key: str
+    """Fingerprint; empty: no declared key made the signature."""
+    digest: str = ""
+    """Digest of a version with these bytes; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSignature:
+    """A key that signed a version, and whether its very bytes; as in fleet.lock."""
+
+    key: str
+    """Fingerprint; empty: no key that was declared then made the signature."""
+    matches: bool
+    """Whether the key signed the bytes of the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSpec:
+    """The declared keys, and the signatures in fleet.lock."""
+
+    keys: tuple[SigningKeySpec, ...] = ()
+    """Sorted by name."""
+    versions: Mapping[str, VersionSignature] = field(default_factory=dict)
+    """By full name of the version; versions without a signature are left out."""
+
+    def key(self, fingerprint: str) -> SigningKeySpec | None:
+        """Return the declared key with a fingerprint; the latest of several under other names."""
+        found = [key for key in self.keys if key.fingerprint == fingerprint]
+        return max(found, key=lambda key: key.until or date.max, default=None)
+
+    def state(self, version: str, today: date) -> SignatureState:
+        """Return the state of a version's signature on a day (UTC)."""
+        signature = self.versions.get(version)
+        if signature is None:
+            return SignatureState.UNSIGNED
+        key = self.key(signature.key)
+        if key is None:
+            return SignatureState.UNKNOWN_KEY
+        if not signature.matches:
+            return SignatureState.CHANGED
+        if key.until is not None and key.until < today:
+            return SignatureState.EXPIRED
+        return SignatureState.VERIFIED
+
+
+class RuleLevel(StrEnum):
+    """The consequence of a broken rule."""
+
+    ADVISE = "advise"
+    """The plan says so."""
+    WARN = "warn"
+    """The plan's verdict is at least `look before you apply`, and `apply` repeats the warning."""
+    DENY = "deny"
+    """The plan is not allowed, and `apply` refuses the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleExceptionSpec:
+    """A client or an alias that a rule leaves out, until a day."""
+
+    name: str
+    client: str
+    """Empty: an alias is named."""
+    adapter: str
+    """The alias; empty: a client is named."""
+    until: date
+    """The last day of the exception, UTC."""
+    reason: str
+
+    def covers(self, client: str, alias: str) -> bool:
+        """Say whether the exception names the client or the alias."""
+        return self.client == client if self.client else self.adapter == alias
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRuleSpec:
+    """A declared rule of plans; a single limit is set."""
+
+    name: str
+    level: RuleLevel
+    max_traffic_per_day: int | None = None
+    """Percent of all traffic that may move in 24 hours."""
+    closed: tuple[ChangeWindow, ...] = ()
+    """Parts of the week in which nothing is applied."""
+    timezone: str = "UTC"
+    offsets: tuple[int, ...] = (0,)
+    """Minutes east of UTC of `timezone` in the course of a year."""
+    two_approvals: str = ""
+    """Tier of which changes need the approvals of two people."""
+    signed: str = ""
+    """Tier of which no version gets work without a signature that counts."""
+    max_cost_rise: int | None = None
+    """Percent by which the price of the devices in use may rise."""
+    exceptions: tuple[RuleExceptionSpec, ...] = ()
+    """Sorted by name; ended exceptions too."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRuleFinding:
+    """The finding of a rule on a plan at a time."""
+
+    rule: str  # its name in `plan_rules`
+    level: RuleLevel
+    broken: bool  # whether the plan breaks the rule
+    text: str  # the finding as a sentence
+    origin: str = ""
+    """`file:line:col` of the rule; empty: not of a file."""
+    approvals: int = 0
+    """Number of people whose approvals the rule asks for; 0: the rule asks for none."""
