@@ -18,8 +18,10 @@ from fleetctl.advice import completed, workspace_options
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
 from plans.compile import alertmanager, gateway_api, grafana, kubernetes, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
+from plans.compile.facts import CompileFacts, CompileTarget
 from plans.compile.prometheus import TOKEN_FILE
 from plans.render.sections import limits_sentences
+from runtime.extensions import make, unusable
 from runtime.files import replace_file
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import EnvoyClient
@@ -108,6 +110,28 @@ def for_gateway_api(workspace: Workspace, out: Path | None) -> Compiled:
         return text, notes
     path = written(out, ROUTES_FILE, text)
     return "", (f"written; look at the change: kubectl diff -f {path}", *notes)
+
+
+def for_extension(workspace: Workspace, target: str, package: str, out: Path) -> tuple[str, ...]:
+    """Write the files of an extension's target, from the routes that gateways serve now.
+
+    Raises:
+        FleetError: there is no table yet, FC1340, FC1342, or FC1343, also where a file's name is
+            none of the folder.
+    """
+    routing = routing_of(asyncio.run(_table(workspace)))
+    facts = CompileFacts(workspace.fleet(), routing.revision, routing.routes, routing.servers)
+
+    def compiled(found: CompileTarget) -> dict[str, str]:
+        return {str(name): str(text) for name, text in found(facts).items()}
+
+    files: dict[str, str] = make("compile_targets", target, package, (), compiled)
+    if wrong := [name for name in files if Path(name).name != name]:
+        raise unusable(target, package, f"`{wrong[0]}` is no name of a file")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        replace_file(out / name, text.encode())
+    return (f"revision {routing.revision} is written to {out}: {', '.join(files)}",)
 
 
 def written(out: Path, name: str, text: str) -> Path:

@@ -1,9 +1,12 @@
 """`fleetctl compile`: print start commands of servers, or routes for another gateway."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fleet.names import is_id
 from fleetctl import completion
 from fleetctl.commands.dashboard import DEFAULT_LISTEN
 from fleetctl.options import FOLDER, Command, Workspace
@@ -27,10 +30,17 @@ _MEANT = {
 """Options that have a meaning, by target."""
 
 
+class _Target(click.Choice[str]):
+    """A shipped target; the command judges other names, which an extension may have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if is_id(str(value)) else super().convert(value, param, ctx)
+
+
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice([*_MEANT]),
+    type=_Target([*_MEANT]),
     default="servers",
     help="Start commands of servers, or the configuration of another program.",
 )
@@ -105,7 +115,7 @@ def command(
         "--out": out, "--gateway": name, "--seen-at": seen_at, "--url": url,
     }  # fmt: skip
     as_units = (target, form) == ("servers", "systemd")
-    meant = _MEANT["systemd"] | {"--format"} if as_units else _MEANT[target]
+    meant = _MEANT["systemd"] | {"--format"} if as_units else _MEANT.get(target, {"--out"})
     _refuse(target, [option for option, value in given.items() if value and option not in meant])
     if seen_at and out is None:
         raise click.UsageError("--seen-at needs --out.")
@@ -126,12 +136,27 @@ def command(
         compiled = compilation.for_envoy(workspace, name, out, seen_at)
     else:
         by_target = {"litellm": compilation.for_litellm, "gateway-api": compilation.for_gateway_api}
-        compiled = by_target[target](workspace, out)
+        compiled = by_target.get(target, partial(_of_extension, target))(workspace, out)
     text, notes = compiled
     if target in _STARTS:
         FILLED.filled.clear()  # servers are started with the values themselves
     click.echo(text, nl=False)
     print_lines(notes, "Note")
+
+
+def _of_extension(
+    target: str, workspace: Workspace, out: Path | None
+) -> tuple[str, tuple[str, ...]]:
+    """Write the files of a target that a declared package has."""
+    from fleetctl import compilation
+
+    known = workspace.fleet().extensions.get("compile_targets", {})
+    if target not in known:
+        names = ", ".join(map(repr, (*_MEANT, *known)))
+        raise click.BadParameter(f"{target!r} is not one of {names}.", param_hint="'--target'")
+    if out is None:
+        raise click.UsageError(f"--target {target} needs --out.")
+    return "", compilation.for_extension(workspace, target, known[target], out)
 
 
 def _monitoring(target: str, out: Path | None, url: str | None) -> tuple[Path, str]:

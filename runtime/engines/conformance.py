@@ -28,8 +28,8 @@ PROMPT: Final = "I was charged twice for May."
 Use = Callable[[Engine], Coroutine[Any, Any, Any]]
 
 
-class ServerBench(Protocol):
-    """A server to test an engine on, and adapters to load onto it."""
+class TestedEngine(Protocol):
+    """A server to test an engine on, and adapters for the server."""
 
     @property
     def server(self) -> Server:
@@ -45,12 +45,12 @@ class ServerBench(Protocol):
         ...
 
     def path_there(self, folder: str) -> str:
-        """Return the path of a folder as the server sees it."""
+        """Return the path of a folder in the eyes of the server."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class EngineBench:
+class EngineUnderTest:
     """The bench of an engine whose servers read folders of this machine."""
 
     server: Server
@@ -75,7 +75,7 @@ class EngineBench:
         return write_version(self.state_dir, client, rank=rank, seed=seed)
 
     def path_there(self, folder: str) -> str:
-        """Return the path of a folder as the server sees it."""
+        """Return the path of a folder in the eyes of the server."""
         return folder
 
 
@@ -86,7 +86,7 @@ class EngineConformance:
         """Judge the words of a refusal: of `other bytes`, `missing`, `rank` or `unknown model`."""
 
     def test_a_loaded_adapter_is_listed_with_its_digest_and_answers(
-        self, ready: ServerBench
+        self, ready: TestedEngine
     ) -> None:
         name, folder = ready.adapter("acme")
 
@@ -102,7 +102,7 @@ class EngineConformance:
         assert answer.model == name
         assert 0 < answer.completion_tokens <= 8
 
-    def test_the_server_is_seen_as_it_was_started(self, ready: ServerBench) -> None:
+    def test_the_server_is_seen_as_it_was_started(self, ready: TestedEngine) -> None:
         state = ready.run(lambda engine: engine.observe())
         (server,) = state.servers().values()
         assert server == ready.server
@@ -111,7 +111,7 @@ class EngineConformance:
         assert state.boots[server.name]
 
     def test_adapters_answer_differently_from_each_other_and_from_the_base(
-        self, ready: ServerBench
+        self, ready: TestedEngine
     ) -> None:
         async def use(engine: Engine) -> set[str]:
             server, base = ready.server.name, ready.server.base
@@ -122,9 +122,9 @@ class EngineConformance:
                 texts.add((await engine.complete(server, name, PROMPT, 12)).text)
             return texts
 
-        assert len(ready.run(use)) == 3  # noqa: PLR2004 (the base and two adapters)
+        assert len(ready.run(use)) == 3
 
-    def test_loading_again_from_the_same_path_is_fine(self, ready: ServerBench) -> None:
+    def test_loading_again_from_the_same_path_is_fine(self, ready: TestedEngine) -> None:
         name, folder = ready.adapter("acme")
 
         async def use(engine: Engine) -> int:
@@ -134,7 +134,7 @@ class EngineConformance:
 
         assert ready.run(use) == 1
 
-    def test_a_name_is_never_given_to_other_bytes(self, ready: ServerBench) -> None:
+    def test_a_name_is_never_given_to_other_bytes(self, ready: TestedEngine) -> None:
         name, folder = ready.adapter("acme", seed=1)
         _, other = ready.adapter("acme", seed=2)
 
@@ -147,7 +147,7 @@ class EngineConformance:
         assert ready.run(use) == [ready.path_there(folder)]
 
     def test_two_loads_of_one_adapter_at_the_same_time_both_succeed(
-        self, ready: ServerBench
+        self, ready: TestedEngine
     ) -> None:
         name, folder = ready.adapter("acme")
 
@@ -157,7 +157,7 @@ class EngineConformance:
 
         assert ready.run(use) == 1
 
-    def test_a_missing_folder_is_refused(self, ready: ServerBench) -> None:
+    def test_a_missing_folder_is_refused(self, ready: TestedEngine) -> None:
         name, folder = ready.adapter("acme")
 
         async def use(engine: Engine) -> None:
@@ -167,7 +167,7 @@ class EngineConformance:
 
         ready.run(use)
 
-    def test_a_rank_above_the_limit_is_refused(self, ready: ServerBench) -> None:
+    def test_a_rank_above_the_limit_is_refused(self, ready: TestedEngine) -> None:
         name, folder = ready.adapter("acme", rank=32)
 
         async def use(engine: Engine) -> None:
@@ -177,7 +177,7 @@ class EngineConformance:
         ready.run(use)
 
     def test_an_unloaded_adapter_is_gone_and_unloading_again_is_fine(
-        self, ready: ServerBench
+        self, ready: TestedEngine
     ) -> None:
         name, folder = ready.adapter("acme")
 
@@ -191,7 +191,7 @@ class EngineConformance:
 
         ready.run(use)
 
-    def test_an_unknown_model_is_refused(self, ready: ServerBench) -> None:
+    def test_an_unknown_model_is_refused(self, ready: TestedEngine) -> None:
         async def use(engine: Engine) -> None:
             asked = engine.complete(ready.server.name, "nobody-test-tiny-v1.0.0", PROMPT)
             self.refusal("unknown model", await refusal_of(asked))
@@ -199,7 +199,7 @@ class EngineConformance:
         ready.run(use)
 
     def test_more_adapters_than_slots_are_served_and_keep_their_answers(
-        self, ready: ServerBench
+        self, ready: TestedEngine
     ) -> None:
         adapters = [ready.adapter(client) for client in ("acme", "birch", "corvid", "delta", "elm")]
 
@@ -219,7 +219,7 @@ class EngineConformance:
 
         ready.run(use)
 
-    def test_starting_a_running_server_changes_nothing(self, ready: ServerBench) -> None:
+    def test_starting_a_running_server_changes_nothing(self, ready: TestedEngine) -> None:
         async def use(engine: Engine) -> None:
             before = (await engine.observe()).boots
             await asyncio.gather(*(engine.start(ready.server) for _ in range(2)))
@@ -228,7 +228,7 @@ class EngineConformance:
         ready.run(use)
 
     def test_a_stopped_server_is_absent_and_stopping_again_is_fine(
-        self, ready: ServerBench
+        self, ready: TestedEngine
     ) -> None:
         async def use(engine: Engine) -> None:
             await engine.stop(ready.server.name)
@@ -251,8 +251,8 @@ async def refusal_of(call: Awaitable[Any]) -> EngineRejectedError:
     raise AssertionError(f"nothing was refused: {answer!r}")
 
 
-def prepare(bench: ServerBench) -> None:
-    """Start the server of a bench where it does not run, and unload all its adapters."""
+def prepare(bench: TestedEngine) -> None:
+    """Start the server of a bench unless the server runs, and unload all adapters."""
 
     async def use(engine: Engine) -> None:
         await engine.start(bench.server)

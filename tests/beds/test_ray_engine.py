@@ -53,7 +53,7 @@ def test_a_killed_server_is_absent_and_comes_back_empty_as_another_process(  # t
     ready.run(use)
 
 
-class TestConformance(WordedConformance):
+class TestConformance(WordedConformance):  # type: ignore[no-redef]
     def test_a_stopped_server_is_absent_and_stopping_again_is_fine(  # type: ignore[override]
         self,
         ready: "RayBench",

@@ -46,7 +46,7 @@ def test_a_killed_server_is_absent_and_comes_back_empty_as_another_process(  # t
     assert ready.unit().restarts == 1
 
 
-class TestConformance(WordedConformance):
+class TestConformance(WordedConformance):  # type: ignore[no-redef]
     def test_a_stopped_server_is_absent_and_stopping_again_is_fine(  # type: ignore[override]
         self,
         ready: "BoxBench",

@@ -43,7 +43,8 @@ class TestConformance(EngineConformance):
             case "rank":
                 assert error.status == 500
                 assert re.search(r"rank 32 .* max_lora_rank 16", str(error))
-            case "unknown model":
+            case _:
+                assert what == "unknown model"
                 assert error.status == 404
                 assert "does not exist" in str(error)
 
