@@ -17,7 +17,7 @@ from runtime.engines.ssh.logs import launch_log
 from tests.beds.engine_bench import BOX, STORE_THERE, UNITS
 
 if TYPE_CHECKING:
-    from runtime.engines.conformance import Use
+    from runtime.engine_conformance import Use
     from tests.beds.engine_bench import BoxBench
 
 pytestmark = pytest.mark.boxes

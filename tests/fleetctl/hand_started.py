@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleet.environment import SERVER_KEY
 from fleet.vllm import environment
-from runtime.engines.conformance import BASE, write_adapter
+from runtime.engine_conformance import BASE, write_adapter
 from runtime.json_client import SERVER_TLS, JsonClient
 from runtime.server_tls import TlsToServer
 from tests.ports import free_port

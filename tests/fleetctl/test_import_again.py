@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from runtime.engines.conformance import BASE
+from runtime.engine_conformance import BASE
 from runtime.project.load import load_project
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project

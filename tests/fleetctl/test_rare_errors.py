@@ -21,7 +21,7 @@ from fleet.resources import Server, State
 from fleet.spec import GatewaySpec
 from fleetctl.catalogue import entries
 from runtime.calibrate.measure import CalibrationTarget, require_adapters
-from runtime.engines.conformance import write_adapter
+from runtime.engine_conformance import write_adapter
 from runtime.engines.starting import flags_of
 from runtime.evals.target import through_gateway
 from runtime.files import try_lock

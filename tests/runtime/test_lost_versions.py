@@ -12,7 +12,7 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.names import RESOLVER_STAMP
-from runtime.engines.conformance import write_adapter
+from runtime.engine_conformance import write_adapter
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox

@@ -15,7 +15,7 @@ import pytest
 
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
-from runtime.engines.conformance import BASE, Use, write_version
+from runtime.engine_conformance import BASE, Use, write_version
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.protocol import Engine
 from runtime.engines.registry import make_engine

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from fleet.errors import EngineRejectedError
-from runtime.engines.conformance import BASE
+from runtime.engine_conformance import BASE
 from runtime.engines.protocol import Completion, Engine
 from runtime.engines.vllm_api import request_completion
 from runtime.fake_vllm.app import fake_app

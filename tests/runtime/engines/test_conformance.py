@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import EngineRejectedError, EngineUnreachableError
-from runtime.engines.conformance import PROMPT, EngineConformance, prepare
+from runtime.engine_conformance import PROMPT, EngineConformance, prepare
 from runtime.engines.protocol import Engine
 from runtime.json_client import SERVER_KEYS, JsonClient
 

@@ -8,7 +8,7 @@ from fleetctl_plain.engine import PlainEngine
 
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
-from runtime.engines.conformance import EngineConformance, EngineUnderTest, prepare
+from runtime.engine_conformance import EngineConformance, EngineUnderTest, prepare
 from runtime.engines.protocol import HostSetup
 
 
