@@ -135,6 +135,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1332": "Flag that the operator must allow",
     "FC1333": "Flags of another release of vLLM",
     "FC1334": "Text that a program could misread",
+    "FC1341": "Extension name given twice",
 }
 """Summary by code; a code never changes its meaning."""
 

@@ -238,7 +238,8 @@ class HostSpec:
     """A machine with devices, or a group of attached servers."""
 
     name: str
-    engine: Literal["local", "attach", "fake", "ssh", "ray"]
+    engine: str
+    """Name of a shipped engine, or of an engine in `package`."""
     devices: tuple[DeviceSpec, ...] = ()
     attached: tuple[AttachedServerSpec, ...] = ()
     python: str = ""
@@ -270,6 +271,8 @@ class HostSpec:
     """Reference of the cluster's token; empty: none is asked for."""
     fetch: bool = False
     """Whether the host fetches versions from their sources itself (engines `ssh` and `ray`)."""
+    package: str = ""
+    """Package of an extension that has the engine; empty: fleetctl ships the engine."""
 
     @property
     def has_system_units(self) -> bool:

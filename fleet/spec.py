@@ -31,6 +31,10 @@ NotifyEvent = Literal[ClientEvent, "ledger_away", "alert", "alert_resolved"]
 NOTIFY_EVENTS: tuple[NotifyEvent, ...] = get_args(NotifyEvent)
 USUAL_FOR_CLIENTS: tuple[ClientEvent, ...] = ("rolled_back",)
 """Default events for a client: those that changed the answering version."""
+ExtensionGroup = Literal[
+    "engines", "compile_targets", "eval_engines", "sources", "notice_sinks"
+]  # fmt: skip
+"""Groups of entry points of packages that extend fleetctl, without `fleetctl.`."""
 LEAST_KEPT = 3  # lower bound of the earlier versions of an adapter that stay in the library
 
 
@@ -208,6 +212,8 @@ class NotifySpec:
     mail: MailSpec | None = None
     alertmanager: str = ""
     """URL of an Alertmanager that `watch` hands alerts to; empty: none."""
+    sinks: Mapping[str, str] = field(default_factory=dict)
+    """Address by sink of an extension, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +302,8 @@ class FleetSpec:
     removed: frozenset[str] = frozenset()
     """Hosts in `hosts` that are no longer declared: all of their devices drain."""
     set_aside: Mapping[str, str] = field(default_factory=dict)  # clients that stay, with the reason
+    extensions: Mapping[ExtensionGroup, Mapping[str, str]] = field(default_factory=dict)
+    """Package by declared name that fleetctl does not ship, by group."""
 
     def declared_at(self, *path: str) -> Position | None:
         """Return the place of `path`, or of its nearest declared parent; None: not of a file."""

@@ -45,6 +45,10 @@ _Reference = Annotated[
 ]
 _Flag = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9-]*|[A-Z_][A-Z0-9_]*)$")]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+_Package = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*(==[0-9A-Za-z][0-9A-Za-z.+!_-]{0,63})?$"),
+]
 _Root = Annotated[Path, AfterValidator(_root)]
 
 
@@ -59,6 +63,8 @@ class Trust(BaseModel):
     """Folders outside the project that declared paths may lie in."""
     code: Mapping[_Name, tuple[_Flag, ...]] = {}
     """Declared host to flags of vLLM that run code there, and variables that servers inherit."""
+    packages: tuple[_Package, ...] = ()
+    """Packages whose code fleetctl may load: `NAME`, or `NAME==VERSION` for one version alone."""
 
 
 class UntrustedError(EngineUnreachableError):
@@ -222,6 +228,23 @@ def require_bound(url: str, reference: str) -> None:
             "that host",
             f"fleetctl trust add {peer}{named}",
         )
+
+
+def require_package(name: str, version: str) -> None:
+    """Refuse to load the code of an installed package that the operator did not confirm.
+
+    Raises:
+        UntrustedError: FC1342, neither the package nor this version of it is trusted; or as
+            `load_trust`.
+    """
+    try:
+        trusted = load_trust().packages
+    except FleetError as error:
+        raise UntrustedError(*error.diagnostics) from None
+    if not {name, f"{name}=={version}"} & {*trusted}:
+        detail = f"Declarations name `{name}`, whose code nobody here has confirmed; none was run"
+        command = f"fleetctl trust add --package {name}=={version}"
+        raise _untrusted("FC1342", "Extension is not trusted", detail, command)
 
 
 def may_hold(url: str, references: Iterable[str]) -> bool:

@@ -7,6 +7,7 @@ from here, not from the modules inside.
 
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import splits
+from fleet.config.checks.extensions import declared_extensions
 from fleet.config.checks.lint import lint
 from fleet.config.checks.references import aliases_of
 from fleet.config.checks.same_bytes import declared_same_bytes, equal_bytes
@@ -41,6 +42,7 @@ from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
+from fleet.config.schema.extensions import SHIPPED
 from fleet.config.schema.fleet import Declarations, StateHome
 from fleet.config.schema.plan_rules import SigningKey
 from fleet.config.set_aside import BrokenFile, SetAside, client_in_text

@@ -30,7 +30,7 @@ class EvalSpec:
     """How a golden set is asked. Two runs compare only where `decoding` is the same."""
 
     engine: str = NATIVE
-    """A key of `runtime.evals.evaluate.ENGINES`."""
+    """Name of a shipped engine, or of an engine of an extension."""
     samples: int = 1
     """Answers to an item; 2 or more make sense only above temperature 0."""
     temperature: float = 0.0

@@ -202,12 +202,13 @@ def launch_of(
     A fake host runs the fake server with the same flags. `model` is the path of the base, where the
     path differs from the declared path. `launch` empty: others run the command. `adapters` is the
     server's file of adapters, if the interpreter has the plug-in. `allowed`: flags that the
-    operator lets run code on the host. None: an attached server, which fleetctl does not start.
+    operator lets run code on the host. None: one of others or of an
+    extension.
 
     Raises:
         ConfigError: as `command_line`.
     """
-    if server.flags is None or host.engine == "attach":
+    if server.flags is None or host.engine == "attach" or host.package:
         return None
     kinds = {device.name: device.kind for device in host.devices}
     kind = CPU if {kinds.get(device) for device in server.devices} == {CPU} else ""

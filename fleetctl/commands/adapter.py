@@ -62,11 +62,10 @@ def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, 
       fleetctl adapter add hf://acme/support@main --as acme-support-tiny-v2.1.0
       fleetctl adapter add https://models.example/support/2.1.0/ --as acme-support-tiny-v2.1.0
     """
-    from runtime.operations.sources import add_from, add_path, refuse_offline
-    from runtime.sources.reference import SourceReference
+    from runtime.operations.sources import add_from, add_path, parsed_reference, refuse_offline
 
     parsed = _parsed(name)
-    reference = SourceReference.parse(source)
+    reference = parsed_reference(workspace, source)
     if reference is None:
         added = add_path(workspace, Path(source), parsed)
     elif offline:

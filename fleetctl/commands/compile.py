@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from fleet.names import is_id
 from fleetctl import completion
 from fleetctl.commands.dashboard import DEFAULT_LISTEN
 from fleetctl.options import FOLDER, Command, Workspace
@@ -48,7 +49,8 @@ class Target(StrEnum):
 class CompileOptions:
     """Options of a call; which have a meaning depends on the target."""
 
-    target: Target
+    target: str
+    """Of `Target`, or of an extension."""
     form: str | None
     hosts: tuple[str, ...]
     system_user: str | None
@@ -66,7 +68,7 @@ class CompileOptions:
             "--image": self.image, "--out": self.out, "--gateway": self.name,
             "--seen-at": self.seen_at, "--url": self.url,
         }  # fmt: skip
-        meant = _MEANT[self.target]
+        meant = _MEANT.get(self.target, frozenset({"--out"}))
         if self.are_server_units:
             meant = _MEANT[Target.SYSTEMD] | {"--format"}
         for option, value in given.items():
@@ -79,13 +81,20 @@ class CompileOptions:
     @property
     def are_server_units(self) -> bool:
         """Whether start commands are asked for as units of systemd."""
-        return self.target is Target.SERVERS and self.form == "systemd"
+        return self.target == Target.SERVERS and self.form == "systemd"
+
+
+class _Target(click.Choice[str]):
+    """A shipped target; the command judges other names, which an extension may have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if is_id(str(value)) else super().convert(value, param, ctx)
 
 
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice([target.value for target in Target]),
+    type=_Target([target.value for target in Target]),
     default="servers",
     help="Start commands of servers, or the configuration of another program.",
 )
@@ -142,9 +151,9 @@ def command(workspace: Workspace, /, target: str, **given: Any) -> None:
       fleetctl compile --target gateway-api --out cluster
       fleetctl compile --target prometheus --out monitoring --url https://fleet.example.com
     """
-    options = CompileOptions(Target(target), **given)
+    options = CompileOptions(target, **given)
     options.require_meaning()
-    text, notes = _COMPILERS[options.target](workspace, options)
+    text, notes = _COMPILERS.get(options.target, _of_extension)(workspace, options)
     if options.target in _STARTS:
         FILLED.filled.clear()  # servers are started with the values themselves
     click.echo(text, nl=False)
@@ -292,7 +301,7 @@ def _prometheus(workspace: Workspace, options: CompileOptions) -> Compiled:
     }
     token = shlex.join(["fleetctl", "dashboard", "token", "--for", "365d"])
     note = f"scrapes need a token: {token} > {shlex.quote(str(out / prometheus.TOKEN_FILE))}"
-    return _monitoring(out, files, note)
+    return _written(out, files, note)
 
 
 def _alertmanager(workspace: Workspace, options: CompileOptions) -> Compiled:
@@ -305,7 +314,7 @@ def _alertmanager(workspace: Workspace, options: CompileOptions) -> Compiled:
     webhook = to.webhook if "://" in to.webhook else receiver_secret(workspace, to.webhook)
     files = {alertmanager.CONFIG_FILE: alertmanager.config(webhook, to.mail, login)}
     nowhere = "alerts are sent nowhere: no webhook and no mail is declared in `notify`"
-    return _monitoring(out, files, *([] if webhook or to.mail else [nowhere]))
+    return _written(out, files, *([] if webhook or to.mail else [nowhere]))
 
 
 def _grafana(workspace: Workspace, options: CompileOptions) -> Compiled:
@@ -314,7 +323,7 @@ def _grafana(workspace: Workspace, options: CompileOptions) -> Compiled:
     out = _folder(options)
     workspace.fleet()  # broken declarations are an error, as with the other monitors
     note = "for operators alone: a variable isolates no client; clients have `dashboard`"
-    return _monitoring(out, grafana.dashboards(), note)
+    return _written(out, grafana.dashboards(), note)
 
 
 def _folder(options: CompileOptions) -> Path:
@@ -323,8 +332,8 @@ def _folder(options: CompileOptions) -> Path:
     return options.out
 
 
-def _monitoring(out: Path, files: Mapping[str, str], *notes: str) -> Compiled:
-    """Write the files of a monitor."""
+def _written(out: Path, files: Mapping[str, str], *notes: str) -> Compiled:
+    """Write files into a folder, which is made where it is missing."""
     from runtime.files import replace_file
 
     out.mkdir(parents=True, exist_ok=True)
@@ -333,7 +342,32 @@ def _monitoring(out: Path, files: Mapping[str, str], *notes: str) -> Compiled:
     return "", (f"written to {out}: {', '.join(files)}", *notes)
 
 
-_COMPILERS: Mapping[Target, Callable[[Workspace, CompileOptions], Compiled]] = MappingProxyType({
+def _of_extension(workspace: Workspace, options: CompileOptions) -> Compiled:
+    """Write the files of a target that a declared package has."""
+    from fleetctl.envoys import routing_of
+    from plans.compile.facts import CompileFacts, CompileTarget
+    from runtime.extensions import make, unusable
+    from runtime.operations.compile import served_table
+
+    fleet, target = workspace.fleet(), options.target
+    packages = fleet.extensions.get("compile_targets", {})
+    if target not in packages:
+        names = ", ".join(map(repr, (*_MEANT, *packages)))
+        raise click.BadParameter(f"{target!r} is not one of {names}.", param_hint="'--target'")
+    out, package = _folder(options), packages[target]
+    routing = routing_of(served_table(workspace))
+    facts = CompileFacts(fleet, routing.revision, routing.routes, routing.servers)
+
+    def compiled(compile_files: CompileTarget) -> dict[str, str]:
+        return {str(name): str(text) for name, text in compile_files(facts).items()}
+
+    files: dict[str, str] = make("compile_targets", target, package, (), compiled)
+    if wrong := [name for name in files if Path(name).name != name]:
+        raise unusable(target, package, f"`{wrong[0]}` is no name of a file")
+    return _written(out, files)
+
+
+_COMPILERS: Mapping[str, Callable[[Workspace, CompileOptions], Compiled]] = MappingProxyType({
     Target.SERVERS: _servers,
     Target.SYSTEMD: _systemd,
     Target.QUADLET: _quadlet,
@@ -346,7 +380,7 @@ _COMPILERS: Mapping[Target, Callable[[Workspace, CompileOptions], Compiled]] = M
     Target.GRAFANA: _grafana,
 })  # fmt: skip
 _STARTS = frozenset({Target.SERVERS, Target.SYSTEMD, Target.QUADLET, Target.KUBERNETES})
-_MEANT: Mapping[Target, frozenset[str]] = MappingProxyType({
+_MEANT: Mapping[str, frozenset[str]] = MappingProxyType({
     Target.SERVERS: frozenset({"--format", "--host"}),
     Target.SYSTEMD: frozenset({"--host", "--system-user", "--out"}),
     Target.QUADLET: frozenset({"--host", "--image", "--out"}),

@@ -1,4 +1,4 @@
-"""`fleetctl trust`: confirm network hosts, folders and code that declarations may name."""
+"""`fleetctl trust`: confirm network hosts, folders, packages and code of the declarations."""
 
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 _items = click.argument("items", nargs=-1, metavar="[URL|FOLDER]...")
 _code = click.option("--code", multiple=True, metavar="FLAG", help="Flag of vLLM that runs code.")
+_package = click.option(
+    "--package", "packages", multiple=True, metavar="NAME[==VERSION]", help="Installed extension."
+)
 _host = click.option("--host", default="", metavar="HOST", help="Declared host of --code.")
 
 
 @click.group(cls=Group)
 def command() -> None:
-    """Confirm hosts, folders and code that declarations may name.
+    """Confirm hosts, folders, packages and code that declarations may name.
 
     Kept in ~/.config/fleetctl/trust.yaml, which no checkout can bring along. Loopback, Unix
     sockets and files of the project need no trust.
@@ -40,6 +43,7 @@ def command() -> None:
     "for https alone); repeatable.",
 )
 @click.option("--no-secret", is_flag=True, help="The URLs may be contacted and get no secret.")
+@_package
 @_code
 @_host
 @click.pass_obj
@@ -49,10 +53,11 @@ def add(
     items: tuple[str, ...],
     secrets: tuple[str, ...],
     no_secret: bool,
+    packages: tuple[str, ...],
     code: tuple[str, ...],
     host: str,
 ) -> None:
-    """Trust network hosts, folders outside the project, or flags that run code on a host.
+    """Trust network hosts, folders outside the project, packages, or flags that run code.
 
     A secret goes to hosts that were named with it, over https, and nowhere else.
 
@@ -62,14 +67,15 @@ def add(
       fleetctl trust add http://10.0.0.5:8000 ssh://10.0.0.6
       fleetctl trust add /models
       fleetctl trust add --code trust-remote-code --host box1
+      fleetctl trust add --package fleetctl-acme==1.2.0
     """
     from runtime.operations.trust import add_trust, parse_items
     from runtime.trust_file import trust_path
 
-    _require_items(items, code, host)
+    _require_items((*items, *packages), code, host)
     if no_secret and secrets:
         raise click.UsageError("--secret and --no-secret contradict each other.")
-    change = parse_items(items, adding=True)
+    change = parse_items(items, packages, adding=True)
     if (secrets or no_secret) and not change.hosts:
         raise click.UsageError("--secret and --no-secret need a URL.")
     chosen = secrets if secrets or no_secret else None
@@ -80,13 +86,19 @@ def add(
 
 @command.command()
 @_items
+@_package
 @_code
 @_host
 @click.pass_obj
 def remove(
-    workspace: Workspace, *, items: tuple[str, ...], code: tuple[str, ...], host: str
+    workspace: Workspace,
+    *,
+    items: tuple[str, ...],
+    packages: tuple[str, ...],
+    code: tuple[str, ...],
+    host: str,
 ) -> None:
-    """Trust hosts, folders or flags no more; removing the unknown is fine.
+    """Trust hosts, folders, packages or flags no more; removing the unknown is fine.
 
     Examples:
       fleetctl trust remove https://gw.example.com
@@ -95,8 +107,9 @@ def remove(
     from runtime.operations.trust import parse_items, remove_trust
     from runtime.trust_file import trust_path
 
-    _require_items(items, code, host)
-    trust = remove_trust(workspace.root, parse_items(items, adding=False), code, host)
+    _require_items((*items, *packages), code, host)
+    change = parse_items(items, packages, adding=False)
+    trust = remove_trust(workspace.root, change, code, host)
     click.echo(_listed(trust), nl=False)
     click.echo(f"Wrote {trust_path()}.", err=True)
 
@@ -104,7 +117,7 @@ def remove(
 @command.command("list")
 @with_format
 def list_trust(workspace: Workspace, form: str) -> None:  # noqa: ARG001 (every command has one)
-    """List hosts, folders and code that are trusted. Shows references of secrets, never a secret.
+    """List all that is trusted. Shows references of secrets, never a secret.
 
     Examples:
       fleetctl trust list
@@ -122,7 +135,7 @@ def _require_items(items: tuple[str, ...], code: tuple[str, ...], host: str) -> 
     if bool(code) != bool(host):
         raise click.UsageError("--code and --host belong together.")
     if not items and not code:
-        raise click.UsageError("Name a URL, a folder, or --code FLAG --host HOST.")
+        raise click.UsageError("Name a URL, a folder, --package NAME, or --code FLAG --host HOST.")
 
 
 def _listed(trust: "Trust") -> str:
@@ -131,6 +144,7 @@ def _listed(trust: "Trust") -> str:
         for name, references in trust.hosts.items()
     ]
     rows += [("folder", str(root), "may hold declared files") for root in trust.roots]
+    rows += [("package", name, "may be loaded as an extension") for name in trust.packages]
     rows += [("code", name, f"may run {', '.join(flags)}") for name, flags in trust.code.items()]
     if not rows:
         return "Nothing beyond this machine and the project is trusted.\n"

@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, State
 
@@ -23,6 +25,32 @@ class DirectFile(NamedTuple):
 
 Direct = Callable[[str], Awaitable[Sequence[DirectFile]]]
 """Returns the files of a version by its digest; empty: another machine may not read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSetup:
+    """A declared host, with all that an engine needs of the project."""
+
+    host: HostSpec
+    root: Path
+    """Folder of the project; declared paths are relative to it."""
+    state_dir: Path
+    """The state folder."""
+    fleet_name: str = ""
+    """Put into the environment of started processes, with `fleet_id`, to recognise them by."""
+    servers_secret: str = ""
+    """Reference of the secret of the servers' keys; empty: servers have none."""
+    bases: Collection[str] = ()
+    """Names of the declared bases."""
+    report: Report = lambda *_: None
+    fleet_id: str = ""
+    direct: Direct | None = None
+    """Where a host that declares `fetch` finds versions itself."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder for the files of an engine that fleetctl does not ship; perhaps not there yet."""
+        return self.state_dir / "extensions" / self.host.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Makes the engine that a host declares: `local`, `ssh`, `ray`, `attach` or `fake`."""
+"""Makes the engine that a host declares: a shipped one, or that of an extension."""
 
 import os
 import sys
@@ -15,16 +15,18 @@ from fleet.resources import Server
 from fleet.vllm import launch_of
 from runtime.engines.adapters_file import adapters_path
 from runtime.engines.attach import AttachEngine
+from runtime.engines.extension import extension_engine
 from runtime.engines.handover import HandoverEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
-from runtime.engines.protocol import Direct, Engine, Report
+from runtime.engines.protocol import Direct, Engine, HostSetup, Report
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, unrecorded
 from runtime.engines.remote.box import MEMORIES
 from runtime.engines.remote.connection import connection_to
 from runtime.engines.remote.engine import SshEngine
 from runtime.engines.remote.units import has_units
+from runtime.extensions import load
 from runtime.files import normal_path
 from runtime.processes import raise_file_limit
 from runtime.secrets import read_secret, secret_unreadable
@@ -50,26 +52,40 @@ def make_engine(
     secret of their keys. `bases` are the names of the declared bases. `report`: called while files
     are brought to the host. `direct`: where a host that declares `fetch` finds versions itself.
     """
-    store, fleet = state_dir / STORE, FleetMark(fleet_name, fleet_id)
-    secret = read_secret(root, servers_secret) if servers_secret else ""
-    if host.engine == "attach":
-        return AttachEngine(host, store, root=root)
-    folder = Path(normal_path(root))
+    setup = HostSetup(
+        host, root, state_dir, fleet_name, servers_secret, bases, report, fleet_id, direct
+    )
+    if host.package:
+        return extension_engine(setup)
+    engine: Engine = load("engines", host.engine)(setup)
+    return engine
 
-    own = direct if host.fetch else None
 
-    def units(host: HostSpec) -> SshEngine:
-        memory = state_dir / MEMORIES / f"{host.name}.json"
-        known = bases if host.engine == "ssh" else ()  # units here run or do not
-        ssh = connection_to(host)
-        return SshEngine(host, ssh, folder, store, memory, fleet, secret, known, report, own)
+def attach_engine(setup: HostSetup) -> Engine:
+    """Return the engine of servers that others run."""
+    return AttachEngine(setup.host, setup.state_dir / STORE, root=setup.root)
 
-    if host.engine in ("ssh", "ray"):
-        raise_file_limit()  # a round has 5 files open for every host
-        if host.engine == "ssh":
-            return units(host)
-        return RayEngine.of(host, folder, state_dir, fleet, secret, bases, report, own)
-    records = LaunchRecords(state_dir / "servers")
+
+def ssh_engine(setup: HostSetup) -> Engine:
+    """Return the engine of a host that is reached by SSH."""
+    raise_file_limit()  # a round has 5 files open for every host
+    return _units(setup, setup.host)
+
+
+def ray_engine(setup: HostSetup) -> Engine:
+    """Return the engine of a node of a Ray cluster."""
+    raise_file_limit()
+    host, folder = setup.host, Path(normal_path(setup.root))
+    own = setup.direct if host.fetch else None
+    return RayEngine.of(
+        host, folder, setup.state_dir, _mark(setup), _secret(setup), setup.bases, setup.report, own
+    )
+
+
+def process_engine(setup: HostSetup) -> Engine:
+    """Return the engine of this machine, real or fake; its servers may be units of systemd."""
+    host, folder, secret = setup.host, Path(normal_path(setup.root)), _secret(setup)
+    records = LaunchRecords(setup.state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
         model = folder / server.flags.model if server.flags else folder
@@ -92,7 +108,7 @@ def make_engine(
         environment["PYTHONSAFEPATH"] = "1"
         if fake:
             environment["PYTHONPATH"] = str(Path(runtime.__file__).parent.parent)
-        environment |= fleet.variables if fleet_name else {}
+        environment |= _mark(setup).variables if setup.fleet_name else {}
         if secret is None:
             raise secret_unreadable()
         if secret:
@@ -101,7 +117,8 @@ def make_engine(
 
     starts = host.engine == "local" and host.python
     processes = LocalEngine(
-        host, records, folder, command, StoreView(store), fleet, secret or "",
+        host, records, folder, command, StoreView(setup.state_dir / STORE), _mark(setup),
+        secret or "",
         (host.python, _interpreter(host, folder)) if starts else ("", ""),
     )  # fmt: skip
     if not has_units(host):
@@ -110,9 +127,27 @@ def make_engine(
     by_units = replace(
         host, python=which(python) or python, supervisor=host.supervisor or "systemd"
     )
-    supervised = units(by_units)
+    supervised = _units(setup, by_units)
     both = (supervised, processes) if host.supervisor else (processes, supervised)
     return HandoverEngine(*both)
+
+
+def _units(setup: HostSetup, host: HostSpec) -> SshEngine:
+    memory = setup.state_dir / MEMORIES / f"{host.name}.json"
+    known = setup.bases if host.engine == "ssh" else ()  # units here run or do not
+    own = setup.direct if host.fetch else None
+    return SshEngine(
+        host, connection_to(host), Path(normal_path(setup.root)), setup.state_dir / STORE, memory,
+        _mark(setup), _secret(setup), known, setup.report, own,
+    )  # fmt: skip
+
+
+def _mark(setup: HostSetup) -> FleetMark:
+    return FleetMark(setup.fleet_name, setup.fleet_id)
+
+
+def _secret(setup: HostSetup) -> str | None:
+    return read_secret(setup.root, setup.servers_secret) if setup.servers_secret else ""
 
 
 def write_missing_records(

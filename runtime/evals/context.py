@@ -1,7 +1,7 @@
 """Defines the contract between evaluations, their engines and the project."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class EvalContext:
     """Return why the judge decides no gate of a client; empty: the judge may decide."""
     resolve_target: Callable[[EvalTarget], EvalTarget] = lambda target: target
     """Return the target that requests go to, such as a gateway with the operator's secret."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Package by engine that fleetctl does not ship."""
 
     @property
     def state_dir(self) -> Path:

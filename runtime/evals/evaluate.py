@@ -1,11 +1,11 @@
 """Evaluate a version or a pair: request answers, score and store them, check that they count."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet.errors import EvalError, did_you_mean
+from fleet.errors import EvalError, FleetError, did_you_mean
 from fleet.evals import (
     ACCURACY,
     FLAWS,
@@ -22,6 +22,7 @@ from fleet.evals import (
     spelled_as_utf8,
 )
 from runtime.evals.context import (
+    EngineAnswers,
     EngineJob,
     Enough,
     EvalContext,
@@ -29,20 +30,29 @@ from runtime.evals.context import (
     ReportProgress,
     report_nothing,
 )
-from runtime.evals.engines.command import run_command
-from runtime.evals.engines.inspect_engine import run_inspect
-from runtime.evals.engines.lm_eval import run_lm_eval
-from runtime.evals.engines.native import run_native
 from runtime.evals.judge import pairwise
 from runtime.evals.target import probe
+from runtime.extensions import SHIPPED, load, unusable, words_of
 
-ENGINES: Mapping[str, EvalEngine] = {
-    "native": run_native,
-    "inspect": run_inspect,
-    "lm_eval": run_lm_eval,
-    "command": run_command,
-}
-"""Eval engines by the name that a project declares."""
+
+async def _answers(job: EngineJob, package: str) -> EngineAnswers:
+    """Ask by the engine of a job; an error of its own kind is one of an evaluation.
+
+    Raises:
+        EvalError: as the engine says; FC1340, FC1342, FC1343, an extension cannot be used.
+    """
+    name = job.spec.engine
+    try:
+        engine: EvalEngine = load("eval_engines", name, package)
+        return await engine(job)
+    except EvalError:
+        raise
+    except Exception as error:
+        if not package:
+            raise
+        if isinstance(error, FleetError):
+            raise EvalError(*error.diagnostics) from error
+        raise EvalError(*unusable(name, package, words_of(error)).diagnostics) from error
 
 
 async def evaluate(
@@ -75,8 +85,9 @@ async def evaluate(
             "set."
         )
         raise EvalError.of("FC4512", "The golden set compares two versions", detail, hint=hint)
-    if spec.engine not in ENGINES:
-        known = sorted(ENGINES)
+    package, shipped = context.packages.get(spec.engine, ""), SHIPPED["eval_engines"]
+    if not package and spec.engine not in shipped:
+        known = sorted({*shipped, *context.packages})
         detail = f"`{spec.engine}` is none of {', '.join(known)}."
         hint = did_you_mean(spec.engine, known)
         raise EvalError.of("FC4506", "No such eval engine", detail, hint=hint)
@@ -93,7 +104,7 @@ async def evaluate(
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
         job = EngineJob(target, golden, spec, context, Path(folder), report, enough)
-        answers, version = await ENGINES[spec.engine](job)
+        answers, version = await _answers(job, package)
     after = await probe(target)
     if before != after:
         detail = (

@@ -8,10 +8,23 @@ from functools import partial
 
 from fleet.spec import MailSpec
 from runtime.deadline import call_with_timeout
+from runtime.notify.notice import Notice
 from runtime.notify.webhook import DELIVER_S
+from runtime.secrets import read_secret
 from runtime.trust import UntrustedError, is_own, require_bound, require_contact
 
 _IMPLICIT_TLS = 465
+
+
+async def mail_notice(notice: Notice) -> str:
+    """Send the text of a notice to its receivers by mail."""
+    to = notice.receivers.mail
+    if to is None:
+        return "no mail is declared"
+    login = read_secret(notice.root, to.login) if to.login else ""
+    if login is None:
+        return f"`{to.login}` is not readable here"
+    return await send_mail(to, str(notice.body["text"]), login)
 
 
 async def send_mail(to: MailSpec, text: str, login: str, timeout_s: float = DELIVER_S) -> str:

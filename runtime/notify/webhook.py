@@ -8,10 +8,22 @@ from urllib.parse import urlsplit
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
 from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
+from runtime.notify.notice import Notice
+from runtime.secrets import read_secret
 from runtime.trust import UntrustedError, peer_of, require_bound, require_contact
 
 DELIVER_S: Final = 5.0
 """Upper bound of the time for sending a notice. Seconds."""
+
+
+async def post_notice(notice: Notice) -> str:
+    """Post a notice to its webhook, whose URL may be a secret."""
+    webhook = notice.receivers.webhook
+    is_secret = "://" not in webhook
+    url = read_secret(notice.root, webhook) if is_secret else webhook
+    if not url:
+        return f"`{webhook}` is not readable here"
+    return await deliver(url, notice.body, reference=webhook if is_secret else "")
 
 
 async def deliver(

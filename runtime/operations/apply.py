@@ -161,7 +161,8 @@ async def execute_plan(
         emit(ApplyEvent("transfer", {"what": what, "bytes": done, "size": size}))
 
     sources = {facts.digest: facts.source for facts in fleet.versions.values()}
-    async with workspace.connected(report, direct_from(sources)) as connections:
+    direct = direct_from(sources, fleet.extensions.get("sources", {}))
+    async with workspace.connected(report, direct) as connections:
         if trigger == "apply":
             await _require_attached(fleet, plan, connections)
         keyed = {server for its in fleet.gateways.values() for server, _ in its.server_keys}

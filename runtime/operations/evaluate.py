@@ -64,6 +64,7 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
         workspace.root,
         partial(read_secret, workspace.root),
         judge_objection,
+        packages=fleet.extensions.get("eval_engines", {}),
     )
     if (through or fleet.evals.through) == "server":
         return context

@@ -182,7 +182,7 @@ def _fault(
 ) -> Fault:
     """Return the fault of a server; `reconcile` heals a fault that has lasted long enough."""
     logs, kind = f"fleetctl server logs {name}", OutageKind.SERVER_HUNG
-    if host is None or host.engine == "attach":
+    if host is None or host.engine == "attach" or host.package:
         shows = f"fleetctl explain server/{name}"
         return Fault(f"{what}; its own operator has to look", shows, kind)
     if silence is None:

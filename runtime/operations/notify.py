@@ -13,12 +13,12 @@ from fleet.errors import problem_of
 from fleet.history import Audience, Entry, Notification, Notified, is_due
 from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
+from runtime.extensions import load
 from runtime.files import plain_text
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.notify.mail import send_mail
-from runtime.notify.webhook import deliver
+from runtime.notify.notice import Notice, NoticeSink
+from runtime.notify.webhook import DELIVER_S
 from runtime.rollback.rollback import record_or_warn
-from runtime.secrets import read_secret
 from runtime.workspace import Workspace
 
 UNSENT: Final = "was not delivered"
@@ -30,10 +30,10 @@ class Recipient:
     """A reader of notices, and the way there."""
 
     name: str
-    """Name in the ledger: `operators`, or `client NAME`; with ` by mail`, where it is a mail."""
+    """Name in the ledger: `operators`, or `client NAME`; with ` by SINK`, unless by webhook."""
     audience: Audience
     to: NotifySpec
-    by_mail: bool = False
+    sink: str = "webhook"
 
 
 def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipient]:
@@ -48,7 +48,8 @@ def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipie
     for name, audience, to in readers:
         if to and event in to.events:
             found += [Recipient(name, audience, to)] if to.webhook else []
-            found += [Recipient(f"{name} by mail", audience, to, by_mail=True)] if to.mail else []
+            others = (*(["mail"] if to.mail else []), *to.sinks)
+            found += [Recipient(f"{name} by {sink}", audience, to, sink) for sink in others]
     return found
 
 
@@ -124,14 +125,16 @@ async def _post(
 
 async def _sent(workspace: Workspace, recipient: Recipient, body: Mapping[str, Any]) -> str:
     """Send a notice; return why it was not delivered."""
-    to = recipient.to
-    if recipient.by_mail and to.mail:
-        login = read_secret(workspace.root, to.mail.login) if to.mail.login else ""
-        if login is None:
-            return f"`{to.mail.login}` is not readable here"
-        return await send_mail(to.mail, str(body["text"]), login)
-    is_secret = "://" not in to.webhook
-    url = read_secret(workspace.root, to.webhook) if is_secret else to.webhook
-    if not url:
-        return f"`{to.webhook}` is not readable here"
-    return await deliver(url, body, reference=to.webhook if is_secret else "")
+    to, name = recipient.to, recipient.sink
+    package = workspace.fleet().extensions.get("notice_sinks", {}).get(name, "")
+    sink: NoticeSink = load("notice_sinks", name, package)
+    notice = Notice(body, to, workspace.root, to.sinks.get(name, ""))
+    if not package:
+        return await sink(notice)
+    try:
+        async with asyncio.timeout(DELIVER_S):
+            return str(await sink(notice))
+    except TimeoutError:
+        return f"no answer within {DELIVER_S:g} s"
+    except Exception as error:  # noqa: BLE001 (its words may hold a secret, its kind does not)
+        return f"`{name}` of package `{package}` failed with {type(error).__name__}"

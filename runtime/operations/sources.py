@@ -3,12 +3,19 @@
 import asyncio
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet.config import Lock, check_shape, declared_same_bytes
+from fleet.config import (
+    SHIPPED,
+    Declarations,
+    Lock,
+    check_shape,
+    declared_extensions,
+    declared_same_bytes,
+)
 from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from runtime.files import locked_folder, make_private, replace_file
@@ -43,6 +50,26 @@ class Brought:
     folder: Path
     pinned: str
     """Reference that is written into the lock."""
+
+
+def parsed_reference(workspace: Workspace, text: str) -> SourceReference | None:
+    """Read a reference; the declarations are read where no shipped source has its scheme.
+
+    Raises:
+        LibraryError: FC3050, as `SourceReference.parse`.
+    """
+    scheme, found, _ = text.partition("://")
+    packages: Mapping[str, str] = {}
+    if found and scheme not in SHIPPED["sources"]:
+        given = _declarations(workspace)
+        packages = declared_extensions(given).get("sources", {}) if given else {}
+    return SourceReference.parse(text, packages)
+
+
+def _declarations(workspace: Workspace) -> Declarations | None:
+    texts = read_files(workspace.root, workspace.environment)
+    tree = read_tree(texts, workspace.environment, workspace.variables)
+    return check_shape(tree.value)[0]
 
 
 @contextmanager
@@ -118,8 +145,7 @@ def _add(
     entry = read_lock(workspace.root).adapters.get(str(name))
     if entry and not version_folder(library, name).is_dir():
         require_as_locked(str(name), entry, signed, keys)
-    texts = read_files(workspace.root, workspace.environment)
-    given, _ = check_shape(read_tree(texts, workspace.environment, workspace.variables).value)
+    given = _declarations(workspace)
     same_bytes = declared_same_bytes(given) if given else {}
     added = add(folder, name, base, library, workspace.root, origin, signed, same_bytes)
     return with_signature(workspace, added, signed, keys)
@@ -160,7 +186,7 @@ def pull(workspace: Workspace, name: str, report: Report) -> AddedVersion:
         LibraryError: FC3053, the lock names no source; or as `add_from`.
     """
     lock: Lock = read_lock(workspace.root)
-    reference = SourceReference.parse(lock.adapters[name].source)
+    reference = parsed_reference(workspace, lock.adapters[name].source)
     if reference is None:
         detail = f"fleet.lock names no source of `{name}`: it was added from a folder."
         hint = "Bring its folder here from where it was added."

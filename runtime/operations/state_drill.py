@@ -242,7 +242,7 @@ def _loopback() -> str:
 def _fake_host(host: HostSpec, address: str, shift: int) -> HostSpec:
     devices = tuple(replace(device, port=device.port + shift) for device in host.devices)
     apart = replace(host, devices=devices, address=address)
-    return replace(apart, engine="fake", attached=(), python="", paths=())
+    return replace(apart, engine="fake", attached=(), python="", paths=(), package="")
 
 
 def _attached(history: History, live: State) -> frozenset[str]:

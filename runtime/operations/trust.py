@@ -1,5 +1,6 @@
-"""Change the operator's trust: network hosts, folders, flags that run code."""
+"""Change the operator's trust: network hosts, folders, flags and packages that run code."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,17 +16,19 @@ from runtime.trust_file import require_outside, trust_path, write_trust
 
 @dataclass(frozen=True, slots=True)
 class TrustChange:
-    """Hosts and folders of a command line."""
+    """Hosts, folders and packages of a command line."""
 
     hosts: tuple[str, ...]
     """Hosts and ports."""
     encrypted: frozenset[str]
     """The hosts of `https` addresses."""
     roots: tuple[Path, ...]
+    packages: tuple[str, ...] = ()
+    """`NAME` or `NAME==VERSION`."""
 
 
-def parse_items(items: Iterable[str], *, adding: bool) -> TrustChange:
-    """Return addresses and folders apart; `adding`: folders must be there.
+def parse_items(items: Iterable[str], packages: Iterable[str] = (), *, adding: bool) -> TrustChange:
+    """Return addresses and folders apart, with packages; `adding`: folders must be there.
 
     Raises:
         FleetError: FC1277, an item is neither.
@@ -42,13 +45,14 @@ def parse_items(items: Iterable[str], *, adding: bool) -> TrustChange:
         hosts.append(peer.netloc)
         if peer.scheme == "https":
             encrypted.add(peer.netloc)
-    return TrustChange(tuple(hosts), frozenset(encrypted), tuple(roots))
+    named = tuple(_normal(package) for package in packages)
+    return TrustChange(tuple(hosts), frozenset(encrypted), tuple(roots), named)
 
 
 def add_trust(
     root: Path, change: TrustChange, secrets: Collection[str] | None, code: Collection[str], on: str
 ) -> Trust:
-    """Add hosts, folders and flags; return all trust.
+    """Add hosts, folders, packages and flags; return all trust.
 
     `secrets`: references bound to the hosts; None: the operator's secret to hosts that are reached
     over TLS. `code`: flags that may run code on the declared host `on`.
@@ -69,11 +73,14 @@ def add_trust(
         flags = {name: {*known} for name, known in trust.code.items()}
         if code:
             flags.setdefault(on, set()).update(code)
-        return _write(root, hosts, {*trust.roots, *change.roots}, flags)
+        packages = {*trust.packages, *change.packages}
+        return _write(root, hosts, {*trust.roots, *change.roots}, flags, packages)
 
 
 def remove_trust(root: Path, change: TrustChange, code: Collection[str], on: str) -> Trust:
-    """Remove hosts with their secrets, folders and flags; return what is left.
+    """Remove hosts with their secrets, folders, packages and flags; return what is left.
+
+    A package without a version is removed with all its versions.
 
     Raises:
         FleetError: FC1274, FC1275, as `load_trust`.
@@ -85,7 +92,12 @@ def remove_trust(root: Path, change: TrustChange, code: Collection[str], on: str
             for name, known in trust.code.items()
         }
         left = {name: known for name, known in flags.items() if known}
-        return _write(root, hosts, {*trust.roots} - {*change.roots}, left)
+        packages = {
+            name
+            for name in trust.packages
+            if not {name, name.partition("==")[0]} & {*change.packages}
+        }
+        return _write(root, hosts, {*trust.roots} - {*change.roots}, left, packages)
 
 
 @contextmanager
@@ -103,19 +115,30 @@ def _changing(root: Path) -> Iterator[Trust]:
 
 
 def _write(
-    root: Path, hosts: dict[str, set[str]], roots: set[Path], flags: dict[str, set[str]]
+    root: Path,
+    hosts: dict[str, set[str]],
+    roots: set[Path],
+    flags: dict[str, set[str]],
+    packages: set[str],
 ) -> Trust:
     try:
         trust = Trust(
             hosts={name: tuple(sorted(hosts[name])) for name in sorted(hosts)},
             roots=tuple(sorted(roots)),
             code={name: tuple(sorted(flags[name])) for name in sorted(flags)},
+            packages=tuple(sorted(packages)),
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _neither(f"`{first['input']}`: {first['msg']}.") from None
     write_trust(trust_path(), dump_trust(trust), root)
     return trust
+
+
+def _normal(package: str) -> str:
+    """Return a package with its name in normal form, as in `Trust.packages`."""
+    name, pinned, version = package.partition("==")
+    return re.sub(r"[-_.]+", "-", name).lower() + pinned + version
 
 
 def _folder(item: str, *, adding: bool) -> Path:
@@ -126,5 +149,8 @@ def _folder(item: str, *, adding: bool) -> Path:
 
 
 def _neither(detail: str) -> FleetError:
-    hint = "Name an address, `https://host:port`, or a folder; with --code a flag and --host."
+    hint = (
+        "Name an address, `https://host:port`, or a folder; with --code a flag and --host; with "
+        "--package a package, or `NAME==VERSION`."
+    )
     return FleetError.of("FC1277", "Neither an address nor a folder", detail, hint=hint)

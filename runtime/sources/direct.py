@@ -7,19 +7,21 @@ from runtime.engines.protocol import Direct, DirectFile
 from runtime.library.layout import SERVED_FILES
 from runtime.sources.download import listed
 from runtime.sources.opening import contacted, open_source
-from runtime.sources.reference import SourceReference
+from runtime.sources.reference import NO_PACKAGES, SourceReference
 from runtime.sources.remote import Source, TransientError
 from runtime.trust import require_contact
 
 
-def direct_from(sources: Mapping[str, str]) -> Direct:
+def direct_from(sources: Mapping[str, str], packages: Mapping[str, str] = NO_PACKAGES) -> Direct:
     """Return a search for the files of a version by its digest; `sources` are by digest.
+
+    `packages`: as for `SourceReference.parse`.
 
     No file is found where a source is not trusted or not reached, or asks for a lasting login.
     """
 
     async def direct(digest: str) -> Sequence[DirectFile]:
-        reference = SourceReference.parse(sources.get(digest, ""))
+        reference = SourceReference.parse(sources.get(digest, ""), packages)
         if reference is None:
             return ()
         try:

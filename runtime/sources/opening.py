@@ -2,15 +2,18 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
-from runtime.sources.bucket import Bucket
-from runtime.sources.folder_url import FolderUrl
+from runtime.extensions import make
 from runtime.sources.http import base_url
 from runtime.sources.hub import ENDPOINT, HubRepository
 from runtime.sources.reference import SourceReference
 from runtime.sources.registry import Registry
 from runtime.sources.registry_login import login_of
 from runtime.sources.remote import Source
+
+NEEDED: Final = ("listing", "reading", "direct", "close")
+"""Methods of a source."""
 
 
 def open_source(reference: SourceReference) -> Source:
@@ -20,16 +23,16 @@ def open_source(reference: SourceReference) -> Source:
 
     Raises:
         LibraryError: FC3055, a package is missing.
+        FleetError: FC1340, FC1342, FC1343, an extension cannot be used.
     """
-    match reference.kind:
-        case "oci":
-            return open_registry(reference)
-        case "s3":
-            return Bucket(reference)
-        case "hf":
-            return HubRepository(reference, hub_endpoint(), os.environ.get("HF_TOKEN", ""))
-        case "https":
-            return FolderUrl(reference)
+    name, package = reference.kind, reference.package
+    source: Source = make("sources", name, package, NEEDED, lambda kind: kind(reference))
+    return source
+
+
+def open_hub(reference: SourceReference) -> HubRepository:
+    """Return a repository of the Hub."""
+    return HubRepository(reference, hub_endpoint(), os.environ.get("HF_TOKEN", ""))
 
 
 def open_registry(reference: SourceReference, *, writes: bool = False) -> Registry:
@@ -44,7 +47,7 @@ def hub_endpoint() -> str:
 
 
 def contacted(reference: SourceReference) -> str:
-    """Return the URL of the host that a source contacts; empty: one that its variables name."""
-    if reference.kind == "s3":
+    """Return the URL of the host that a source contacts; empty: the source alone knows."""
+    if reference.kind == "s3" or reference.package:
         return ""
     return hub_endpoint() if reference.kind == "hf" else base_url(reference.place)

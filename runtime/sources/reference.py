@@ -1,14 +1,15 @@
 """Reads the references of sources: where the bytes of a version can be had."""
 
 import re
-from dataclasses import dataclass, replace
-from typing import Final, Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from fleet.errors import LibraryError
 
-Kind = Literal["oci", "s3", "hf", "https"]
-_FORMS: Final[dict[Kind, tuple[re.Pattern[str], str]]] = {
+_FORMS: Final[dict[str, tuple[re.Pattern[str], str]]] = {
     "oci": (
         re.compile(
             r"(?P<place>[\w.-]+(?::\d+)?|\[[0-9a-fA-F:]+\](?::\d+)?)/"
@@ -27,14 +28,22 @@ _FORMS: Final[dict[Kind, tuple[re.Pattern[str], str]]] = {
         "https://HOST/FOLDER/, the folder of the version's files",
     ),
 }
+_OTHER: Final = re.compile(
+    r"(?P<place>[\w.-]+(?::\d+)?)(?:/(?P<path>[^?#@]*?))?/?(?:@(?P<tag>[\w.-]+))?"
+)
+"""Form of the references of extensions."""
 _LONGEST: Final = 2000
+
+
+NO_PACKAGES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReference:
     """A source of a version, taken apart."""
 
-    kind: Kind
+    kind: str
+    """Scheme: `oci`, `s3`, `hf`, `https`, or one of an extension."""
     place: str
     """Registry, bucket, repository of the Hub, or host."""
     path: str
@@ -43,10 +52,14 @@ class SourceReference:
     """Tag or revision, which may move; empty: none, or the usual one."""
     digest: str = ""
     """Digest of the manifest (`oci`) or commit (`hf`), which pins the bytes."""
+    package: str = field(default="", compare=False)
+    """Package that has the scheme; empty: fleetctl ships the source."""
 
     @classmethod
-    def parse(cls, text: str) -> Self | None:
+    def parse(cls, text: str, packages: Mapping[str, str] = NO_PACKAGES) -> Self | None:
         """Read a reference; None: a path of this machine.
+
+        `packages`: packages by further scheme, as declared.
 
         Raises:
             LibraryError: FC3050, a scheme that is unknown, a reference of another form, or one
@@ -57,10 +70,11 @@ class SourceReference:
             return None
         if "@" in urlsplit(f"x://{rest}").netloc:
             raise _malformed("A reference holds no password: it ends up in fleet.lock.")
-        kind = next((known for known in _FORMS if known == scheme), None)
-        if kind is None:
-            raise _malformed(f"`{scheme}` is no scheme of a source: oci, s3, hf, https.")
-        pattern, form = _FORMS[kind]
+        kind, package = scheme, packages.get(scheme, "")
+        if kind not in _FORMS and not package:
+            known = ", ".join((*_FORMS, *packages))
+            raise _malformed(f"`{scheme}` is no scheme of a source: {known}.")
+        pattern, form = _FORMS.get(kind, (_OTHER, f"{kind}://PLACE/PATH@VERSION"))
         match = pattern.fullmatch(rest) if len(rest) <= _LONGEST else None
         parts = match.groupdict() if match else {}
         path = parts.get("path") or ""
@@ -69,7 +83,7 @@ class SourceReference:
         digest, tag = parts.get("digest") or "", parts.get("tag") or ""
         if kind == "hf" and re.fullmatch(r"[0-9a-f]{40}", tag):
             digest = tag
-        return cls(kind, parts["place"], path, tag, digest)
+        return cls(kind, parts["place"], path, tag, digest, package)
 
     def pinned(self, digest: str) -> Self:
         """Return the reference with a digest or a commit in the place of tag or branch."""
@@ -81,7 +95,8 @@ class SourceReference:
         if self.kind == "hf":
             at = self.digest or self.version
             return f"hf://{self.place}{f'@{at}' if at else ''}{folder}"
-        at = f"@{self.digest}" if self.digest else f":{self.version}" if self.version else ""
+        mark = "@" if self.package else ":"
+        at = f"@{self.digest}" if self.digest else f"{mark}{self.version}" if self.version else ""
         end = "/" if self.kind in ("s3", "https") else ""
         return f"{self.kind}://{self.place}{folder}{at}{end}"
 

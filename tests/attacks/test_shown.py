@@ -159,7 +159,7 @@ ALONE = {
     "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store", "hosts.node.address",
     "hosts.node.engine", "hosts.node.image", "hosts.node.insecure", "hosts.node.paths",
     "hosts.node.servers", "hosts.node.supervisor", "state.file",
-    "hosts.far.fetch", "hosts.laptop.fetch",
+    "hosts.far.fetch", "hosts.laptop.fetch", "extensions.fleetctl-acme.notice_sinks",
     *(f"hosts.{name}.{key}" for name in ("box", "far", "laptop")
       for key in ("cluster", "insecure", "node", "token")),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from fleet.names import adapter_address
 from runtime.engines.protocol import Engine
 from tests.beds.engine_bench import UNITS
 from tests.runtime.engines.test_conformance import *  # noqa: F403 (every test of the suite)
+from tests.runtime.engines.test_conformance import TestConformance as WordedConformance
 
 if TYPE_CHECKING:
     from tests.beds.engine_bench import BoxBench
@@ -45,18 +46,22 @@ def test_a_killed_server_is_absent_and_comes_back_empty_as_another_process(  # t
     assert ready.unit().restarts == 1
 
 
-def test_a_stopped_server_leaves_no_process_and_no_port(  # type: ignore[no-redef]
-    ready: "BoxBench",
-) -> None:
-    async def use(engine: Engine) -> None:
-        await engine.stop(ready.server.name)
-        await engine.stop(ready.server.name)
-        await engine.unload(ready.server.name, "acme-test-tiny-v1.0.0")
-        seen = await engine.observe()
-        assert (seen.resources, seen.unknown_servers, seen.notes) == ({}, {}, ())
+class TestConformance(WordedConformance):  # type: ignore[no-redef]
+    def test_a_stopped_server_is_absent_and_stopping_again_is_fine(  # type: ignore[override]
+        self,
+        ready: "BoxBench",
+    ) -> None:
+        async def use(engine: Engine) -> None:
+            await engine.stop(ready.server.name)
+            await engine.stop(ready.server.name)
+            await engine.unload(ready.server.name, "acme-test-tiny-v1.0.0")
+            seen = await engine.observe()
+            assert (seen.resources, seen.unknown_servers, seen.notes) == ({}, {}, ())
 
-    ready.run(use)
-    assert ready.there(f"ss -Hltn sport = {ready.server.port}; ls {UNITS}/fleetctl-* || :") == ""
+        ready.run(use)
+        assert (
+            ready.there(f"ss -Hltn sport = {ready.server.port}; ls {UNITS}/fleetctl-* || :") == ""
+        )
 
 
 def test_a_key_is_in_a_file_of_its_owner_alone(ready: "BoxBench") -> None:

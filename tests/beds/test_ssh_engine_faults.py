@@ -17,8 +17,8 @@ from runtime.engines.remote.units import launch_log
 from tests.beds.engine_bench import BOX, STORE_THERE, UNITS
 
 if TYPE_CHECKING:
+    from runtime.engine_conformance import Use
     from tests.beds.engine_bench import BoxBench
-    from tests.runtime.engines.conftest import Use
 
 pytestmark = pytest.mark.boxes
 NOWHERE = ("-p", "1", "-o", "ControlPath=none")

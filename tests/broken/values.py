@@ -154,6 +154,24 @@ CASES = [
         "65535",
     ),
     Case("infinite fee", A, "3000", ".inf", "FC1111", f"{A}:4:18", "at most"),
+    Case(
+        "extension with a shipped name",
+        F,
+        "bases:",
+        "extensions: {fleetctl-acme: {engines: [ray]}}\nbases:",
+        "FC1341",
+        f"{F}:6:40",
+        "one package",
+    ),
+    Case(
+        "extension with no name of a package",
+        F,
+        "bases:",
+        "extensions: {Fleetctl_Acme: {engines: [acme]}}\nbases:",
+        "FC1102",
+        f"{F}:6:14",
+        "`fleetctl-acme`",
+    ),
     Case("unknown engine", F, "engine: local", "engine: locl", "FC1112", f"{F}:15:13", "`local`"),
     Case(
         "unknown latency", A, "short_generation", "quick", "FC1112", f"{A}:11:18", "classification"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fleet.environment import SERVER_KEY
 from fleet.vllm import environment
+from runtime.engine_conformance import BASE, write_adapter
 from runtime.json_client import SERVER_TLS, JsonClient
 from runtime.server_tls import TlsToServer
 from tests.ports import free_port
-from tests.runtime.engines.conftest import BASE, write_adapter
 
 FLAGS = ("--served-model-name", "tiny", "--enable-lora", "--max-loras", "6", "--max-lora-rank",
          "16", "--max-cpu-loras", "12", "--max-model-len", "512")  # fmt: skip

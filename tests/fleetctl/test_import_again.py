@@ -3,11 +3,11 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+from runtime.engine_conformance import BASE
 from runtime.project.load import load_project
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.test_import import changes, codes, project, servers, started
-from tests.runtime.engines.conftest import BASE
 
 __all__ = ["project", "servers"]
 

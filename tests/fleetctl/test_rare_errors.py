@@ -21,6 +21,7 @@ from fleet.resources import Server, State
 from fleet.spec import GatewaySpec
 from fleetctl.catalogue import entries
 from runtime.calibrate.measure import CalibrationTarget, require_adapters
+from runtime.engine_conformance import write_adapter
 from runtime.engines.launching import flags_of
 from runtime.evals.target import through_gateway
 from runtime.files import try_lock
@@ -38,7 +39,6 @@ from tests.fleet.planning.test_set_aside import applied as applied_in_memory
 from tests.fleetctl.hand_started import hand_started
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, Project, applied
-from tests.runtime.engines.conftest import write_adapter
 
 ENVOY = GatewaySpec("edge", "127.0.0.1:8080", "admin.sock", kind="envoy")
 NEW = ("--base", "tiny", "--version", "1.0.0")

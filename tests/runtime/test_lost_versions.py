@@ -12,6 +12,7 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.names import RESOLVER_STAMP
+from runtime.engine_conformance import write_adapter
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
@@ -20,7 +21,6 @@ from runtime.library.layout import folder_digest
 from runtime.observe import lost
 from runtime.rollback.drill import drill
 from runtime.rollback.rollback import RollbackRequest, rollback
-from tests.runtime.engines.conftest import write_adapter
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
 OLDER = "acme-support-tiny-v2.0.0"

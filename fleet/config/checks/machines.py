@@ -171,6 +171,8 @@ _KEYS = {
     "attach": (("servers",), ("devices", "store", "image", "fetch", *_OF_RAY)),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
+_OF_EXTENSION = (("devices",), ("servers", "paths", "image", "fetch", *_OF_RAY))
+"""The same for engines of extensions."""
 _EXAMPLES = {
     "devices": "`devices: {gpu0: {kind: h100_80g, memory: 80GiB}}`",
     "address": "`address: fleet@10.0.0.5`",
@@ -183,7 +185,7 @@ _EXAMPLES = {
 
 
 def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
-    needed, unfit = _KEYS[host.engine]
+    needed, unfit = _KEYS.get(host.engine, _OF_EXTENSION)
     by_image = " with `image`" if host.image and host.engine == "ssh" else ""
     keeper = {"local": "systemd", "ssh": None if by_image else SYSTEM}.get(host.engine)
     unfit = (*unfit, *(["python"] if by_image else []))

@@ -7,6 +7,7 @@ from typing import Any
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import check_bases
 from fleet.config.checks.clients import check_clients, check_keys
+from fleet.config.checks.extensions import check_extensions, declared_extensions
 from fleet.config.checks.machines import check_hosts, check_kinds, check_profiles
 from fleet.config.checks.plan_rules import check_plan_rules
 from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
@@ -36,12 +37,13 @@ def resolve_fleet(
     """
     findings = list(_check(given, DeclaredNames.of(tree.value, given), facts))
     findings += check_state(given, tree)
+    packages = declared_extensions(given)
     fleet = FleetSpec(
         name=given.fleet,
         clients=_resolved(given.clients, lambda n, own: clients.client(n, own, given, facts)),
         tiers=_resolved(clients.tiers(given), clients.tier),
         bases=_resolved(given.bases, lambda n, own: base(n, own, facts)),
-        hosts=_resolved(given.hosts, host),
+        hosts=_resolved(given.hosts, lambda n, own: host(n, own, packages.get("engines", {}))),
         adapters=_sorted(clients.adapters(given, facts)),
         rollouts=_resolved(
             {"standard": Rollout(), **given.rollouts}, lambda n, own: rollout(n, own, facts)
@@ -85,6 +87,7 @@ def resolve_fleet(
         ),
         compiled_for=tuple(sorted({*given.compiled_for})),
         settings=declared_settings(given, tree),
+        extensions=packages,
     )
     return fleet, findings
 
@@ -98,6 +101,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from check_plan_rules(given, names, facts)
     yield from check_signing_keys(given, facts)
     yield from check_bases(given, facts)
+    yield from check_extensions(given)
     yield from check_hosts(given, names)
     yield from check_kinds(given, {profile.kind for profile in facts.profiles})
     yield from check_profiles(given, facts.profiles)

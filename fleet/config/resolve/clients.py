@@ -92,7 +92,8 @@ def notify(declared: Notify | ClientNotify | None) -> NotifySpec | None:
     alertmanager = declared.alertmanager if isinstance(declared, Notify) else None
     events: tuple[NotifyEvent, ...] = tuple(sorted({*declared.events}))
     receivers = declared.webhook or "", declared.template, events
-    return NotifySpec(*receivers, mail, alertmanager or "")
+    sinks = dict(sorted(declared.sinks.items()))
+    return NotifySpec(*receivers, mail, alertmanager or "", sinks)
 
 
 def limits(own: Limits, usual: Limits = Limits()) -> LimitPolicy:  # noqa: B008 (frozen)

@@ -70,10 +70,11 @@ def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
     )
 
 
-def host(name: str, declared: Host) -> HostSpec:
-    """Resolve a host; the host's state holds for every device that declares no stricter state.
+def host(name: str, declared: Host, packages: Mapping[str, str]) -> HostSpec:
+    """Resolve a host; `packages` are by engine that fleetctl does not ship.
 
-    Devices are in the order of their names: neighbours share a server of several devices.
+    Its state holds for every device that declares no stricter one. Devices are in the order of
+    their names: neighbours share a server of several devices.
     """
     ports = ports_of(declared)
     devices = tuple(
@@ -123,6 +124,7 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.cluster or "",
         declared.token or "",
         declared.fetch,
+        packages.get(declared.engine, ""),
     )
 
 

@@ -18,6 +18,7 @@ _SPOT = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):([0-5][0-9])"
 _WINDOW = re.compile(f"{_SPOT} ?- ?{_SPOT}", re.IGNORECASE)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
+PACKAGE_PATTERN = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 _IMAGE = re.compile(
     r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|[a-z0-9.-]+:[0-9]+)(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}"
@@ -223,6 +224,13 @@ def _image(value: str) -> str:
     return value
 
 
+def _package(value: str) -> str:
+    if re.fullmatch(PACKAGE_PATTERN, value) is None:
+        hint = "Write it in small letters, digits and single dashes: `fleetctl-acme`."
+        raise wrong("FC1102", f"{shown(value)} is not the name of a package.", hint)
+    return value
+
+
 def is_bind_address(value: str) -> bool:
     """Say whether servers may listen on an address: a name or an IP address."""
     return _ADDRESS.fullmatch(value) is not None
@@ -242,6 +250,10 @@ def _host_address(value: str) -> str:
 
 
 Id = Annotated[str, PlainValidator(_id), text_schema(ID_PATTERN)]
+Package = Annotated[
+    str, AfterValidator(_package), text_schema(PACKAGE_PATTERN, examples=["fleetctl-acme"])
+]
+"""Name of a package of Python, in its normal form."""
 Semver = Annotated[str, PlainValidator(_semver), text_schema(VERSION_PATTERN, examples=["2.1.0"])]
 SecretRef = Annotated[
     str, PlainValidator(_secret), text_schema(_SECRET.pattern, examples=["env:ACME_KEY"])

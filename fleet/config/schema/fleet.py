@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from fleet.config.scalars.quantities import Amount, Kept, Share, Spare, Switch
-from fleet.config.scalars.texts import Id, Requirement, SecretRef, Word
+from fleet.config.scalars.texts import Id, Package, Requirement, SecretRef, Word
 from fleet.config.schema.clients import Client, Tier
+from fleet.config.schema.extensions import Extension
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.plan_rules import PlanRule, SigningKey
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
@@ -94,6 +95,8 @@ class Declarations(Section):
     """Home of ledger and leases."""
     library: Word = "models"
     """Folder of base models and adapter versions, relative to the project."""
+    extensions: dict[Package, Extension] = {}
+    """Installed packages that add engines, targets, sources or receivers, by package name."""
     servers_secret: SecretRef | None = None
     """The secret that the API keys of all servers are derived from, such as `env:FLEET_SERVERS`.
 

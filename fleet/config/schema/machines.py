@@ -30,6 +30,7 @@ from fleet.config.scalars.texts import (
     Url,
     Word,
 )
+from fleet.config.schema.extensions import EngineName
 from fleet.config.schema.section import Section
 from fleet.hardware import DeviceState
 from fleet.policies import Billing
@@ -173,11 +174,11 @@ class Host(Section):
 
     formerly: Id | None = None
     """The first name of a renamed host; it stays in the names of the host's servers."""
-    engine: Literal["local", "ssh", "ray", "attach", "fake"] = "local"
+    engine: EngineName = "local"
     """`local`: fleetctl starts vLLM on this machine. `ssh`: on another, as units of systemd.
 
     `ray`: on a node of a Ray cluster, as an actor. `attach`: attached servers. `fake`: answers made
-    up.
+    up. Any other: of a package in `extensions`.
     """
     cluster: Url | None = None
     """URL of the dashboard of the cluster's head, which takes jobs (engine `ray`)."""

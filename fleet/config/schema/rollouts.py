@@ -15,6 +15,7 @@ from fleet.config.scalars.quantities import (
     Spare,
 )
 from fleet.config.scalars.texts import Day, Digest, Id, Part, SecretRef, Url, Word
+from fleet.config.schema.extensions import EvalEngineName
 from fleet.config.schema.section import Section
 from fleet.policies import USUAL_WEIGHTS, Metric
 
@@ -35,8 +36,8 @@ class Evals(Section):
 
     every: Duration = timedelta(days=7)
     """Time between two scheduled evaluations of an adapter (`fleetctl eval run --due`)."""
-    engine: Literal["native", "inspect", "lm_eval", "command"] = "native"
-    """The engine that asks the items and scores the answers."""
+    engine: EvalEngineName = "native"
+    """The engine that asks the items and scores the answers: shipped, or of `extensions`."""
     samples: Count = 1
     """Answers to a golden item; 2 or more need a temperature above 0. Unit: answers."""
     temperature: Amount = 0.0

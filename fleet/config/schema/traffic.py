@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from fleet.config.scalars.quantities import Count, Delay, Duration, Percent, shown, wrong
-from fleet.config.scalars.texts import Argument, Listen, SecretRef, Semver, Url, Webhook, Word
+from fleet.config.scalars.texts import Argument, Id, Listen, SecretRef, Semver, Url, Webhook, Word
 from fleet.config.schema.section import Section
 from fleet.response_format import FormatKind, flaw
 from fleet.response_format import ResponseFormat as Form
@@ -38,6 +38,8 @@ class Receivers(Section):
     """URL of a receiver, or where the URL is kept: `env:NAME`, `file:path`."""
     mail: Mail | None = None
     """Receivers of notices as mails."""
+    sinks: dict[Id, Word] = {}
+    """Addresses by sink that a package in `extensions` adds, in the words of that package."""
     template: Word | None = None
     """A Jinja template of the text, relative to the project. Default: a template of fleetctl's own.
 

@@ -5,12 +5,8 @@ large enough that each answers differently.
 """
 
 import asyncio
-import json
 import os
-import random
-import shutil
-import struct
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,23 +14,19 @@ from typing import Any, Literal
 import pytest
 
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
+from runtime.engine_conformance import BASE, Use, write_version
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.protocol import Engine
 from runtime.engines.registry import make_engine
 from runtime.json_client import JsonClient
-from runtime.library.layout import folder_digest
 from runtime.processes import arguments
-from runtime.store_paths import STORE
 from tests.ports import free_port
 
-BASE = Path(__file__).parents[3] / "examples" / "quickstart" / "models" / "base" / "tiny"
 SLOTS, RANK = 3, 16
 CPU_LORAS = 12
 
 Kind = Literal["fake", "local"]
-Use = Callable[[Engine], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,55 +90,7 @@ class Bench:
 
     def adapter(self, client: str, *, rank: int = 4, seed: int | None = None) -> tuple[str, str]:
         """Write an adapter; return its name and its folder, named by its digest."""
-        name = str(AdapterName.parse(f"{client}-test-tiny-v1.0.0"))
-        scratch = self.root / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        write_adapter(scratch, rank=rank, seed=client if seed is None else str(seed))
-        folder = self.state_dir / STORE / folder_digest(scratch)
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            scratch.rename(folder)
-        return name, str(folder)
-
-
-def write_adapter(folder: Path, *, rank: int, seed: str) -> None:
-    """Write a LoRA for the attention of every layer of the base, in safetensors."""
-    shape = json.loads((BASE / "config.json").read_text(encoding="utf-8"))
-    hidden, heads = shape["hidden_size"], shape["num_attention_heads"] * shape["head_dim"]
-    sizes = {}
-    for layer in range(shape["num_hidden_layers"]):
-        stem = f"base_model.model.model.layers.{layer}.self_attn"
-        sizes[f"{stem}.q_proj.lora_A.weight"] = (rank, hidden)
-        sizes[f"{stem}.q_proj.lora_B.weight"] = (heads, rank)
-        sizes[f"{stem}.o_proj.lora_A.weight"] = (rank, heads)
-        sizes[f"{stem}.o_proj.lora_B.weight"] = (hidden, rank)
-    chance = random.Random(seed)  # noqa: S311 (weights, not secrets)
-    header: dict[str, Any] = {}
-    body = bytearray()
-    for name, (rows, columns) in sizes.items():
-        begin = len(body)
-        count = rows * columns
-        body += struct.pack(f"<{count}f", *(chance.gauss(0, 0.3) for _ in range(count)))
-        header[name] = {
-            "dtype": "F32",
-            "shape": [rows, columns],
-            "data_offsets": [begin, len(body)],
-        }
-    head = json.dumps(header).encode()
-    folder.mkdir(parents=True)
-    weights = struct.pack("<Q", len(head)) + head + body
-    (folder / "adapter_model.safetensors").write_bytes(weights)
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "tiny",
-        "r": rank,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": ["o_proj", "q_proj"],
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+        return write_version(self.state_dir, client, rank=rank, seed=seed)
 
 
 def make_bench(kind: Kind, root: Path, python: str = "") -> Bench:

@@ -15,13 +15,14 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from fleet.errors import EngineRejectedError
+from runtime.engine_conformance import BASE
 from runtime.engines.protocol import Completion, Engine
 from runtime.engines.vllm_api import request_completion
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
 from runtime.json_client import JsonClient
-from tests.runtime.engines.conftest import BASE, Bench, Kind, make_bench
+from tests.runtime.engines.conftest import Bench, Kind, make_bench
 
 PROMPT = "Hello there my friend"
 

@@ -8,56 +8,61 @@ import asyncio
 import os
 import re
 import signal
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fleet.errors import EngineRejectedError, EngineUnreachableError
-from fleet.names import adapter_address
-from fleet.resources import LoadedAdapter
-from runtime.engines.protocol import Completion, Engine
+from runtime.engine_conformance import PROMPT, EngineConformance, prepare
+from runtime.engines.protocol import Engine
 from runtime.json_client import SERVER_KEYS, JsonClient
 
 if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
-
-SLOTS = 3
-"""`max_loras` of the shared server."""
-
-PROMPT = "I was charged twice for May."
 
 
 @pytest.fixture
 def ready(shared_bench: "Bench") -> "Bench":
     """The shared server, running and without adapters."""
 
-    async def prepare(engine: Engine) -> None:
-        await engine.start(shared_bench.server)
-        for loaded in (await engine.observe()).adapters().values():
-            await engine.unload(loaded.server, loaded.adapter)
-
-    shared_bench.run(prepare)
+    prepare(shared_bench)
     return shared_bench
 
 
-def test_a_loaded_adapter_is_listed_with_its_digest_and_answers(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme")
+class TestConformance(EngineConformance):
+    """The suite, with the words of vLLM's refusals."""
 
-    async def use(engine: Engine) -> Completion:
-        await engine.load(ready.server.name, name, folder)
-        state = await engine.observe()
-        digest = folder.rpartition("/")[2]
-        found = state.adapters()[adapter_address(name, ready.server.name)]
-        assert found == LoadedAdapter(name, ready.server.name, digest)
-        assert found.path == ready.path_there(folder)
-        return await engine.complete(ready.server.name, name, PROMPT, max_tokens=8)
+    def refusal(self, what: str, error: EngineRejectedError) -> None:
+        code = error.diagnostics[0].code
+        match what:
+            case "other bytes":
+                assert code == "FC4005"
+            case "missing":
+                assert (error.status, code) == (404, "FC4007")
+                assert "No adapter found" in str(error)
+            case "rank":
+                assert error.status == 500
+                assert re.search(r"rank 32 .* max_lora_rank 16", str(error))
+            case _:
+                assert what == "unknown model"
+                assert error.status == 404
+                assert "does not exist" in str(error)
 
-    answer = ready.run(use)
-    assert answer.text
-    assert answer.model == name
-    assert answer.fingerprint.removesuffix("+fake") == f"fleetctl-{ready.server.digest}"
-    assert 0 < answer.completion_tokens <= 8
+    def test_starting_a_running_server_changes_nothing(self, ready: "Bench") -> None:  # type: ignore[override]
+        before = ready.served_launch()
+        super().test_starting_a_running_server_changes_nothing(ready)
+        assert ready.served_launch() == before
+
+    def test_a_stopped_server_is_absent_and_stopping_again_is_fine(self, ready: "Bench") -> None:  # type: ignore[override]
+        record = ready.record()
+        super().test_a_stopped_server_is_absent_and_stopping_again_is_fine(ready)
+        assert record.processes() == ()
+
+
+def test_an_answer_carries_the_digest_of_the_flags(ready: "Bench") -> None:
+    server = ready.server
+    answer = ready.run(lambda engine: engine.complete(server.name, "tiny", PROMPT, 4))
+    assert answer.fingerprint.removesuffix("+fake") == f"fleetctl-{server.digest}"
 
 
 def test_the_server_is_seen_with_the_digest_of_its_flags(ready: "Bench") -> None:
@@ -71,102 +76,6 @@ def test_the_server_is_seen_with_the_digest_of_its_flags(ready: "Bench") -> None
     assert float(state.boots[server.name]) > 0
     assert state.launches == {server.name: ready.served_launch()}
     assert re.fullmatch("[0-9a-f]{12}", state.launches[server.name])
-
-
-def test_adapters_answer_differently_from_each_other_and_from_the_base(ready: "Bench") -> None:
-    async def use(engine: Engine) -> set[str]:
-        texts = {(await engine.complete(ready.server.name, "tiny", PROMPT, 12)).text}
-        for client in ("acme", "birch"):
-            name, folder = ready.adapter(client)
-            await engine.load(ready.server.name, name, folder)
-            texts.add((await engine.complete(ready.server.name, name, PROMPT, 12)).text)
-        return texts
-
-    assert len(ready.run(use)) == 3
-
-
-def test_loading_again_from_the_same_path_is_fine(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme")
-
-    async def use(engine: Engine) -> int:
-        await engine.load(ready.server.name, name, folder)
-        await engine.load(ready.server.name, name, folder)
-        return len((await engine.observe()).adapters())
-
-    assert ready.run(use) == 1
-
-
-def test_a_name_is_never_given_to_other_bytes(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme", seed=1)
-    _, other = ready.adapter("acme", seed=2)
-
-    async def use(engine: Engine) -> list[str]:
-        await engine.load(ready.server.name, name, folder)
-        with pytest.raises(EngineRejectedError) as caught:
-            await engine.load(ready.server.name, name, other)
-        assert caught.value.diagnostics[0].code == "FC4005"
-        return [each.path for each in (await engine.observe()).adapters().values()]
-
-    assert ready.run(use) == [ready.path_there(folder)]
-
-
-def test_two_loads_of_one_adapter_at_the_same_time_both_succeed(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme")
-
-    async def use(engine: Engine) -> int:
-        await asyncio.gather(*(engine.load(ready.server.name, name, folder) for _ in range(2)))
-        return len((await engine.observe()).adapters())
-
-    assert ready.run(use) == 1
-
-
-def test_a_missing_folder_is_refused(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme")
-
-    async def use(engine: Engine) -> None:
-        with pytest.raises(EngineRejectedError, match="No adapter found") as caught:
-            await engine.load(ready.server.name, name, f"{folder}-gone")
-        assert caught.value.status == 404
-        assert caught.value.diagnostics[0].code == "FC4007"
-        assert (await engine.observe()).adapters() == {}
-
-    ready.run(use)
-
-
-def test_a_rank_above_the_limit_is_refused_and_says_both(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme", rank=32)
-
-    async def use(engine: Engine) -> None:
-        with pytest.raises(EngineRejectedError, match=r"rank 32 .* max_lora_rank 16") as caught:
-            await engine.load(ready.server.name, name, folder)
-        assert caught.value.status == 500
-        assert (await engine.observe()).adapters() == {}
-
-    ready.run(use)
-
-
-def test_an_unloaded_adapter_is_gone_and_unloading_again_is_fine(ready: "Bench") -> None:
-    name, folder = ready.adapter("acme")
-
-    async def use(engine: Engine) -> None:
-        await engine.load(ready.server.name, name, folder)
-        await engine.unload(ready.server.name, name)
-        await engine.unload(ready.server.name, name)
-        assert (await engine.observe()).adapters() == {}
-        with pytest.raises(EngineRejectedError) as caught:
-            await engine.complete(ready.server.name, name, PROMPT)
-        assert caught.value.status == 404
-
-    ready.run(use)
-
-
-def test_an_unknown_model_is_refused(ready: "Bench") -> None:
-    async def use(engine: Engine) -> None:
-        with pytest.raises(EngineRejectedError, match="does not exist") as caught:
-            await engine.complete(ready.server.name, "nobody-test-tiny-v1.0.0", PROMPT)
-        assert caught.value.status == 404
-
-    ready.run(use)
 
 
 def test_a_text_is_counted_in_the_tokens_of_a_prompt_for_models_that_are_there(
@@ -186,25 +95,6 @@ def test_a_text_is_counted_in_the_tokens_of_a_prompt_for_models_that_are_there(
             with pytest.raises(EngineRejectedError, match="does not exist") as caught:
                 await http.post("/tokenize", asked | {"model": f"{name}-gone"})
             assert caught.value.status == 404
-
-    ready.run(use)
-
-
-def test_more_adapters_than_slots_are_served_and_keep_their_answers(ready: "Bench") -> None:
-    adapters = [ready.adapter(client) for client in ("acme", "birch", "corvid", "delta", "elm")]
-
-    async def answers(engine: Engine) -> list[str]:
-        return [
-            (await engine.complete(ready.server.name, name, PROMPT, 12)).text
-            for name, _ in adapters
-        ]
-
-    async def use(engine: Engine) -> None:
-        for name, folder in adapters:
-            await engine.load(ready.server.name, name, folder)
-        first = await answers(engine)
-        assert len(set(first)) == len(adapters) > SLOTS
-        assert await answers(engine) == first
 
     ready.run(use)
 
@@ -234,16 +124,6 @@ def test_a_running_request_survives_the_unloading_of_its_adapter(ready: "Bench")
     ready.run(use)
 
 
-def test_starting_a_running_server_changes_nothing(ready: "Bench") -> None:
-    before = ready.served_launch()
-
-    async def use(engine: Engine) -> None:
-        await asyncio.gather(*(engine.start(ready.server) for _ in range(2)))
-
-    ready.run(use)
-    assert ready.served_launch() == before
-
-
 @pytest.mark.parametrize("shared_bench", ["fake"], indirect=True)  # the demo plays it on vLLM
 def test_a_killed_server_is_absent_and_comes_back_empty_as_another_process(
     ready: "Bench",
@@ -269,20 +149,6 @@ def test_a_killed_server_is_absent_and_comes_back_empty_as_another_process(
         assert state.boots[ready.server.name] != before
 
     ready.run(use)
-
-
-def test_a_stopped_server_leaves_no_process_and_no_port(ready: "Bench") -> None:
-    record = ready.record()
-
-    async def use(engine: Engine) -> None:
-        await engine.stop(ready.server.name)
-        await engine.stop(ready.server.name)
-        assert (await engine.observe()).resources == {}
-
-    ready.run(use)
-    assert record.processes() == ()
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", ready.server.port)) != 0
 
 
 def test_paths_under_v1_ask_for_the_key_and_no_other_path_does(ready: "Bench") -> None:

@@ -1,0 +1,1 @@
+"""An engine of fleetctl whose servers load adapters by PUT and DELETE."""
