@@ -64,7 +64,6 @@ from fleet.history.doubts import (
     tampered_evidence,
     tampering,
 )
-from fleet.history.ed25519 import public_key, sign
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
 from fleet.history.freezes import freeze_after, frozen_fleet
@@ -103,7 +102,9 @@ from fleet.history.signatures import (
     anchored,
     distrust,
     keys_after,
+    public_key,
     shown_key,
+    sign,
 )
 from fleet.history.values import (
     DAY,

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final
 
+from nacl.exceptions import CryptoError
+from nacl.signing import SigningKey, VerifyKey
+
 from fleet.encoding import optional
 from fleet.history.apply_events import PassiveEvent
-from fleet.history.ed25519 import is_signed
 
 _SIGNED: Final = re.compile(
     rb',"signed":"([0-9a-f]{64}):([0-9a-f]{128})","hash":"[0-9a-f]{64}"\}', re.DOTALL
@@ -25,6 +27,25 @@ _LENGTH: Final = 280
 """Bytes of the end of a signed line."""
 _SHOWN: Final = 12
 """Digits of a key that people are shown."""
+
+
+def public_key(seed: bytes) -> bytes:
+    """Return the public key of a seed of Ed25519."""
+    return bytes(SigningKey(seed).verify_key)
+
+
+def sign(seed: bytes, message: bytes) -> bytes:
+    """Return the signature of a message by the key of a seed."""
+    return SigningKey(seed).sign(message).signature
+
+
+def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Say whether a signature is of this message by this public key."""
+    try:
+        VerifyKey(public).verify(message, signature)
+    except (CryptoError, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,7 +333,7 @@ def _folder(options: CompileOptions) -> Path:
 
 
 def _written(out: Path, files: Mapping[str, str], *notes: str) -> Compiled:
-    """Write files into a folder, which is made where it is missing."""
+    """Write files into a folder, and make the folder."""
     from runtime.files import replace_file
 
     out.mkdir(parents=True, exist_ok=True)

@@ -251,12 +251,13 @@ def habits(modules: Mapping[str, Module]) -> dict[str, str]:
         for node in ast.walk(module.tree)
         for kind in habits_of(node)
     )
-    per_thousand = {name: f"{1000 * count / lines:.1f}" for name, count in sorted(kinds.items())}
+    written = written_lines(list(modules.values()))
+    per_thousand = {name: f"{1000 * count / written:.1f}" for name, count in sorted(kinds.items())}
     return {
         "lines of imports": f"{100 * import_lines / lines:.1f} %",
         "lines of the mean module": f"{lines / len(modules):.0f}",
         f"modules below {SHORT} lines with one importer": f"{100 * crumbs / len(modules):.1f} %",
-        **{f"{name} per 1,000 lines": figure for name, figure in per_thousand.items()},
+        **{f"{name} per 1,000 written lines": figure for name, figure in per_thousand.items()},
     }
 
 

@@ -1,11 +1,13 @@
 """Ed25519 as RFC 8032 has it, and as the library `cryptography` has it."""
 
+import hashlib
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.history.ed25519 import is_signed, public_key, sign
+from fleet.history.signatures import is_signed, public_key, sign
 
 VECTORS = [
     (
@@ -33,6 +35,18 @@ def test_the_vectors_of_the_standard(seed: str, public: str, message: str, signa
     assert public_key(bytes.fromhex(seed)).hex() == public
     assert sign(bytes.fromhex(seed), bytes.fromhex(message)).hex() == signature
     assert is_signed(*map(bytes.fromhex, (public, message, signature)))
+
+
+def test_signatures_that_fleetctl_made_before_are_those_of_today() -> None:
+    seed = hashlib.sha256(b"a key of before").digest()
+    message = hashlib.sha256(b"a line of the ledger").digest()
+    signature = (
+        "8904aa01746b30f32290c374424e94e47b60667cdc116afb554830ac4078e8cd"
+        "e05cd94b2498cdd8db4d2651740739a968034c88a26bfe81a4fda2e703e12a06"
+    )
+    public = "bc720faa37e6412cdd274fd68e2496b9238f6650dea12d9728742b1ddee2eed3"
+    assert public_key(seed).hex() == public
+    assert sign(seed, message).hex() == signature
 
 
 @given(seed=st.binary(min_size=32, max_size=32), message=st.binary(max_size=99))
