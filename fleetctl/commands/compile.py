@@ -173,7 +173,7 @@ def _servers(workspace: Workspace, options: CompileOptions) -> Compiled:
 def _systemd(workspace: Workspace, options: CompileOptions) -> Compiled:
     from runtime.operations.start_commands import for_systemd
 
-    programs = options.target is Target.SYSTEMD and not options.hosts
+    programs = options.target == Target.SYSTEMD and not options.hosts
     user = options.system_user or ""
     return for_systemd(workspace, options.hosts, options.out, user, programs=programs)
 

@@ -20,7 +20,7 @@ def check_extensions(given: Declarations) -> Iterator[Problem]:
             at: Path = ("extensions", package, group, position)
             first = known[group].setdefault(name, at)
             if name in SHIPPED[group]:
-                yield Problem("FC1341", at, f"fleetctl itself ships `{name}`.", hint=_ONE)
+                yield Problem("FC1341", at, f"`{name}` is a shipped name.", hint=_ONE)
             elif first != at:
                 detail = f"`{first[1]}` and `{package}` both have `{name}`."
                 yield Problem("FC1341", at, detail, hint=_ONE, also=(("first given at", first),))
