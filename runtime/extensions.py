@@ -6,7 +6,6 @@ that needs them alone reads the metadata of installed packages, which takes long
 
 import importlib
 import site
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint
@@ -117,8 +116,8 @@ def _installed(group: ExtensionGroup, name: str, package: str) -> tuple[EntryPoi
     """Return the entry point of a name, and the version of its package. Imports nothing of it."""
     found = _distribution(package)
     if found is None:
-        detail = f"Declarations name package `{package}`, which is not beside fleetctl."
-        hint = f"Install it where fleetctl is: {sys.executable} -m pip install {package}"
+        detail = f"Declarations name package `{package}`, which is not installed here."
+        hint = f"Install `{package}` where fleetctl is; docs/extending.md has the commands."
         raise ExtensionError.of("FC1340", "Extension is not installed", detail, hint=hint)
     entries = found.entry_points.select(group=PREFIX + group)
     for entry in entries:

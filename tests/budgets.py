@@ -50,6 +50,3 @@ PATHS: Final = {
     "a round of reconcile: files": Budget(216, 150, 140),
 }
 """What `tests.bench.paths` measures: files that are entered, their lines, changes of file."""
-
-ALLOWANCES: Final[dict[str, int]] = {}
-"""Core lines above the ceiling that a subject may add, each with its row in DECISIONS.md."""

@@ -4,6 +4,14 @@ from pathlib import Path
 
 from tests.bench.calls import walk
 from tests.bench.house import measure
+from tests.bench.house_budgets import (
+    back_up,
+    circles_of_rooms,
+    context_free,
+    flat_files,
+    room_graph,
+)
+from tests.bench.house_classes import alike
 from tests.bench.house_modules import import_graph, read_modules
 
 FILES = {
@@ -78,6 +86,26 @@ def test_a_checkout_with_one_of_each_defect(tmp_path: Path) -> None:
     }
     assert figures["Test functions"].value == 2
     assert figures["Test functions"].rows == {"live": 2, "slow": 1}
+
+
+def test_rooms_names_and_fields_are_counted(tmp_path: Path) -> None:
+    write(tmp_path)
+    shape = "class {}:\n" + "".join(f"    {field}: int\n" for field in "abcde")
+    for name, text in {
+        "fleet/plan.py": "class Plan:\n    pass\ndef pick(its, *, servers):\n    found = its\n",
+        "fleet/packing/search.py": shape.format("Adapter") + "    f: int\n",
+        "fleet/planning/rules.py": shape.format("AdapterSpec")
+        + "from fleet.packing import search\n",
+        "fleet/packing/shapes.py": "from fleet.planning import entry\n",
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    modules = read_modules(tmp_path)
+    assert alike(modules) == {"Adapter / AdapterSpec": "5 of 5 fields"}
+    assert context_free([modules["fleet.plan"]]) == 500.0  # its and found in 4 lines
+    assert flat_files(modules)["fleet.packing"] == 2
+    rooms = room_graph(modules)
+    assert circles_of_rooms(rooms) == [["fleet.packing", "fleet.planning"]]
+    assert sum(back_up(rooms).values()) == 1
 
 
 def test_a_face_that_imports_when_asked_imports_what_it_names(tmp_path: Path) -> None:

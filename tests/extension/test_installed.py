@@ -166,7 +166,7 @@ def test_an_engine_that_no_declared_package_has_is_refused_with_its_place(
 
 def test_a_package_that_is_not_installed_makes_its_own_hosts_unknown(operator: Operator) -> None:
     operator.declare(EXTENSIONS.replace("fleetctl-plain", "fleetctl-absent"))
-    assert "package `fleetctl-absent`, which is not beside fleetctl" in operator.told("plan")
+    assert "package `fleetctl-absent`, which is not installed here" in operator.told("plan")
 
 
 def test_the_branch_of_a_fork_loads_no_extension(operator: Operator) -> None:
