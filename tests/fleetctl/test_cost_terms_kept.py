@@ -99,23 +99,20 @@ def unload(project: Project) -> None:
         assert reply.status == HTTPStatus.OK
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Looks that wait a moment for a frozen server, which never answers."""
-    monkeypatch.setattr(vllm_api, "OBSERVE_DEADLINE_S", 0.2)
-    monkeypatch.setattr(liveness, "HEALTH_S", 0.2)
-    yield
-    monkeypatch.undo()
-
-
 def healing(project: Project) -> Done:
-    """Return the first round that replaces a frozen server: silent for a second at least."""
-    rounds = (call(project, "reconcile", "--once") for _ in range(100))
-    return next(done for done in rounds if "Heals server/tiny-laptop-cpu0" in done.stderr)
+    """Return the first round that replaces a frozen server: silent for a second at least.
+
+    Its looks wait a moment for a frozen server, which never answers. A server that runs has all
+    the time in `told`: a busy machine answers late.
+    """
+    with pytest.MonkeyPatch.context() as impatient:
+        impatient.setattr(vllm_api, "OBSERVE_DEADLINE_S", 0.2)
+        impatient.setattr(liveness, "HEALTH_S", 0.2)
+        rounds = (call(project, "reconcile", "--once") for _ in range(100))
+        return next(done for done in rounds if "Heals server/tiny-laptop-cpu0" in done.stderr)
 
 
 @pytest.mark.parametrize("harm", [kill, freeze, unload])
-@pytest.mark.usefixtures("impatient")
 def test_a_round_that_heals_records_the_terms_that_it_found_before(
     project: Project, harm: Callable[[Project], None]
 ) -> None:
@@ -154,7 +151,6 @@ def without(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("harm", [kill, freeze])
-@pytest.mark.usefixtures("impatient")
 def test_a_server_whose_start_fails_once_is_healed_by_the_next_round(
     project: Project, harm: Callable[[Project], None]
 ) -> None:
