@@ -165,7 +165,7 @@ def setups_total() -> tuple[int, float]:
 
 def reproducible() -> Iterator[Line]:
     """Run the test of it."""
-    test = "tests/fleetctl/test_reproducible.py"
+    test = "tests/fleetctl/declarations/test_reproducible.py"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=no", test], cwd=REPOSITORY,
         capture_output=True, text=True, check=False,

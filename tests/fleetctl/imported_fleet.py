@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.machines.test_server_keys import status
 from tests.fleetctl.project_on_disk import Project
-from tests.fleetctl.test_server_keys import status
 from tests.ports import free_port
 
 NAME = "acme-lora"

@@ -3,7 +3,7 @@
 import click
 
 from fleetctl.lazy_group import GROUPS
-from tests.fleetctl.test_help import EVERY
+from tests.fleetctl.program.test_help import EVERY
 
 WIDTH = 96
 HEAD = """# Commands

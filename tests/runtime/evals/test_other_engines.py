@@ -1,6 +1,6 @@
 """Engines that are other programs: what they print is checked, and their exit codes prove nothing.
 
-The tools themselves are run for real in `tests/fleetctl/test_evals_on_vllm.py`.
+The tools themselves are run for real in `tests/fleetctl/versions/test_evals_on_vllm.py`.
 """
 
 import asyncio
