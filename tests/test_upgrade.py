@@ -1,6 +1,6 @@
 """What fleetctl wrote before an upgrade is read, continued and left running after it.
 
-The artefacts of an upgrade lie in a folder of `tests/data`, which says how they came to be.
+The artefacts of each upgrade lie in a folder of `tests/data`, which says how they came to be.
 """
 
 import json
@@ -13,15 +13,19 @@ import pytest
 from runtime.secrets import make_key
 from tests.witness import OUTPUTS, PLANS, Witness, ask, lay_out
 
-BEFORE = Path(__file__).parent / "data" / "before_the_move"
+DATA = Path(__file__).parent / "data"
+GENERATIONS = ("before_the_move", "before_third_house")
 GUESTS = 24
 """Users of acme-support since 2.4.0 has half of them."""
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
+@pytest.fixture(scope="module", params=GENERATIONS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Witness]:
     """The fleet on the servers that ran before; tests change nothing but the usage log."""
-    with lay_out(BEFORE, tmp_path_factory.mktemp("upgrade") / "project").running() as made:
+    root = tmp_path_factory.mktemp("upgrade") / "project"
+    with lay_out(DATA / request.param, root).running() as made:
         yield made
 
 
@@ -30,8 +34,8 @@ def with_strong_key(witness: Witness) -> None:
     (witness.state / "keys/globe-prod").write_text(f"{make_key()}\n", encoding="utf-8")
 
 
-def stored(name: str) -> str:
-    return (BEFORE / "outputs" / name).read_text("utf-8")
+def stored(witness: Witness, name: str) -> str:
+    return (witness.folder / "outputs" / name).read_text("utf-8")
 
 
 def rows(witness: Witness) -> list[dict[str, Any]]:
@@ -48,22 +52,32 @@ def versions_of_guests(logged: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in OUTPUTS if not name.startswith(("usage", "status"))]
+    "name",
+    [n for n in OUTPUTS if n != "no_changes.txt" and not n.startswith(("usage", "status"))],
 )
 def test_commands_print_the_same_bytes_of_old_artefacts(fleet: Witness, name: str) -> None:
     done = fleet.call(*OUTPUTS[name])
     assert done.returncode == 0, done.stderr
-    assert fleet.as_stored(done.stdout) == stored(name)
+    assert fleet.as_stored(done.stdout) == stored(fleet, name)
+
+
+@pytest.mark.parametrize("fleet", GENERATIONS[:1], indirect=True)
+def test_a_plan_of_old_artefacts_says_the_same(fleet: Witness) -> None:
+    """Later ones know their settings: that a copy listens elsewhere is a change."""
+    done = fleet.call(*OUTPUTS["no_changes.txt"])
+    assert (done.returncode, done.stdout) == (0, stored(fleet, "no_changes.txt"))
 
 
 def test_status_prints_the_same_behind_what_waits_for_a_person(fleet: Witness) -> None:
     text = fleet.as_stored(fleet.call(*OUTPUTS["status.txt"]).stdout)
     waits, _, rest = text.partition("\n\n")
     assert waits.startswith("WAITS FOR A PERSON acme-support 2.4.0 at 50 %: ")
-    assert rest == stored("status.txt")
+    assert rest == stored(fleet, "status.txt").removeprefix(f"{waits}\n\n")
     document = json.loads(fleet.as_stored(fleet.call(*OUTPUTS["status.json"]).stdout))
-    assert [its["alias"] for its in document.pop("waiting")] == ["acme-support"]
-    assert document == json.loads(stored("status.json"))
+    assert [version["alias"] for version in document.pop("waiting")] == ["acme-support"]
+    before = json.loads(stored(fleet, "status.json"))
+    before.pop("waiting", None)
+    assert document == before
 
 
 @pytest.mark.parametrize("name", ["usage_evals.json", "usage_show.json"])
@@ -71,33 +85,36 @@ def test_old_rows_are_the_same_and_sum_up_to_the_same(fleet: Witness, name: str)
     """Times are within 1 % since, users are counted about, and there are more columns."""
     done = fleet.call(*OUTPUTS[name])
     assert done.returncode == 0, done.stderr
-    for before, after in zip(json.loads(stored(name)), json.loads(done.stdout), strict=True):
+    for before, after in zip(json.loads(stored(fleet, name)), json.loads(done.stdout), strict=True):
         same = {key for key in before if "_p" not in key and key != "users"}
         assert {key: after[key] for key in same} == {key: before[key] for key in same}
 
 
 def test_a_plan_of_the_old_live_state_makes_the_same_changes(fleet: Witness) -> None:
     """New routes name promises since, and servers of the same versions are replaced in turn."""
-    live = str(BEFORE / "live.json")
+    live = str(fleet.folder / "live.json")
     with_strong_key(fleet)
     done = fleet.call("--env", "next", "plan", "--live", live, "--format", "json")
     assert done.returncode == 0, done.stderr
-    saved = json.loads(stored("plan.json"))["decisions"]["changes"]
+    saved = json.loads(stored(fleet, "plan.json"))["decisions"]["changes"]
     changes = json.loads(done.stdout)["decisions"]["changes"]
     for change in (*saved, *changes):
         if change["address"] == "key/globe/prod":
             change["after"].pop("fingerprint", None)
     (new,) = (change for change in changes if change["address"] == "route/globe-language")
-    assert new["after"]["policy"].pop("promise_s") == 0.4
-    new["details"] = [its for its in new["details"] if its[0] != "promise"]
+    assert new["after"]["policy"]["promise_s"] == 0.4
+    if fleet.folder.name == "before_the_move":
+        del new["after"]["policy"]["promise_s"]
+        new["details"] = [detail for detail in new["details"] if detail[0] != "promise"]
     assert changes == saved
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_saved_plan_is_shown_as_it_was_made(fleet: Witness, name: str) -> None:
-    done = fleet.call("show", str(BEFORE / "saved-plan.json"), *PLANS[name])
+    overlay = () if fleet.folder.name == "before_the_move" else ("--env", "next")
+    done = fleet.call(*overlay, "show", str(fleet.folder / "saved-plan.json"), *PLANS[name])
     assert done.returncode == 0, done.stderr
-    assert done.stdout == stored(name)
+    assert done.stdout == stored(fleet, name)
 
 
 def test_no_server_that_ran_before_is_replaced_or_restarted(fleet: Witness) -> None:
@@ -109,15 +126,15 @@ def test_no_server_that_ran_before_is_replaced_or_restarted(fleet: Witness) -> N
 
 
 def test_the_chain_of_the_ledger_ends_in_the_hash_that_was_last(fleet: Witness) -> None:
-    *_, last = (BEFORE / "state/ledger.jsonl").read_text("utf-8").splitlines()
+    *_, last = (fleet.folder / "state/ledger.jsonl").read_text("utf-8").splitlines()
     head = json.loads(last)["hash"]
-    assert stored("evidence_verify.txt").endswith(f", the last one {head}.\n")
+    assert stored(fleet, "evidence_verify.txt").endswith(f", the last one {head}.\n")
     assert fleet.call("evidence", "verify", "--head", head).returncode == 0
     assert fleet.call("evidence", "verify", "--head", head[::-1]).returncode == 1
 
 
 def test_answers_of_an_evaluation_are_read(fleet: Witness) -> None:
-    (run, *_) = json.loads(stored("eval_list.json"))
+    (run, *_) = json.loads(stored(fleet, "eval_list.json"))
     done = fleet.call("eval", "show", run["run"], "--format", "json")
     assert done.returncode == 0, done.stderr
     page = json.loads(done.stdout)
@@ -143,10 +160,14 @@ def test_users_stay_on_the_version_that_they_had(fleet: Witness) -> None:
     assert versions_of_guests(added) == wanted
 
 
-def test_a_saved_plan_is_read_and_planned_anew_and_the_old_ledger_goes_on(tmp_path: Path) -> None:
-    plan = str(BEFORE / "saved-plan.json")
-    with lay_out(BEFORE, tmp_path / "project").running() as witness:
-        assert "Plan 2d7b210068d1882d for fleet" in witness.call("show", plan).stdout
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_saved_plan_is_read_and_planned_anew_and_the_old_ledger_goes_on(
+    generation: str, tmp_path: Path
+) -> None:
+    with lay_out(DATA / generation, tmp_path / "project").running() as witness:
+        plan = str(witness.folder / "saved-plan.json")
+        plan_id = json.loads(Path(plan).read_text("utf-8"))["plan_id"]
+        assert f"Plan {plan_id} for fleet" in witness.call("show", plan).stdout
         with_strong_key(witness)
         refused = witness.call("--env", "next", "apply", plan, "--yes")
         assert (refused.returncode, "[FC3040]" in refused.stderr) == (5, True)
@@ -162,5 +183,5 @@ def test_a_saved_plan_is_read_and_planned_anew_and_the_old_ledger_goes_on(tmp_pa
         )  # fmt: skip
         assert ask(witness, "globe-language", "Bitte rufen Sie morgen an.", "u")
         ledger = (witness.state / "ledger.jsonl").read_bytes()
-        assert ledger.startswith((BEFORE / "state/ledger.jsonl").read_bytes())
+        assert ledger.startswith((witness.folder / "state/ledger.jsonl").read_bytes())
         assert witness.call("evidence", "verify").returncode == 0

@@ -12,7 +12,7 @@ from fleet.history.events import KINDS, UnknownEvent, data_of, event_of
 from fleet.history.fold import FOLDED
 from fleet.history.rollout_events import Drilled, DrillRefused, RolloutMarked
 
-OLD = Path(__file__).parents[2] / "data/before_the_move"
+OLD = Path(__file__).parents[2] / "data"
 
 
 def lines() -> list[dict[str, Any]]:
