@@ -12,18 +12,29 @@ from fleet.capacity.calibration import (
     parse_profile,
     speed_of,
 )
-from fleet.capacity.decode_law import largest_batch, prompt_seconds, step_seconds, step_under_load
-from fleet.capacity.demand import HOURS, IDLE, Load, hourly_rpm, load_of, peak_hour, without_demand
-from fleet.capacity.estimate import estimate_speed
-from fleet.capacity.recorded_demand import (
+from fleet.capacity.decode_law import (
+    estimate_speed,
+    largest_batch,
+    prompt_seconds,
+    step_seconds,
+    step_under_load,
+)
+from fleet.capacity.demand import (
     DEMAND_FILE,
+    HOURS,
+    IDLE,
     USER_DAYS,
+    Load,
     ObservedDemand,
     Recording,
     carried_on,
+    hourly_rpm,
+    load_of,
     parse_recorded_demand,
+    peak_hour,
     record_demand,
     recorded_demand_text,
+    without_demand,
 )
 from fleet.capacity.server import (
     NO_PROMISES,

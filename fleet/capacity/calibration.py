@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fleet.capacity.decode_law import crowding, step_seconds
-from fleet.capacity.estimate import estimate_speed
+from fleet.capacity.decode_law import crowding, estimate_speed, step_seconds
 from fleet.hardware import NO_BASIS, BaseSpec, Basis, DeviceSpec, Profile, Speed, sheet_of_device
 from fleet.vllm import release
 
@@ -67,8 +66,8 @@ def measured(
     Where the engine's version is unknown, the newest measured version counts. The reason is empty
     where no profile is of this base on this kind of device.
     """
-    wanted = base.name, device.kind
-    same = [profile for profile in profiles if (profile.base, profile.kind) == wanted]
+    base_and_kind = base.name, device.kind
+    same = [profile for profile in profiles if (profile.base, profile.kind) == base_and_kind]
     if not same:
         return (), ""
     fitting = [profile for profile in same if profile.tensor_parallel == tensor_parallel]
@@ -83,7 +82,7 @@ def measured(
         return (), f"measured with vLLM {alike[0].vllm}, servers run {vllm}"
     good = [profile for profile in current if profile.residual <= WORST_RESIDUAL]
     if not good:
-        least, most = (100 * min(own.residual for own in current), 100 * WORST_RESIDUAL)
+        least, most = (100 * min(profile.residual for profile in current), 100 * WORST_RESIDUAL)
         return (), f"the profile's residual is {least:.1f} %, more than {most:.0f} %"
     best = {
         profile.max_lora_rank: profile
@@ -99,10 +98,10 @@ def _of_the_model(profiles: Sequence[Profile], base: BaseSpec) -> tuple[list[Pro
         return [], f"measured as {profiles[0].dtype}, here it is {base.dtype}"
     if base.shape is None or not (weights := base.shape.weight_bytes):
         return typed, ""
-    known = [profile.weight_bytes or weights for profile in typed]
-    near = [isclose(amount, weights, rel_tol=OTHER_WEIGHTS) for amount in known]
-    there, here = (f"{amount / 2**30:.1f} GiB" for amount in (known[0], weights))
-    reason = "" if any(near) else f"measured on {there} of weights, here they are {here}"
+    amounts = [profile.weight_bytes or weights for profile in typed]
+    near = [isclose(amount, weights, rel_tol=OTHER_WEIGHTS) for amount in amounts]
+    measured, declared = (f"{amount / 2**30:.1f} GiB" for amount in (amounts[0], weights))
+    reason = "" if any(near) else f"measured on {measured} of weights, here they are {declared}"
     return list(compress(typed, near)), reason
 
 
@@ -233,10 +232,10 @@ def _lora(speed: Speed, points: Sequence[Point], spread: float) -> tuple[float, 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Return level and slope, neither negative, with the least sum of squared relative errors."""
     weights = [(1 / value, at / value) for at, value in points]
-    ones = sum(one * one for one, _ in weights)
-    mixed = sum(one * at for one, at in weights)
+    ones = sum(inverse * inverse for inverse, _ in weights)
+    mixed = sum(inverse * at for inverse, at in weights)
     squares = sum(at * at for _, at in weights)
-    one_sum = sum(one for one, _ in weights)
+    one_sum = sum(inverse for inverse, _ in weights)
     at_sum = sum(at for _, at in weights)
     determinant = ones * squares - mixed * mixed
     if determinant > 1e-9 * ones * squares:
@@ -265,14 +264,14 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
     Raises:
         ProfileError: unknown format, a key that is missing or unknown, a value out of range.
     """
-    found = document.get("format")
-    if found != PROFILE_FORMAT:
-        raise ProfileError(f"Its format is {found!r}; this fleetctl reads format {PROFILE_FORMAT}.")
-    known = {field.name for field in fields(Profile)}
-    strange = sorted(document.keys() - known - FOR_PEOPLE)
+    stamp = document.get("format")
+    if stamp != PROFILE_FORMAT:
+        raise ProfileError(f"Its format is {stamp!r}; this fleetctl reads format {PROFILE_FORMAT}.")
+    field_names = {field.name for field in fields(Profile)}
+    strange = sorted(document.keys() - field_names - FOR_PEOPLE)
     if strange:
         raise ProfileError(f"It has a key that no profile has: `{strange[0]}`.")
-    content = {key: value for key, value in document.items() if key in known}
+    content = {key: value for key, value in document.items() if key in field_names}
     try:
         # From JSON, because strict Python input takes no mapping for a dataclass.
         profile = TypeAdapter(Profile).validate_json(json.dumps(content), strict=True)

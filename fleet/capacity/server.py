@@ -7,16 +7,7 @@ from math import inf
 
 from fleet.capacity.calibration import speed_of
 from fleet.capacity.decode_law import MAX_NUM_SEQS, batch_of_step, capacity, step_within
-from fleet.hardware import (
-    NO_BASIS,
-    BaseShape,
-    BaseSpec,
-    Basis,
-    DeviceSpec,
-    Profile,
-    Speed,
-    is_cpu,
-)
+from fleet.hardware import NO_BASIS, BaseShape, BaseSpec, Basis, DeviceSpec, Profile, Speed, is_cpu
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterSpec, DemandSpec
 from fleet.vllm import (
@@ -115,8 +106,8 @@ class RequestMix:
         if adapter is None or not adapter.promised:
             return None
         demand = adapter.demand or DemandSpec(0.0)
-        alike = (its for its in self.targets if its.slo_s == adapter.slo_s)
-        longer = (its for its in alike if its.output_tokens >= demand.output_tokens)
+        alike = (target for target in self.targets if target.slo_s == adapter.slo_s)
+        longer = (target for target in alike if target.output_tokens >= demand.output_tokens)
         return next(longer, None)
 
 
@@ -200,7 +191,8 @@ def _basis(pool: int | None, version: str, doubt: str, *, measured: bool) -> Bas
 
 def _pool(base_shape: BaseShape, shape: ServerShape, version: str) -> int | None:
     """Return the bytes of a server's slots on a device; None: unknown architecture."""
-    dtype, sharded = lora_dtype(shape.base), fully_sharded(shape.base)
+    dtype = lora_dtype(shape.base)
+    sharded = fully_sharded(shape.base)
     if not is_cpu(shape.device.kind):
         return pool_bytes(
             base_shape, shape.slots, shape.rank, dtype, shape.tensor_parallel,
@@ -243,8 +235,8 @@ def throughput_of(
         return Throughput(inf, 0.0, NO_BASIS)
     servers = shape.servers_per_device
     batches = (_batch_within(speed, promise, servers) for promise in promises)
-    kept = min((size for size in batches if size >= LEAST_BATCH), default=MAX_NUM_SEQS)
-    batch = int(min(kept, MAX_NUM_SEQS))
+    promised_batch = min((size for size in batches if size >= LEAST_BATCH), default=MAX_NUM_SEQS)
+    batch = int(min(promised_batch, MAX_NUM_SEQS))
     best = capacity(speed, tokens, request_mix.context, batch, 1) / servers
     return Throughput(utilization * best, speed.spread, basis)
 

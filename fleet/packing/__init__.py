@@ -5,8 +5,7 @@ random draws come from a seed, so that results repeat.
 """
 
 from fleet.packing.bins import pack_setups, pack_vectors
-from fleet.packing.bounds import configuration_bound, lower_bound
+from fleet.packing.bounds import PricedBase, configuration_bound, lower_bound, whole_servers_bound
 from fleet.packing.instances import read_fleet, read_setups, read_vectors
 from fleet.packing.problem import PRICE_UNIT, Effort, Instance, Reals, Stock
 from fleet.packing.servers import pack, pack_servers
-from fleet.packing.whole_servers import PricedBase, whole_servers_bound

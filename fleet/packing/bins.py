@@ -178,9 +178,9 @@ class SetupInstance:
         for item, (size, class_) in enumerate(zip(self.sizes, self.classes, strict=True)):
             if not 0 <= class_ < len(self.setup):
                 raise ValueError(f"item {item} is of class {class_}: there are {len(self.setup)}")
-            taken = size + self.setup[class_]
-            if taken > self.capacity:
-                raise ValueError(f"item {item} takes {taken}: capacity is {self.capacity}")
+            needed = size + self.setup[class_]
+            if needed > self.capacity:
+                raise ValueError(f"item {item} takes {needed}: capacity is {self.capacity}")
 
 
 def pack_setups(instance: SetupInstance, *, effort: Effort = "balanced") -> BinPacking:
@@ -219,7 +219,7 @@ def _orders(instance: SetupInstance, number: int) -> Iterator[list[int]]:
 def _placed(instance: SetupInstance, order: Sequence[int]) -> list[int]:
     """Place items in an order, in the bin that costs least, then leaves least room."""
     free: list[int] = []
-    held: list[set[int]] = []
+    classes_by_bin: list[set[int]] = []
     assignment = [0] * len(order)
     for item in order:
         size, class_ = instance.sizes[item], instance.classes[item]
@@ -227,15 +227,15 @@ def _placed(instance: SetupInstance, order: Sequence[int]) -> list[int]:
         # A new bin is dearer than any other, or as dear and leaves most room.
         best = (price + instance.bin_price, instance.capacity - with_setup, len(free))
         for bin_, room in enumerate(free):
-            if class_ in held[bin_] and room >= size:
+            if class_ in classes_by_bin[bin_] and room >= size:
                 best = min(best, (0, room - size, bin_))
-            elif class_ not in held[bin_] and room >= with_setup:
+            elif class_ not in classes_by_bin[bin_] and room >= with_setup:
                 best = min(best, (price, room - with_setup, bin_))
         chosen = best[2]
         if chosen == len(free):
             free.append(instance.capacity)
-            held.append(set())
-        free[chosen] -= size if class_ in held[chosen] else with_setup
-        held[chosen].add(class_)
+            classes_by_bin.append(set())
+        free[chosen] -= size if class_ in classes_by_bin[chosen] else with_setup
+        classes_by_bin[chosen].add(class_)
         assignment[item] = chosen
     return assignment

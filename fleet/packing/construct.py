@@ -65,10 +65,10 @@ def fill(
     rank, count, gpus = np.zeros((3, items), dtype=np.int64)
     assignment = np.full(items, -1, dtype=np.int64)
     opened, stock = 0, instance.stock
-    left = stock.free.copy()
+    units_left = stock.free.copy()
     if start is not None:
         opened = len(start.gpus)
-        gpus[:opened], left = start.gpus, stock.left(start.gpus)
+        gpus[:opened], units_left = start.gpus, stock.left(start.gpus)
         load[:opened], rank[:opened], count[:opened] = start.totals(instance)
         busy[:opened], assignment = start.busy(instance), start.assignment.copy()
         strain[:opened] = instance.strain(load[:opened], busy[:opened], start.gpus, rank[:opened])
@@ -94,13 +94,13 @@ def fill(
             chosen = int(fitting[int(score.argmax())])
         else:
             kinds = instance.holding(np.array([item]), gpu)
-            kind = next((k for k in kinds if stock.units[k] <= left[stock.pool[k]]), None)
+            kind = next((k for k in kinds if stock.units[k] <= units_left[stock.pool[k]]), None)
             if kind is None:
                 continue
             chosen = opened
             opened += 1
             gpus[chosen] = kind
-            left[stock.pool[kind]] -= stock.units[kind]
+            units_left[stock.pool[kind]] -= stock.units[kind]
             grown = np.vstack([grown, weight])
         load[chosen] += weight
         rank[chosen] = instance.top(rank[chosen], instance.rank[item])
@@ -125,10 +125,10 @@ def downgraded(instance: Instance, packing: Packing) -> Packing:
     """
     placed = packing.assignment >= 0
     load, rank, count = packing.totals(instance)
-    kept = count.nonzero()[0]
-    gpus, load, rank, count = packing.gpus[kept], load[kept], rank[kept], count[kept]
-    assignment = np.where(placed, np.searchsorted(kept, packing.assignment), -1)
-    busy = packing.busy(instance)[kept]
+    full = count.nonzero()[0]
+    gpus, load, rank, count = (packing.gpus[full], load[full], rank[full], count[full])
+    assignment = np.where(placed, np.searchsorted(full, packing.assignment), -1)
+    busy = packing.busy(instance)[full]
     fits = (count <= instance.most) & np.array(
         [
             instance.strain(load, busy, gpu, rank).max(axis=1, initial=0)
@@ -141,16 +141,16 @@ def downgraded(instance: Instance, packing: Packing) -> Packing:
     stock = instance.stock
     if (stock.left(cheapest) >= 0).all():
         return Packing(cheapest, assignment)
-    left = stock.left(gpus)
+    units_left = stock.left(gpus)
     saving = instance.price[gpus] - instance.price[cheapest]
     for server in np.argsort(-saving, kind="stable").tolist():
         old = gpus[server]
-        left[stock.pool[old]] += stock.units[old]
+        units_left[stock.pool[old]] += stock.units[old]
         for gpu in by_price.tolist():
             if gpu == old or instance.price[gpu] >= instance.price[old]:
                 break
-            if fits[gpu, server] and left[stock.pool[gpu]] >= stock.units[gpu]:
+            if fits[gpu, server] and units_left[stock.pool[gpu]] >= stock.units[gpu]:
                 gpus[server] = gpu
                 break
-        left[stock.pool[gpus[server]]] -= stock.units[gpus[server]]
+        units_left[stock.pool[gpus[server]]] -= stock.units[gpus[server]]
     return Packing(gpus, assignment)

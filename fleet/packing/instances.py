@@ -96,10 +96,10 @@ def read_setups(text: str, file: str) -> SetupInstance:
         number, words = rows[index] if index < len(rows) else (len(lines) or 1, [])
         if len(words) < width:
             raise source.error(f"{expected} is expected here.", number)
-        found = [source.integer(word, number) for word in words[:width]]
-        if index and min(found[1:], default=found[0]) < 0:
-            raise source.error(f"{min(found)} is negative.", number)
-        return found
+        numbers = [source.integer(word, number) for word in words[:width]]
+        if index and min(numbers[1:], default=numbers[0]) < 0:
+            raise source.error(f"{min(numbers)} is negative.", number)
+        return numbers
 
     items, many, capacity, bin_price = row(0, 4, "The line `items classes capacity bin_cost`")
     if min(items, many, capacity, bin_price) < 0:

@@ -35,8 +35,8 @@ class Stock:
     def left(self, gpus: Ints) -> Ints:
         """Return the units that servers of these types, in the last axis, leave in the pools."""
         pools = np.arange(len(self.free))
-        taken = self.units[gpus][..., None] * (self.pool[gpus][..., None] == pools)
-        return np.asarray(self.free - taken.sum(axis=-2))
+        units = self.units[gpus][..., None] * (self.pool[gpus][..., None] == pools)
+        return np.asarray(self.free - units.sum(axis=-2))
 
     def without(self, gpus: Ints) -> "Stock":
         """Return the stock that servers of these types leave."""
@@ -81,12 +81,14 @@ class Instance:
     """Classes of haste: a rank's index is the rank times these, plus the haste. A server has the
     highest rank and the greatest haste of its items."""
 
-    def top(self, ranks: Ints | int, others: Ints | int) -> Ints:
+    def top(self, ranks: Ints | int, other_ranks: Ints | int) -> Ints:
         """Return the indexes of servers that hold items of both."""
         if self.hastes == 1:
-            return np.asarray(np.maximum(ranks, others))
-        (rank, haste), (other, further) = (np.divmod(its, self.hastes) for its in (ranks, others))
-        return np.asarray(np.maximum(rank, other) * self.hastes + np.maximum(haste, further))
+            return np.asarray(np.maximum(ranks, other_ranks))
+        (rank, haste), (other, other_haste) = (
+            np.divmod(pair, self.hastes) for pair in (ranks, other_ranks)
+        )
+        return np.asarray(np.maximum(rank, other) * self.hastes + np.maximum(haste, other_haste))
 
     def covers(self, tops: Ints | int, ranks: Ints | int) -> NDArray[np.bool_]:
         """Say whether servers of these indexes hold items of those."""
@@ -173,10 +175,11 @@ class Packing:
         """Return load by hour, highest rank and number of items of the servers."""
         servers = len(self.gpus)
         placed = self.assignment >= 0
-        there = self.assignment[placed]
+        homes = self.assignment[placed]
         load = np.zeros((servers, instance.loads.shape[1]), dtype=np.int64)
-        np.add.at(load, there, instance.loads[placed])
+        np.add.at(load, homes, instance.loads[placed])
         rank, haste = np.zeros((2, servers), dtype=np.int64)
-        for top, own in zip((rank, haste), np.divmod(instance.rank, instance.hastes), strict=True):
-            np.maximum.at(top, there, own[placed])
-        return load, rank * instance.hastes + haste, np.bincount(there, minlength=servers)
+        parts = np.divmod(instance.rank, instance.hastes)
+        for top, part in zip((rank, haste), parts, strict=True):
+            np.maximum.at(top, homes, part[placed])
+        return load, rank * instance.hastes + haste, np.bincount(homes, minlength=servers)

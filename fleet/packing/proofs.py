@@ -47,7 +47,7 @@ def _lines(instance: Instance) -> list[CapacityLine]:
 def _lines_of(instance: Instance, gpu: int, rank: int) -> list[CapacityLine]:
     table = instance.capacity[gpu, rank].astype(float)
     last = min(instance.most, len(instance.rank))
-    found: list[CapacityLine] = []
+    lines: list[CapacityLine] = []
     least = 1
     while least <= last:
         if table[least] <= 0:
@@ -63,9 +63,9 @@ def _lines_of(instance: Instance, gpu: int, rank: int) -> list[CapacityLine]:
                 break
             base = float(table[least]) + above - slope * least
             best = CapacityLine(gpu, rank, least, most, base, slope)
-        found.append(best)
+        lines.append(best)
         least = best.most + 1
-    return found
+    return lines
 
 
 def _count_in_range(program: Program, line: CapacityLine, servers: int, count: int) -> None:
@@ -131,10 +131,10 @@ def cheaper(instance: Instance, packing: Packing, floor: int) -> tuple[int, Pack
         low = min(price, max(floor, rounded(instance, result.bound * step)))
     if result.values is None:
         return low, None
-    kept, inner = np.unique(_assignment(result, cells, len(instance.rank)), return_inverse=True)
+    opened, inner = np.unique(_assignment(result, cells, len(instance.rank)), return_inverse=True)
     gpus = [
         next((line.gpu for line, used in lines[server] if result.chosen(used)), 0)
-        for server in kept.tolist()
+        for server in opened.tolist()
     ]
     return low, Packing(np.array(gpus, dtype=np.int64), inner.astype(np.int64))
 
@@ -156,7 +156,7 @@ def _program(
     shapes = _lines(instance)
     items = range(len(instance.rank))
     tops = np.arange(instance.capacity.shape[1])
-    above = [set(np.flatnonzero(instance.covers(tops, own)).tolist()) for own in instance.rank]
+    above = [set(np.flatnonzero(instance.covers(tops, rank)).tolist()) for rank in instance.rank]
     step = instance.price_step
     price = (instance.price / step).tolist()
     for server in range(servers):
@@ -188,6 +188,6 @@ def _program(
         program.one_of([cells[item, server] for server in range(servers)])
     costs = [[(used, float(price[line.gpu])) for line, used in chosen] for chosen in lines]
     program.row([term for cost in costs for term in cost], float(floor // step), budget // step)
-    for left, right in pairwise(costs):  # cheaper servers come last
-        program.row(left + [(used, -cost) for used, cost in right], low=0.0)
+    for dearer, cheaper_cost in pairwise(costs):  # cheaper servers come last
+        program.row(dearer + [(used, -cost) for used, cost in cheaper_cost], low=0.0)
     return program, cells, lines

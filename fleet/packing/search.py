@@ -178,8 +178,8 @@ def exchange(
 def drawn(instance: Instance, packing: Packing, servers: Ints) -> tuple[Instance, Packing, Ints]:
     """Return some servers as a packing of their own, its instance, and its items."""
     members = np.isin(packing.assignment, servers).nonzero()[0]
-    others = np.delete(packing.gpus, servers)
-    part = replace(instance.part(members), stock=instance.stock.without(others))
+    other_types = np.delete(packing.gpus, servers)
+    part = replace(instance.part(members), stock=instance.stock.without(other_types))
     order = np.argsort(servers)
     index = order[np.searchsorted(servers, packing.assignment[members], sorter=order)]
     return part, Packing(packing.gpus[servers], index), members
@@ -209,16 +209,16 @@ def _assigned(instance: Instance, packing: Packing, mix: Ints, fresh: Rng | None
             free.remove(same)
     assignment = successor[packing.assignment]
     placed = assignment >= 0
-    kept = Packing(mix, assignment[placed])
-    there = instance.part(placed.nonzero()[0])
-    load, rank, count = kept.totals(there)
-    busy = kept.busy(there)
-    rest = (~placed).nonzero()[0]
-    size: Ints | Reals = -instance.loads[rest].sum(axis=1)
+    partial = Packing(mix, assignment[placed])
+    placed_instance = instance.part(placed.nonzero()[0])
+    load, rank, count = partial.totals(placed_instance)
+    busy = partial.busy(placed_instance)
+    unplaced = (~placed).nonzero()[0]
+    size: Ints | Reals = -instance.loads[unplaced].sum(axis=1)
     if fresh is not None:
-        size = size * (LEAST + fresh.random(len(rest)))
-    order = np.lexsort((size, -instance.rank[rest]))
-    for item in rest[order].tolist():
+        size = size * (LEAST + fresh.random(len(unplaced)))
+    order = np.lexsort((size, -instance.rank[unplaced]))
+    for item in unplaced[order].tolist():
         top = instance.top(rank, instance.rank[item])
         limit = instance.capacity[mix, top, np.minimum(count + 1, instance.most)]
         active = 0.0 if instance.busy is None else instance.busy[item]
@@ -243,9 +243,9 @@ def replaced(
     """Return the packing with the drawn servers exchanged for the mix."""
     stay = np.setdiff1d(np.arange(len(packing.gpus)), servers)
     assignment = np.empty_like(packing.assignment)
-    others = np.ones(len(assignment), dtype=bool)
-    others[members] = False
-    assignment[others] = np.searchsorted(stay, packing.assignment[others])
+    undrawn = np.ones(len(assignment), dtype=bool)
+    undrawn[members] = False
+    assignment[undrawn] = np.searchsorted(stay, packing.assignment[undrawn])
     assignment[members] = inner + len(stay)
     return downgraded(instance, Packing(np.concatenate([packing.gpus[stay], mix]), assignment))
 
@@ -269,24 +269,24 @@ def recreate(instance: Instance, packing: Packing, placements: int, floor: int) 
     while placements > 0 and price > floor:
         servers = rng.permutation(len(packing.gpus))
         number = min(1 + int(rng.integers(EMPTIED)), len(servers))
-        gone, kept = servers[:number], servers[number:]
-        members = np.isin(packing.assignment, gone).nonzero()[0]
+        emptied, staying = servers[:number], servers[number:]
+        members = np.isin(packing.assignment, emptied).nonzero()[0]
         placements -= len(members) + REFILL_OVERHEAD
         key = -peaks[members] * (LEAST + rng.random(len(members)))
         order = members[np.lexsort((key, -instance.rank[members]))]
         gpu = int(rng.integers(len(instance.price)))
         growth = WAYS[int(rng.integers(len(WAYS)))]
-        other = fill(instance, gpu, order, growth, _kept(packing, kept))
+        other = fill(instance, gpu, order, growth, _with_servers(packing, staying))
         if (other.assignment >= 0).all() and other.price(instance) <= price:
             packing, price = other, other.price(instance)
     return packing
 
 
-def _kept(packing: Packing, kept: Ints) -> Packing:
+def _with_servers(packing: Packing, servers: Ints) -> Packing:
     """Return the packing with these servers alone, in this order; other items are left out."""
     place = np.full(len(packing.gpus), -1, dtype=np.int64)
-    place[kept] = np.arange(len(kept))
-    return Packing(packing.gpus[kept], place[packing.assignment])
+    place[servers] = np.arange(len(servers))
+    return Packing(packing.gpus[servers], place[packing.assignment])
 
 
 @lru_cache(maxsize=64)
@@ -301,13 +301,15 @@ def cheaper_mixes(instance: Instance, gpus: Ints, core: int) -> list[Ints]:
     Only the last `core` types differ.
     """
     peak = int(instance.loads.sum(axis=0).max())
-    found: list[tuple[float, Ints]] = []
+    sized_mixes: list[tuple[float, Ints]] = []
     for rows in _cheaper(instance, gpus, core):
         enough = _estimated(instance, rows, instance.lowest) >= HEADROOM * peak
         capacity = _estimated(instance, rows[enough], _high_rank(instance))
-        found += [(-float(size), row) for size, row in zip(capacity, rows[enough], strict=True)]
-    found.sort(key=lambda pair: (pair[0], pair[1].tolist()))
-    return [row for _, row in found]
+        sized_mixes += [
+            (-float(size), row) for size, row in zip(capacity, rows[enough], strict=True)
+        ]
+    sized_mixes.sort(key=lambda pair: (pair[0], pair[1].tolist()))
+    return [row for _, row in sized_mixes]
 
 
 def cheapest_mix(instance: Instance, gpus: Ints, core: int, loss: float) -> Ints | None:
@@ -333,8 +335,8 @@ def cheapest_mix(instance: Instance, gpus: Ints, core: int, loss: float) -> Ints
 
 def _cheaper(instance: Instance, gpus: Ints, core: int) -> Iterator[Ints]:
     """Yield arrays of mixes that cost less, as rows, an array per size."""
-    stay, gone = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
-    budget = int(instance.price[gone].sum())
+    stay, exchanged = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
+    budget = int(instance.price[exchanged].sum())
     copies = instance.copies()
     stock = instance.stock.without(stay)
     types = _by_value(instance, len(gpus), _high_rank(instance))
@@ -345,8 +347,8 @@ def _cheaper(instance: Instance, gpus: Ints, core: int) -> Iterator[Ints]:
         rows = rows[instance.price[rows].sum(axis=1) < budget]
         rows = rows[(stock.left(rows) >= 0).all(axis=1)]
         if len(rows):
-            kept = np.broadcast_to(stay, (len(rows), len(stay)))
-            yield np.concatenate([kept, rows], axis=1)
+            stay_rows = np.broadcast_to(stay, (len(rows), len(stay)))
+            yield np.concatenate([stay_rows, rows], axis=1)
 
 
 def _high_rank(instance: Instance) -> int:

@@ -151,11 +151,11 @@ def pack(instance: Instance, effort: Effort) -> tuple[Packing, int]:
     placed = (first.assignment >= 0).nonzero()[0]
     if len(placed) == len(instance.rank):
         return _searched(instance, first, floor, effort)
-    rest, _ = _searched(
+    placed_packing, _ = _searched(
         instance.part(placed), Packing(first.gpus, first.assignment[placed]), 0, effort
     )
-    first.assignment[placed] = rest.assignment
-    return Packing(rest.gpus, first.assignment), floor
+    first.assignment[placed] = placed_packing.assignment
+    return Packing(placed_packing.gpus, first.assignment), floor
 
 
 def _searched(

@@ -108,8 +108,8 @@ class Program:
         if status == highspy.HighsModelStatus.kInfeasible:
             return SolverResult(finished=True, bound=INFINITE, values=None)
         info = solver.getInfo()
-        found = info.primal_solution_status == FEASIBLE
-        values = np.array(solver.getSolution().col_value) if found else None
+        is_feasible = info.primal_solution_status == FEASIBLE
+        values = np.array(solver.getSolution().col_value) if is_feasible else None
         optimal = status == highspy.HighsModelStatus.kOptimal
         return SolverResult(finished=optimal, bound=float(info.mip_dual_bound), values=values)
 
@@ -151,7 +151,7 @@ class GrowingProgram:
         self._solver.clearSolver()
         self._solver.setOptionValue("mip_max_nodes", nodes)
         self._solver.run()
-        found = float(self._solver.getInfo().mip_dual_bound)
+        dual_bound = float(self._solver.getInfo().mip_dual_bound)
         for column in whole.tolist():
             self._solver.changeColIntegrality(column, self._kinds.kContinuous)
-        return found
+        return dual_bound

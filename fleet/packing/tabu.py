@@ -135,11 +135,11 @@ class ServerTabu:
         """Make the best exchange of an item with a column."""
         home = self.home[among]
         weight = self.width[:, inside]
-        here, there = self._limits(source, inside, among)
+        source_limit, home_limit = self._limits(source, inside, among)
         excess = self.width[:, None, among] + (self.load[:, source][:, None] - weight)[:, :, None]
-        change = self._overload(excess, here)
+        change = self._overload(excess, source_limit)
         np.add(self.without[:, None, among], weight[:, :, None], out=excess)
-        change += self._overload(excess, there)
+        change += self._overload(excess, home_limit)
         change -= self.over[home] + self.over[source]
         cells = inside[:, None], home
         banned = self.tabu[cells] > self.clock
@@ -160,12 +160,14 @@ class ServerTabu:
 
     def _limits(self, source: int, inside: Columns, among: slice) -> tuple[Ints, Ints]:
         """Return the limits of both servers after the exchanges."""
-        home, one, last = self.home[among], self.one[among], self.table.shape[2] - 1
+        home, is_item, last = self.home[among], self.one[among], self.table.shape[2] - 1
         top = self.top(self.others[inside][:, None], self.rank[among])
-        here = self.table[self.gpus[source]][top, np.minimum(self.count[source] - one, last)]
+        source_limit = self.table[self.gpus[source]][
+            top, np.minimum(self.count[source] - is_item, last)
+        ]
         top = self.top(self.rank[inside][:, None], self.others[among])
-        there = self.table[self.gpus[home], top, np.minimum(self.count[home] + one, last)]
-        return here, there
+        home_limit = self.table[self.gpus[home], top, np.minimum(self.count[home] + is_item, last)]
+        return source_limit, home_limit
 
     def _exchange(self, source: int, item: int, other: int, tenure: int) -> None:
         target = int(self.home[other])
@@ -197,16 +199,16 @@ class ServerTabu:
         self.count[server] = len(inside) - 1
         ranks = self.rank[inside]
         if self.hastes == 1:
-            self.others[inside], top = _others(ranks)
+            self.others[inside], top = _largest(ranks)
         else:
-            (others, rank), (hasty, haste) = map(_others, np.divmod(ranks, self.hastes))
-            self.others[inside] = others * self.hastes + hasty
+            (largest, rank), (hasty, haste) = map(_largest, np.divmod(ranks, self.hastes))
+            self.others[inside] = largest * self.hastes + hasty
             top = rank * self.hastes + haste
         last = min(len(inside), self.table.shape[2]) - 1
         return float(self.table[self.gpus[server], top, last])
 
 
-def _others(numbers: Ints) -> tuple[Ints, int]:
+def _largest(numbers: Ints) -> tuple[Ints, int]:
     """Return the largest of the other numbers, by number, and the largest of all; at least 0."""
     top = int(numbers.max())
     at_top = numbers == top

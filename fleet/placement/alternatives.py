@@ -6,24 +6,24 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from fleet.names import alias_of, server_name
-from fleet.placement.accounts import ServerAccount
-from fleet.placement.latency_slo import answer_of
-from fleet.placement.result import PlacementResult
-from fleet.placement.verify import amounts, rules
+from fleet.placement.model.accounts import ServerAccount
+from fleet.placement.model.latency_slo import answer_of
+from fleet.placement.model.state import PlacementResult
+from fleet.placement.verify import placement
 from fleet.placement.verify.view import PlacementView, Violation
 from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 
 CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
-    rules.spread,
-    rules.choices,
-    rules.company,
-    amounts.flags,
-    amounts.ranks,
-    amounts.slots,
-    amounts.memory,
-    amounts.loads,
+    placement.spread,
+    placement.choices,
+    placement.company,
+    placement.flags,
+    placement.ranks,
+    placement.slots,
+    placement.memory,
+    placement.loads,
 )
 """Checks of a version's place, those of a plan."""
 
@@ -80,20 +80,21 @@ def weigh(
     The other servers are taken as placed: with their flags and versions.
     """
     scale = _Scale(fleet, targets, live, placement)
-    there, bindings = placement.servers[server], placement.bindings
-    found = [
+    current = placement.servers[server]
+    bindings = placement.bindings
+    alternatives = [
         scale.tried(adapter, server, other, new=False)
         for name, other in sorted(placement.servers.items())
-        if other.base == there.base and name not in bindings[adapter]
+        if other.base == current.base and name not in bindings[adapter]
     ]
-    fresh = [scale.tried(adapter, server, other, new=True) for other in scale.unused(there)]
-    found += sorted(fresh, key=_best_first)[:1]
-    rest = tuple(name for name in bindings[adapter] if name != server)
+    fresh = [scale.tried(adapter, server, other, new=True) for other in scale.unused(current)]
+    alternatives += sorted(fresh, key=_best_first)[:1]
+    other_servers = tuple(name for name in bindings[adapter] if name != server)
     account, without = (
-        scale.view({there.name: there}, bound, there).accounts[server]
-        for bound in (bindings, {**bindings, adapter: rest})
+        scale.view({current.name: current}, bound, current).accounts[server]
+        for bound in (bindings, {**bindings, adapter: other_servers})
     )
-    return Weighed(account, without, tuple(sorted(found, key=_best_first)))
+    return Weighed(account, without, tuple(sorted(alternatives, key=_best_first)))
 
 
 def _best_first(other: Alternative) -> tuple[bool, float, float, str]:
@@ -126,17 +127,17 @@ class _Scale:
             for name, server in self.placement.servers.items()
             if server.host == at.host and set(server.devices) & set(at.devices)
         }
-        own = {name: bound for name, bound in sorted(bindings.items()) if at.name in bound}
-        return PlacementView(self.fleet, self.targets, self.live, {**near, **servers}, own, {})
+        listed = {name: bound for name, bound in sorted(bindings.items()) if at.name in bound}
+        return PlacementView(self.fleet, self.targets, self.live, {**near, **servers}, listed, {})
 
     def tried(self, adapter: str, source: str, target: Server, *, new: bool) -> Alternative:
         """Return the alternative of a version moved from a server to another server."""
         placed = self.placement
-        kept = tuple(name for name in placed.bindings[adapter] if name != source)
+        staying = tuple(name for name in placed.bindings[adapter] if name != source)
         names = {*self.on.get(target.name, ()), adapter}
         bindings = {name: placed.bindings[name] for name in names}
-        bindings[adapter] = (*kept, target.name)
-        replicas = {name: placed.servers[name] for name in kept if name in placed.servers}
+        bindings[adapter] = (*staying, target.name)
+        replicas = {name: placed.servers[name] for name in staying if name in placed.servers}
         view = self.view({**replicas, target.name: target}, bindings, target)
         about = {target.name, *(f"{target.host}/{device}" for device in target.devices)}
         broken = [
@@ -147,8 +148,11 @@ class _Scale:
         ]
         broken += self._listed(bindings, target)
         account = view.accounts[target.name]
-        found = (*(violation.text for violation in broken), *self._worse(adapter, target, account))
-        texts = tuple(dict.fromkeys(found))
+        obstacles = (
+            *(violation.text for violation in broken),
+            *self._worse(adapter, target, account),
+        )
+        texts = tuple(dict.fromkeys(obstacles))
         price = account.price_per_hour if new else 0.0
         return Alternative(target.name, new, price, account.peak, texts)
 
@@ -159,8 +163,10 @@ class _Scale:
             if device.name in target.devices and device.state == "draining":
                 yield f"`{target.host}/{device.name}` is draining"
         declared = self.fleet.adapters.get(alias_of(adapter))
-        own = next((its for its in account.residents if its.adapter == adapter), None)
-        answer = answer_of(own, declared, account) if own else None
+        moved = next(
+            (resident for resident in account.residents if resident.adapter == adapter), None
+        )
+        answer = answer_of(moved, declared, account) if moved else None
         if answer and answer.promised and answer.late:
             took = f"take {answer.seconds:.2g} s" if isfinite(answer.seconds) else "never end"
             yield f"its answers {took}, and {answer.due_s:g} s are promised"
@@ -180,7 +186,7 @@ class _Scale:
         for name, servers in self.targets.loaded.items():
             if any(server in near and server not in ours for server in servers):
                 bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
-        yield from amounts.host_memory(
+        yield from placement.host_memory(
             PlacementView(self.fleet, self.targets, self.live, near, bound, {})
         )
 

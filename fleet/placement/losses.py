@@ -1,27 +1,41 @@
-"""Losses: tries whether the rest of a fleet takes over the versions of a lost device or host.
+"""Losses: whether the rest of a fleet takes over the versions of a lost device or host.
 
 The versions go to free slots of running servers, as healing puts them, canary slots included; what
 is left starts servers on free devices. No other version moves, and no running server restarts.
+
+`loss_outlook` tells in a plan whether any single device can be lost, as far as that is cheap:
+
+1. Yes, if every server has a free device alike, on which the same server would start.
+2. A fleet of few copies is searched.
+3. No, if no device is free and the other servers of a base have too few slots or too little
+   throughput in sum for the versions of a server.
+4. Else not known: `diagnose --loss` searches.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fleet.capacity import HOURS
 from fleet.names import alias_of
-from fleet.placement.accounting import Accounting, residents_of
-from fleet.placement.accounts import AdapterAccount
-from fleet.placement.buy import buy
-from fleet.placement.causes import PlacementCause
-from fleet.placement.fill import substitute
-from fleet.placement.items import Item
-from fleet.placement.keep import keep
-from fleet.placement.latency_slo import answer_of
-from fleet.placement.live_servers import placement_state_of
+from fleet.placement.model.accounts import (
+    Accounting,
+    AdapterAccount,
+    ServerAccount,
+    residents_of,
+    summed,
+)
+from fleet.placement.model.causes import PlacementCause
+from fleet.placement.model.items import Item
+from fleet.placement.model.latency_slo import answer_of
+from fleet.placement.model.servers import FULL, DeviceId, ServerDraft
+from fleet.placement.model.state import PlacementState, SearchLimits, by_name, hardest_first
+from fleet.placement.phases.buy import buy
+from fleet.placement.phases.fill import substitute
+from fleet.placement.phases.keep import keep, placement_state_of
 from fleet.placement.result import server_of
-from fleet.placement.servers import FULL, DeviceId, ServerDraft
-from fleet.placement.state import PlacementState, SearchLimits, by_name, hardest_first
 from fleet.placement.unplaced import causes_of
+from fleet.plan import LossOutlook
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets, grouped, loaded_on
 from fleet.spec import FleetSpec
@@ -104,27 +118,27 @@ def _lost(
 ) -> Loss:
     """Take a place away, put its versions elsewhere, and put them back."""
     fleet = state.fleet
-    gone = [draft for draft in by_name(state.drafts.values()) if lost & draft.device_ids]
-    held = {draft.name: [*draft.residents.values()] for draft in gone}
-    copies = sorted((item for items in held.values() for item in items), key=hardest_first)
-    for draft in gone:
-        for item in held[draft.name]:
+    drafts = [draft for draft in by_name(state.drafts.values()) if lost & draft.device_ids]
+    residents = {draft.name: [*draft.residents.values()] for draft in drafts}
+    copies = sorted((item for items in residents.values() for item in items), key=hardest_first)
+    for draft in drafts:
+        for item in residents[draft.name]:
             state.release(item, draft)
         state.close(draft)
     state.fleet = state.hardware.fleet = _without(fleet, lost)
     stay = state.drafts.keys() | set()
     before = {item.adapter: tuple(state.bound[item.adapter]) for item in copies}
     lacking = _placed_elsewhere(state, copies, before, stay)
-    found = _found(state, place, held, lacking, stay, accounts)
+    loss = _loss_of(state, place, residents, lacking, stay, accounts)
     _undo(state, before, stay)
     state.fleet = state.hardware.fleet = fleet
-    for draft in gone:
+    for draft in drafts:
         state.drafts[draft.name] = draft
         if draft.devices:
             state.hardware.put(draft)
-        for item in held[draft.name]:
+        for item in residents[draft.name]:
             state.bind(item, draft, "")
-    return found
+    return loss
 
 
 def _without(fleet: FleetSpec, lost: frozenset[DeviceId]) -> FleetSpec:
@@ -132,8 +146,8 @@ def _without(fleet: FleetSpec, lost: frozenset[DeviceId]) -> FleetSpec:
     hosts = dict(fleet.hosts)
     for name in {host for host, _ in lost}:
         host = hosts[name]
-        devices = tuple(own for own in host.devices if (name, own.name) not in lost)
-        servers = tuple(own for own in host.attached if (name, own.name) not in lost)
+        devices = tuple(resource for resource in host.devices if (name, resource.name) not in lost)
+        servers = tuple(resource for resource in host.attached if (name, resource.name) not in lost)
         hosts[name] = replace(host, devices=devices, attached=servers)
     return replace(fleet, hosts=hosts)
 
@@ -172,10 +186,10 @@ def _undo(state: PlacementState, before: Mapping[str, tuple[str, ...]], stay: se
         state.close(state.drafts[name])
 
 
-def _found(
+def _loss_of(
     state: PlacementState,
     place: str,
-    held: Mapping[str, list[Item]],
+    residents: Mapping[str, list[Item]],
     lacking: Sequence[Item],
     stay: set[str],
     accounts: "_Accounts",
@@ -187,11 +201,11 @@ def _found(
         for device in draft.devices
     }
     unserved = set(_uncarried(state, lacking))
-    items = {item.adapter: item for items in held.values() for item in items}
+    items = {item.adapter: item for items in residents.values() for item in items}
     return Loss(
         place=place,
-        servers=tuple(sorted(held)),
-        versions=sum(map(len, held.values())),
+        servers=tuple(sorted(residents)),
+        versions=sum(map(len, residents.values())),
         starts=tuple(draft.name for draft in starts),
         added_per_hour=round(sum(bought.values()), 6),
         unserved=tuple(sorted(unserved)),
@@ -203,10 +217,10 @@ def _found(
 
 def _samples(lacking: Sequence[Item]) -> Iterator[Item]:
     """Yield some versions of every base: thousands of versions lack a place for the same causes."""
-    seen: Counter[str] = Counter()
+    samples_by_base: Counter[str] = Counter()
     for item in lacking:
-        seen[item.base] += 1
-        if seen[item.base] <= SAMPLES:
+        samples_by_base[item.base] += 1
+        if samples_by_base[item.base] <= SAMPLES:
             yield item
 
 
@@ -227,8 +241,8 @@ def _is_over(state: PlacementState, draft: ServerDraft, lacking: Sequence[Item])
     tokens = draft.tokens
     for item in lacking:
         if item.adapter in draft.residents:
-            left = len(state.bound[item.adapter])
-            draft.tokens = draft.tokens + item.load.tokens * (item.replicas - left) // left
+            placed = len(state.bound[item.adapter])
+            draft.tokens = draft.tokens + item.load.tokens * (item.replicas - placed) // placed
     over = int(state.hardware.used(draft).max()) > FULL
     draft.tokens = tokens
     return over
@@ -243,32 +257,150 @@ class _Accounts:
         bindings = {name: tuple(servers) for name, servers in state.bound.items()}
         self.residents = residents_of(state.fleet, bindings)
         self.of_version = {
-            own.adapter: own for residents in self.residents.values() for own in residents
+            account.adapter: account
+            for residents in self.residents.values()
+            for account in residents
         }
         self.late_before: dict[str, set[str]] = {}
 
     def late(self, state: PlacementState, items: Mapping[str, Item]) -> set[str]:
         """Return the versions that promise a time and are late now, and were not before."""
-        taken = {name for adapter in items for name in state.bound[adapter]}
-        found: set[str] = set()
-        for name in sorted(taken):
+        touched_servers = {name for adapter in items for name in state.bound[adapter]}
+        late_versions: set[str] = set()
+        for name in sorted(touched_servers):
             draft = state.drafts[name]
             residents = tuple(
                 replace(self.of_version[adapter], server=name) for adapter in draft.residents
             )
             if name not in self.late_before:
                 self.late_before[name] = self._late_on(state, draft, self.residents.get(name, ()))
-            found |= self._late_on(state, draft, residents) - self.late_before[name]
-        return found
+            late_versions |= self._late_on(state, draft, residents) - self.late_before[name]
+        return late_versions
 
     def _late_on(
         self, state: PlacementState, draft: ServerDraft, residents: Iterable[AdapterAccount]
     ) -> set[str]:
         server = self.servers.get(draft.name) or server_of(draft, state.fleet.hosts[draft.host])
-        crowd = 1 + len(state.hardware.others(draft))
-        account = self.accounting.server(server, tuple(residents), crowd)
+        sharers = 1 + len(state.hardware.neighbours(draft))
+        account = self.accounting.server(server, tuple(residents), sharers)
         answers = (
-            answer_of(own, state.fleet.adapters.get(alias_of(own.adapter)), account)
-            for own in account.residents
+            answer_of(resident, state.fleet.adapters.get(alias_of(resident.adapter)), account)
+            for resident in account.residents
         )
-        return {own.adapter for own in answers if own and own.promised and own.late}
+        return {
+            resident.adapter
+            for resident in answers
+            if resident and resident.promised and resident.late
+        }
+
+
+FEW_COPIES = 200
+"""Upper bound of the copies of versions up to which a plan searches; about 0.2 s of CPU."""
+
+_Kind = tuple[str, int, str]
+"""Kind, memory and engine of a device: a server starts on devices alike with the same flags."""
+
+
+def loss_outlook(
+    fleet: FleetSpec,
+    targets: RolloutTargets,
+    desired: State,
+    accounts: Collection[ServerAccount],
+    few: int = FEW_COPIES,
+) -> LossOutlook | None:
+    """Return whether any device can be lost after an apply; None: there are not two devices.
+
+    `few` is the number of copies of versions up to which places are searched.
+    """
+    devices = sum(len(host.devices) + len(host.attached) for host in fleet.hosts.values())
+    copies = sum(len(account.residents) for account in accounts)
+    if devices < 2 or not copies:  # noqa: PLR2004 (the loss of the only device needs no telling)
+        return None
+    if desired.unknown_servers or targets.upgrades:
+        return LossOutlook(None)
+    free = _free_kinds(fleet, desired)
+    unsure = {
+        place
+        for account in accounts
+        if account.residents and not _starts_elsewhere(fleet, account, free)
+        for place in _places(account)
+    }
+    if not unsure:
+        return LossOutlook(kept=True)
+    if copies <= few:
+        state = steady_state(fleet, targets, desired)
+        broken = [
+            loss for loss in losses_of(state, desired, hosts=False, among=unsure) if not loss.kept
+        ]
+        if not broken:
+            return LossOutlook(kept=True)
+        worst = max(broken, key=lambda loss: (len(loss.unserved), len(loss.fewer)))
+        return LossOutlook(
+            False, worst.place, _aliases(worst.unserved), _aliases(worst.fewer),
+            _aliases(worst.late),
+        )  # fmt: skip
+    short = "" if free else _short(accounts)
+    return LossOutlook(False if short else None, short)
+
+
+def _places(account: ServerAccount) -> list[str]:
+    return [f"{account.host}/{name}" for name in account.devices or (account.server,)]
+
+
+def _aliases(versions: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({alias_of(version) for version in versions}))
+
+
+def _free_kinds(fleet: FleetSpec, desired: State) -> set[_Kind]:
+    """Return the kinds of devices without a server; with `""` where a device has strings attached.
+
+    A device of a reserved host, or of a host with little memory, may not take every server.
+    """
+    used = {(server.host, name) for server in desired.servers().values() for name in server.devices}
+    return {
+        (device.kind if is_open else "", device.memory_bytes, device.vllm)
+        for host in fleet.hosts.values()
+        for is_open in [not host.reserved_for and host.memory_bytes is None]
+        for device in host.devices
+        if device.state == "active" and (host.name, device.name) not in used
+    }
+
+
+def _starts_elsewhere(fleet: FleetSpec, account: ServerAccount, free: set[_Kind]) -> bool:
+    """Say whether the same server would surely start on a free device."""
+    if len(account.devices) != 1 or account.total_bytes is None or not account.kind:
+        return False
+    host = fleet.hosts[account.host]
+    (device,) = (candidate for candidate in host.devices if candidate.name == account.devices[0])
+    declared = (fleet.adapters.get(alias_of(resident.adapter)) for resident in account.residents)
+    return (device.kind, device.memory_bytes, device.vllm) in free and all(
+        adapter and not adapter.pin and not adapter.avoid and adapter.spread == "device"
+        for adapter in declared
+    )
+
+
+def _short(accounts: Collection[ServerAccount]) -> str:
+    """Return a device whose versions the other servers of the base cannot hold in sum; or empty."""
+    by_base: dict[str, list[ServerAccount]] = defaultdict(list)
+    for account in accounts:
+        by_base[account.base].append(account)
+    for group in by_base.values():
+        slots = {account.server: account.slots - account.kept - account.pinned for account in group}
+        room = [
+            sum(account.limit[hour] - account.load[hour] for account in group)
+            for hour in range(HOURS)
+        ]
+        places = Counter(
+            alias_of(account.adapter) for server in group for account in server.residents
+        )
+        for account in sorted(group, key=lambda account: account.server):
+            alone = [item for item in account.residents if places[alias_of(item.adapter)] == 1]
+            load = summed(alone).tokens
+            beside = (
+                room[hour] - account.limit[hour] + account.load[hour] for hour in range(HOURS)
+            )
+            if account.pinned > sum(slots.values()) - slots[account.server] or any(
+                needed > spare for needed, spare in zip(load, beside, strict=True)
+            ):
+                return _places(account)[0]
+    return ""

@@ -1,25 +1,139 @@
-"""Result: the placement that the rest of planning reads: servers, bindings, reasons, figures."""
+"""Result: sums a search up as its servers, bindings, reasons, figures and warnings.
+
+`lower_bound` is an hourly price that no placement undercuts, by the bounds of the packer.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from fleet.capacity import DeviceMemory, memory_of
-from fleet.hardware import NO_BASIS, Basis, HostSpec
-from fleet.names import Address, adapter_address
-from fleet.packing import Effort
-from fleet.placement.consolidate import cost
-from fleet.placement.devices import Devices
-from fleet.placement.items import slots_for_cached
-from fleet.placement.overload import remedies
-from fleet.placement.price_bound import lower_bound
-from fleet.placement.servers import FULL, ServerDraft, percent
-from fleet.placement.state import PlacementState
-from fleet.plan import BoundBasis, DeviceUse, Saving
+from fleet.hardware import NO_BASIS, Basis, DeviceSpec, HostSpec
+from fleet.names import adapter_address
+from fleet.packing import (
+    PRICE_UNIT,
+    Effort,
+    Instance,
+    PricedBase,
+    Stock,
+    configuration_bound,
+    whole_servers_bound,
+)
+from fleet.packing import lower_bound as price_bound
+from fleet.placement.model.devices import Devices
+from fleet.placement.model.items import ACTIVE_UNIT, Item, slots_for_cached
+from fleet.placement.model.server_types import (
+    DevicePool,
+    ServerType,
+    every_server_type,
+    pool_of,
+    prices,
+    rank_bucket_of,
+    server_table,
+    stock_of,
+)
+from fleet.placement.model.servers import FULL, ServerDraft, percent
+from fleet.placement.model.state import PlacementResult, PlacementState, Status
+from fleet.placement.phases.consolidate import cost
+from fleet.placement.phases.overload import remedies
+from fleet.plan import BoundBasis, DeviceUse
 from fleet.resources import Server
-from fleet.rollouts import Upgrade
+from fleet.spec import FleetSpec
 from fleet.vllm import flags_for, lora_dtype, slot_bytes
+
+
+def lower_bound(state: PlacementState, effort: Effort) -> tuple[float, BoundBasis]:
+    """Return an hourly price that no placement undercuts, with its basis.
+
+    No rule holds, and versions on attached servers are free. A base is priced on its own, as if
+    every kind of device were there without end; with effort `fast`, as if no two adapters ever
+    slowed each other down. Of few versions all bases share the devices that are declared, and their
+    servers are whole. Where a base was bought for in a single order, the packer's proof counts if
+    it is more. Servers of that proof keep their canary slots free. Promises do not count.
+    """
+    basis: BoundBasis = "resources" if effort == "fast" else "configurations"
+    least, bases, kinds = 0, [], []
+    for name, base in state.fleet.bases.items():
+        bought = [
+            item
+            for item in state.items.values()
+            if item.base == name and item.rank and rank_bucket_of(base, item)
+            if (on := state.bound[item.adapter])
+            if all(server in state.drafts and state.drafts[server].devices for server in on)
+        ]
+        wide = {len(draft.devices) for draft in state.drafts.values() if draft.base is base}
+        server_types = every_server_type(state.fleet, base, wide)
+        if not bought or not any(server_type.price for server_type in server_types):
+            continue
+        priced = _priced(state, bought, server_types, effort)
+        if any(item.cached for item in bought):
+            basis = "resources"  # of one base at least
+            least += priced.floor
+        else:
+            bases.append(priced)
+            kinds.append(server_types)
+    alone = sum(base.floor for base in bases)
+    whole = 0 if effort == "fast" else whole_servers_bound(_sharing(state.fleet, bases, kinds))
+    if whole and basis == "configurations":
+        basis = "whole servers"
+    return round((least + max(alone, whole)) / PRICE_UNIT, 6), basis
+
+
+def _priced(
+    state: PlacementState, items: list[Item], server_types: list[ServerType], effort: Effort
+) -> PricedBase:
+    """Return the items of a base, as few copies as are declared, with a bound of their own."""
+    base = state.fleet.bases[items[0].base]
+    ranks = sorted({rank_bucket_of(base, item) for item in items})
+    aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
+    least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
+    copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
+    table, spread = server_table(state, base, server_types, ranks, len(copies), spare=0)
+    names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
+    divisible = np.array([item.retries > 0 or item.replicas > least[item.alias] for item in copies])
+    loads = [
+        # Replicas' loads are rounded up; the parts of a load that is divided add up to this.
+        np.maximum(item.load.tokens - int(is_divisible), 0)
+        * item.replicas
+        // max(least[item.alias], 1)
+        for item, is_divisible in zip(copies, divisible, strict=True)
+    ]
+    instance = Instance(
+        np.array(loads, dtype=np.int64),
+        np.array([ranks.index(rank_bucket_of(base, item)) for item in copies], dtype=np.int64),
+        np.array([names[item.alias] for item in copies], dtype=np.int64),
+        table,
+        prices([server_type.price for server_type in server_types]),
+        np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
+        spread,
+    )
+    floor = max(price_bound(instance), state.floors.get(base.name, 0))
+    if effort != "fast" and not any(item.cached for item in copies):
+        floor = max(floor, configuration_bound(instance, divisible))
+    return PricedBase(instance, divisible, floor)
+
+
+def _sharing(
+    fleet: FleetSpec, bases: Sequence[PricedBase], kinds: Sequence[list[ServerType]]
+) -> list[PricedBase]:
+    """Return the bases with all declared devices as their stock."""
+    server_types = [server_type for base_types in kinds for server_type in base_types]
+    places: dict[DevicePool, list[tuple[HostSpec, tuple[DeviceSpec, ...]]]] = defaultdict(list)
+    for host in fleet.hosts.values():
+        for device in host.devices:
+            places[pool_of(device)].append((host, (device,)))
+    for server_type in server_types:
+        server_type.places = places[pool_of(server_type.device)]
+    stock = stock_of(server_types)
+    first = 0
+    shared = []
+    for base, base_types in zip(bases, kinds, strict=True):
+        mine = slice(first, first := first + len(base_types))
+        part = Stock(stock.pool[mine], stock.units[mine], stock.free)
+        shared.append(base._replace(instance=replace(base.instance, stock=part)))
+    return shared
 
 
 def _device_use(
@@ -38,7 +152,7 @@ def _device_use(
     used = hardware.used(draft) * hardware.fleet.policy.utilization / FULL
     total = sum(device.memory_bytes for device in draft.devices) if draft.devices else None
     shared = slots_for_cached([item for item in draft.residents.values() if item.cached])
-    known = total is not None and memory.weights is not None and memory.slots is not None
+    is_known = total is not None and memory.weights is not None and memory.slots is not None
 
     def times(amount: int | None) -> int | None:
         return None if amount is None else amount * (len(draft.devices) or 1)
@@ -56,7 +170,7 @@ def _device_use(
         slots_before=len(loaded - draft.cached) + shared,
         slots_during=len(during - draft.cached) + shared,
         slots_after=len(after - draft.cached) + shared,
-        basis=str((Basis("uncalibrated") if rate == NO_BASIS else rate) if known else NO_BASIS),
+        basis=str((Basis("uncalibrated") if rate == NO_BASIS else rate) if is_known else NO_BASIS),
         load=() if rate == NO_BASIS else tuple(round(part, 3) for part in used.tolist()),
         memory_basis=str(memory.basis),
     )
@@ -119,54 +233,9 @@ def _quoted(names: list[str]) -> str:
     return _some([f"`{name}`" for name in names])
 
 
-def _some(names: list[str], shown: int = 5) -> str:
-    text = ", ".join(names[:shown])
-    return f"{text} and {len(names) - shown} more" if len(names) > shown else text
-
-
-Status = Literal["optimal", "feasible"]
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementResult:
-    """The servers, and the versions on them. Mappings are sorted by key."""
-
-    servers: Mapping[str, Server]
-    """The servers that should exist, without those that do not answer."""
-    bindings: Mapping[str, tuple[str, ...]]
-    """By version: the servers that should hold it, sorted; may name unknown servers."""
-    why: Mapping[Address, str]
-    """By adapter address of a newly placed version: why the version is there."""
-    server_why: Mapping[str, str]
-    """By server: why the server is opened or started with other flags."""
-    capacity: tuple[DeviceUse, ...]
-    unplaced: Mapping[str, str]
-    """By version: why the version is on no server, or on fewer servers than declared."""
-    tight: frozenset[str]
-    """Servers where a load must wait until versions without traffic are unloaded."""
-    warnings: tuple[str, ...]
-    forced: Mapping[str, str]
-    """By version: why the version cannot stay where it is."""
-    optional: Mapping[str, str]
-    """By version that could stay: the saving by its move."""
-    price: float
-    """Price of all devices in use, an hour."""
-    bound: float
-    """Lower bound of the price of these versions."""
-    status: Status
-    """`optimal`: the price is the bound."""
-    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By version: servers of upgrades that hold the version without traffic, sorted."""
-    upgrades: tuple[Upgrade, ...] = ()
-    """Upgrades as there is room for them, by base."""
-    bound_by: BoundBasis = "resources"
-    """How the bound was found."""
-    saving: Saving | None = None
-    """A large saving by optional moves that were not asked for."""
-    gives_way: frozenset[str] = frozenset()
-    """Live servers that stop before a server starts on their devices."""
-    turns: Mapping[Address, tuple[Address, ...]] = field(default_factory=dict)
-    """By adapter address: the adapters that are unloaded before the adapter is loaded."""
+def _some(names: list[str], limit: int = 5) -> str:
+    text = ", ".join(names[:limit])
+    return f"{text} and {len(names) - limit} more" if len(names) > limit else text
 
 
 def server_of(draft: ServerDraft, host: HostSpec) -> Server:
@@ -215,7 +284,9 @@ def result(state: PlacementState, effort: Effort) -> PlacementResult:
         bound=min(bound, price),
         bound_by=bound_by,
         status=status,
-        beside={name: tuple(sorted(there)) for name, there in sorted(state.beside.items())},
+        beside={
+            name: tuple(sorted(server_names)) for name, server_names in sorted(state.beside.items())
+        },
         upgrades=state.targets.upgrades,
         gives_way=frozenset(state.given_up),
         turns=dict(sorted(state.turns.items())),
@@ -236,5 +307,6 @@ def _servers(state: PlacementState) -> dict[str, Server]:
 
 def _foreign(state: PlacementState, draft: ServerDraft) -> frozenset[str]:
     """Return the versions on a server that are neither ours nor wanted."""
-    names, ours = draft.names - draft.residents.keys(), state.targets.owned
+    names = draft.names - draft.residents.keys()
+    ours = state.targets.owned
     return frozenset(name for name in names if adapter_address(name, draft.name) not in ours)

@@ -1,19 +1,120 @@
-"""Unplaced: sums the obstacles at all places up to causes, and causes to errors."""
+"""Unplaced: sums the obstacles at all places up to causes, and words the causes as errors."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from fleet.capacity import HOURS
 from fleet.errors import Diagnostic, Position
 from fleet.names import alias_of, alias_parts, client_of, server_name
-from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed
-from fleet.placement.error_texts import ERRORS, FEW_SLOTS
-from fleet.placement.items import RATE_UNIT, Item
-from fleet.placement.obstacles import alone_on, places_of
-from fleet.placement.rules import CLOSED, server_rules
-from fleet.placement.server_types import every_server_type
-from fleet.placement.state import PlacementState
+from fleet.placement.model.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed
+from fleet.placement.model.items import RATE_UNIT, Item
+from fleet.placement.model.rules import CLOSED, alone_on, places_of, server_rules
+from fleet.placement.model.server_types import every_server_type
+from fleet.placement.model.state import PlacementState
 from fleet.spec import FleetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """Text of an error; `unplaced` has the words in braces."""
+
+    limits: tuple[Limit, ...]
+    code: str
+    summary: str
+    detail: str
+    hint: str
+
+
+ERRORS = (
+    ErrorText(
+        (Limit.SLOTS,),
+        "FC2001",
+        "Fleet does not fit: no free LoRA slot",
+        "{names} of base `{base}` {find} no server with a free slot. {sentence}",
+        "{raise_slots}declare another device for `{base}`, lower replicas, or retire versions.",
+    ),
+    ErrorText(
+        (Limit.TENSOR_PARALLEL, Limit.KV_CACHE, Limit.MEMORY),
+        "FC2002",
+        "Base fits on no device",
+        "No server of base `{base}` can be opened for {names}. {sentence}",
+        "declare a larger device or a smaller `kv_cache` or `max_model_len`; bases share a device "
+        "only where each declares its `kv_cache`, or `placement.share_devices` is on.",
+    ),
+    ErrorText(
+        (Limit.HOSTS, Limit.REPLICAS),
+        "FC2003",
+        "Not enough devices for the replicas",
+        "{names}: {text}.",
+        "declare {lack} more, or lower its replicas.",
+    ),
+    ErrorText(
+        (Limit.PIN,),
+        "FC2004",
+        "Adapter does not fit where it is pinned",
+        "{names} would fit elsewhere: {text}, where it does not.",
+        "pin it elsewhere, remove the pin, or give that place more room.",
+    ),
+    ErrorText(
+        (Limit.RANK,),
+        "FC2005",
+        "Adapter rank above the limit",
+        "{names} has rank {need}: {text}. vLLM refuses an adapter above that.",
+        "raise `max_lora_rank` of base `{base}`, which restarts its servers, or train a smaller "
+        "adapter.",
+    ),
+    ErrorText(
+        (Limit.THROUGHPUT,),
+        "FC2006",
+        "Fleet does not fit: no throughput left",
+        "{names} of base `{base}` finds no server that carries its load. {sentence} At most "
+        "{utilization} of a server's throughput may be asked in any hour.",
+        "declare another device for `{base}`, move batch windows out of that hour, or raise "
+        "`placement.utilization`.",
+    ),
+    ErrorText(
+        (Limit.DEVICES,),
+        "FC2007",
+        "Fleet does not fit: no free device",
+        "{names} of base `{base}`: every device that would do is in use. {sentence}",
+        "declare another device.",
+    ),
+    ErrorText(
+        (Limit.RESERVED, Limit.CORDONED, Limit.DRAINING, Limit.ISOLATION, Limit.APART, Limit.AVOID),
+        "FC2008",
+        "A rule leaves an adapter no place",
+        "{names} would fit but for a rule ({rule}): {text}.",
+        "loosen the rule, or declare a device that it does not concern.",
+    ),
+    ErrorText(
+        (Limit.HOST_MEMORY,),
+        "FC2009",
+        "Fleet does not fit: no main memory left on a host",
+        "{names} of base `{base}` cannot be listed. {sentence} A server keeps up to "
+        "`max_cpu_loras` adapters in its host's memory, once for each device, and what an apply "
+        "replaces is there until it has stopped.",
+        "declare more `memory` on the host if it has it, another host, or a smaller `max_loras` on "
+        "base `{base}`; or let what goes go first, with a plan of its own.",
+    ),
+    ErrorText(
+        (Limit.LATENCY,),
+        "FC2010",
+        "No device keeps a promised latency",
+        "{names} of base `{base}` would be late everywhere. {sentence}",
+        "promise more time (`slo` of the tier), ask for fewer tokens, or declare a faster device.",
+    ),
+)
+FEW_SLOTS = ErrorText(
+    (),
+    "FC2007",
+    "Fleet does not fit: no free device",
+    "{names} of base `{base}`: every device that would do is in use. {sentence} Base `{other}` "
+    "takes {servers} devices, because with `max_loras: {slots}` a server holds only {slots} of its "
+    "{versions} versions.",
+    "raise `max_loras` of base `{other}`, which restarts its servers, or declare another device.",
+)
+
 
 _ORDER = {limit: index for index, limit in enumerate(Limit)}
 
@@ -33,7 +134,9 @@ def obstacles_of(state: PlacementState, item: Item) -> tuple[Obstacle, ...]:
         text = f"nothing declared can hold base `{item.base}`"
         return (Obstacle(Limit.REPLICAS, "", text, item.replicas, 0),)
     first: dict[Limit, Obstacle] = {}
-    for obstacle in sorted(by_kinds[min(by_kinds)], key=lambda found: found.need - found.have):
+    for obstacle in sorted(
+        by_kinds[min(by_kinds)], key=lambda candidate: candidate.need - candidate.have
+    ):
         first.setdefault(obstacle.limit, obstacle)
     return tuple(first[limit] for limit in sorted(first, key=_ORDER.__getitem__))
 
@@ -90,10 +193,11 @@ def trials_of(state: PlacementState, items: Sequence[Item]) -> tuple[Attempt, ..
         for _, host in sorted(state.fleet.hosts.items()):
             for device in host.devices:
                 if best.get(device.kind, "untried") is not None:
-                    obstacle, known = alone_on(state, item, host, device), best.get(device.kind)
-                    if known is None or obstacle is None or _lack(obstacle) < _lack(known):
+                    obstacle = alone_on(state, item, host, device)
+                    least = best.get(device.kind)
+                    if least is None or obstacle is None or _lack(obstacle) < _lack(least):
                         best[device.kind] = obstacle
-        attempts += (Attempt(item.adapter, kind, found) for kind, found in sorted(best.items()))
+        attempts += (Attempt(item.adapter, kind, least) for kind, least in sorted(best.items()))
     return tuple(attempts)
 
 
@@ -110,11 +214,11 @@ def _total(state: PlacementState, base: str) -> TotalNeed:
     items = [item for item in state.items.values() if item.base == base]
     ours = [draft for draft in state.drafts.values() if draft.base.name == base and draft.residents]
     aliases = {item.alias: item for item in items}.values()
-    asked = [
+    tokens_by_hour = [
         sum(int(alias.load.tokens[hour]) * alias.replicas for alias in aliases) / RATE_UNIT
         for hour in range(HOURS)
     ]
-    hour = max(range(HOURS), key=lambda hour: (asked[hour], -hour))
+    hour = max(range(HOURS), key=lambda hour: (tokens_by_hour[hour], -hour))
     carried = sum(state.hardware.throughput(draft, draft.slots, draft.rank).limit for draft in ours)
     labels = {kind.device.kind for kind in every_server_type(state.fleet, state.fleet.bases[base])}
     return TotalNeed(
@@ -122,7 +226,7 @@ def _total(state: PlacementState, base: str) -> TotalNeed:
         replicas=sum(item.replicas for item in items),
         placed=sum(len(state.bound[item.adapter]) for item in items),
         slots=sum(draft.slots for draft in ours),
-        tokens=asked[hour],
+        tokens=tokens_by_hour[hour],
         carried=carried if ours else 0.0,
         hour=hour,
         devices=len({place for draft in ours if draft.devices for place in draft.device_ids}),
@@ -204,8 +308,8 @@ def _few_slots(state: PlacementState, cause: PlacementCause) -> dict[str, str] |
     for name, base in sorted(state.fleet.bases.items()):
         ours = [draft for draft in state.drafts.values() if draft.devices and draft.residents]
         ours = [draft for draft in ours if draft.base.name == name != cause.base]
-        items = {its.adapter: its for draft in ours for its in draft.residents.values()}
-        fewest = max((its.replicas for its in items.values()), default=0)
+        items = {item.adapter: item for draft in ours for item in draft.residents.values()}
+        fewest = max((item.replicas for item in items.values()), default=0)
         if base.slots and len(items) > base.slots and len(ours) > fewest:
             counts = {"servers": len(ours), "versions": len(items), "slots": base.slots}
             return {"other": name, **{key: str(count) for key, count in counts.items()}}
@@ -214,10 +318,10 @@ def _few_slots(state: PlacementState, cause: PlacementCause) -> dict[str, str] |
 
 def _facts(cause: PlacementCause, fleet: FleetSpec) -> dict[str, str]:
     names = ", ".join(f"`{adapter}`" for adapter in cause.adapters[:SHOWN])
-    rest = len(cause.adapters) - SHOWN
+    more = len(cause.adapters) - SHOWN
     slots = fleet.bases[cause.base].slots
     return {
-        "names": f"{names} and {rest} more" if rest > 0 else names,
+        "names": f"{names} and {more} more" if more > 0 else names,
         "base": cause.base,
         "find": "finds" if len(cause.adapters) == 1 else "find",
         "text": cause.text,

@@ -18,7 +18,7 @@ from random import Random
 
 from fleet.errors import FleetError, PlacementError
 from fleet.history.values import History
-from fleet.placement.state import SearchLimits
+from fleet.placement.model.state import SearchLimits
 from fleet.planning.pipeline import NO_WAY, desired_state, make_plan
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.spec import FleetSpec

@@ -10,8 +10,7 @@ from operator import attrgetter
 from statistics import mean
 
 from fleet.capacity.calibration import fit
-from fleet.capacity.decode_law import MAX_NUM_SEQS, step_seconds, tokens_per_second
-from fleet.capacity.estimate import estimate_speed
+from fleet.capacity.decode_law import MAX_NUM_SEQS, estimate_speed, step_seconds, tokens_per_second
 from fleet.vllm.memory import GIB
 from tests.fleet.capacity.published import SHAPES, series, startups, starvation_runs, usable_bytes
 from tests.fleet.capacity.reference import SETTINGS

@@ -20,11 +20,11 @@ import numpy as np
 from fleet.capacity import NO_REQUEST_MIX, throughput_of
 from fleet.history.values import History
 from fleet.packing import Effort
-from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
-from fleet.placement.live_servers import placement_state_of
+from fleet.placement.model.items import ACTIVE_UNIT, RATE_UNIT, Item
+from fleet.placement.model.server_types import every_server_type, rank_bucket_of, shape_for
+from fleet.placement.model.state import PlacementState, SearchLimits
+from fleet.placement.phases.keep import placement_state_of
 from fleet.placement.search import place
-from fleet.placement.server_types import every_server_type, rank_bucket_of, shape_for
-from fleet.placement.state import PlacementState, SearchLimits
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts
 from tests.bench.converged import NOW

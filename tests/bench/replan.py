@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fleet.history.values import History
+from fleet.placement.model.state import SearchLimits
 from fleet.placement.search import place
-from fleet.placement.state import SearchLimits
 from fleet.resources import LoadedAdapter, State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import FleetSpec

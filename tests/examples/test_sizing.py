@@ -14,9 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from fleet.history.values import History
-from fleet.placement.accounting import placement_accounts
-from fleet.placement.accounts import ServerAccount
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.accounts import ServerAccount, placement_accounts
+from fleet.placement.model.state import PlacementResult
 from fleet.placement.search import place
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts

@@ -6,8 +6,8 @@ throughput. A violation is a fault in fleetctl, not in the declarations.
 
 from collections.abc import Callable, Iterator
 
-from fleet.placement.result import PlacementResult
-from fleet.placement.verify import amounts, rules
+from fleet.placement.model.state import PlacementResult
+from fleet.placement.verify import placement
 from fleet.placement.verify.steps import verify_steps
 from fleet.placement.verify.view import Constraint, PlacementView, Violation, now_of
 from fleet.resources import State
@@ -19,23 +19,28 @@ __all__ = ["Constraint", "Violation", "verify_placement", "verify_steps"]
 Check = Callable[[PlacementView], Iterator[Violation]]
 
 _RULES: tuple[Check, ...] = (
-    rules.replicas,
-    rules.servers,
-    rules.silence,
-    rules.spread,
-    rules.choices,
-    rules.company,
-    rules.promises,
-    amounts.flags,
-    amounts.ranks,
-    amounts.ports,
+    placement.replicas,
+    placement.servers,
+    placement.silence,
+    placement.spread,
+    placement.choices,
+    placement.company,
+    placement.promises,
+    placement.flags,
+    placement.ranks,
+    placement.ports,
 )
 """Checks that are broken or not; nothing excuses a violation."""
 
-_RESOURCES: tuple[Check, ...] = (amounts.slots, amounts.memory, amounts.host_memory, amounts.loads)
+_RESOURCES: tuple[Check, ...] = (
+    placement.slots,
+    placement.memory,
+    placement.host_memory,
+    placement.loads,
+)
 """Checks of amounts: an amount over its limit before may stay the part of the limit that it was."""
 
-MORE = 1 + amounts.SLACK
+MORE = 1 + placement.SLACK
 """Upper bound of the growth of an amount that counts as none."""
 
 

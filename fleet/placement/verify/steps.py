@@ -12,8 +12,8 @@ from collections.abc import Set as AbstractSet
 from fleet import steps
 from fleet.capacity import least_bytes
 from fleet.names import alias_of
-from fleet.placement.accounting import Accounting
-from fleet.placement.verify.amounts import SLACK
+from fleet.placement.model.accounts import Accounting
+from fleet.placement.verify.placement import SLACK
 from fleet.placement.verify.view import Constraint, Violation
 from fleet.plan import Plan
 from fleet.resources import Route, Server, State
@@ -28,8 +28,8 @@ def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, 
     for a while. An amount that was too large before the first step may stay, and not grow.
     """
     replay = _Replay(plan, fleet, live)
-    found = [violation for step in plan.steps for violation in replay.after(step)]
-    return (*found, *replay.less_answered(fleet.adapters.keys(), "after all steps"))
+    violations = [violation for step in plan.steps for violation in replay.after(step)]
+    return (*violations, *replay.less_answered(fleet.adapters.keys(), "after all steps"))
 
 
 class _Replay:
@@ -43,9 +43,9 @@ class _Replay:
         self.listed: dict[str, set[str]] = defaultdict(set)
         self.largest: dict[str, int] = defaultdict(int)
         """By server: the bytes of the largest version that it has listed; it keeps the weights."""
-        further = {adapter.served_as for adapter in fleet.adapters.values()}
+        served_names = {adapter.served_as for adapter in fleet.adapters.values()}
         for adapter in live.adapters().values():
-            if adapter.adapter in further - fleet.versions.keys():
+            if adapter.adapter in served_names - fleet.versions.keys():
                 continue  # its client asks for it or for the alias: one of the two has the slot
             self._list(adapter.adapter, adapter.server)
         self.at: dict[str, set[str]] = defaultdict(set)
@@ -120,13 +120,13 @@ class _Replay:
             if declared is None:
                 continue
             limit, need, part = declared.memory_bytes, 0, 0.0
-            here = [neighbour for neighbour in beside if device in neighbour.devices]
-            for neighbour in here:
+            neighbours = [neighbour for neighbour in beside if device in neighbour.devices]
+            for neighbour in neighbours:
                 shape = self.accounting.shape(neighbour, 1)
-                own = least_bytes(shape) if shape else 0
+                needed_bytes = least_bytes(shape) if shape else 0
                 share = neighbour.flags.memory_share if neighbour.flags else None
-                need, part = need + own, part + (share or own / limit)
-            names = ", ".join(f"`{neighbour.name}`" for neighbour in here)
+                need, part = need + needed_bytes, part + (share or needed_bytes / limit)
+            names = ", ".join(f"`{neighbour.name}`" for neighbour in neighbours)
             address, at = f"{server.host}/{device}", f"after `{step.id}`"
             if need > limit:
                 text = f"{at}, {names} do not fit together in the memory of `{address}`"
@@ -134,7 +134,7 @@ class _Replay:
             elif part > 1 + SLACK:
                 text = f"{at}, {names} take {part:.2f} of the memory of `{address}`"
                 yield Violation(Constraint.SHARES, address, "", part, 1, text)
-        on_port = sum(own.port == server.port for own in beside if own.devices)
+        on_port = sum(other.port == server.port for other in beside if other.devices)
         if on_port > 1:
             text = f"after `{step.id}`, two servers are on port {server.port} of `{server.host}`"
             yield Violation(Constraint.PORT, server.name, "", on_port, 1, text)
@@ -150,7 +150,7 @@ class _Replay:
         account = self.accounting.server(server, (), 1)
         listed = self.listed[name]
         declared = (self.fleet.adapters.get(alias_of(adapter)) for adapter in listed)
-        pinned = sum(not (own and own.residency == "cached") for own in declared) + account.kept
+        pinned = sum(not (spec and spec.residency == "cached") for spec in declared) + account.kept
         if 0 < account.slots < pinned:
             text = f"after `{step.id}`, `{name}` has {account.slots} slots for {pinned} versions"
             yield Violation(Constraint.SLOTS, name, "", pinned, account.slots, text)
@@ -161,13 +161,13 @@ class _Replay:
         host = self.fleet.hosts.get(server.host)
         if host is None or host.memory_bytes is None:
             return
-        taken = self._host_bytes(host.name)
-        if taken > max(host.memory_bytes, self.before[host.name]):
+        amount = self._host_bytes(host.name)
+        if amount > max(host.memory_bytes, self.before[host.name]):
             text = (
-                f"after `{step.id}`, the servers of host `{host.name}` may list {taken} bytes of "
+                f"after `{step.id}`, the servers of host `{host.name}` may list {amount} bytes of "
                 f"versions, and it declares {host.memory_bytes}"
             )
-            yield Violation(Constraint.HOST_MEMORY, host.name, "", taken, host.memory_bytes, text)
+            yield Violation(Constraint.HOST_MEMORY, host.name, "", amount, host.memory_bytes, text)
 
     def _list(self, adapter: str, server: str) -> None:
         self.listed[server].add(adapter)

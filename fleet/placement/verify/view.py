@@ -8,8 +8,7 @@ from functools import cached_property
 
 from fleet.hardware import DeviceSpec
 from fleet.names import adapter_address, alias_of
-from fleet.placement.accounting import Accounting, residents_of
-from fleet.placement.accounts import AdapterAccount, ServerAccount
+from fleet.placement.model.accounts import Accounting, AdapterAccount, ServerAccount, residents_of
 from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
@@ -45,15 +44,15 @@ class PlacementView:
     def foreign(self) -> dict[str, frozenset[str]]:
         """By server: versions that stay listed, and that fleetctl has not put there."""
         before = self.live.servers()
-        found: dict[str, set[str]] = defaultdict(set)
+        foreign_versions: dict[str, set[str]] = defaultdict(set)
         for name, servers in self.targets.loaded.items():
             for server in servers:
                 runs_on = server in before and self.servers.get(server) == before[server]
                 bound = server in self.bindings.get(name, ())
                 ours = adapter_address(name, server) in self.targets.owned
                 if runs_on and not bound and not ours:
-                    found[server].add(name)
-        return {server: frozenset(names) for server, names in found.items()}
+                    foreign_versions[server].add(name)
+        return {server: frozenset(names) for server, names in foreign_versions.items()}
 
     def declared(self, adapter: str) -> AdapterSpec | None:
         """Return the declaration of a version's alias."""
@@ -66,14 +65,14 @@ class PlacementView:
     def closed(self, server: Server) -> str:
         """Return the state of a server that takes no new versions, as words; empty: it does."""
         theirs = self.accounting.attached.get(server.name)
-        here = [self.device(server.host, device) for device in server.devices]
-        states = [declared.state for declared in (theirs, *here) if declared is not None]
+        devices = [self.device(server.host, device) for device in server.devices]
+        states = [declared.state for declared in (theirs, *devices) if declared is not None]
         return next((f"it is {state}" for state in states if state != "active"), "")
 
     def was_there(self, adapter: str, server: str) -> bool:
         """Say whether a version is, or by its route should be, on a server already."""
-        wanted = self.targets
-        return server in wanted.loaded.get(adapter, ()) or server in wanted.routed.get(adapter, ())
+        loaded = self.targets.loaded.get(adapter, ())
+        return server in loaded or server in self.targets.routed.get(adapter, ())
 
 
 def now_of(view: PlacementView) -> PlacementView:
@@ -85,8 +84,8 @@ def now_of(view: PlacementView) -> PlacementView:
     servers = {}
     for name, server in view.live.servers().items():
         after = view.servers.get(name)
-        known = after if after is not None and after.digest == server.digest else server
-        servers[name] = replace(server, flags=server.flags or known.flags)
+        source = after if after is not None and after.digest == server.digest else server
+        servers[name] = replace(server, flags=server.flags or source.flags)
     loaded, routed = view.targets.loaded, view.targets.routed
     bindings = {
         name: tuple(sorted({*loaded.get(name, ()), *routed.get(name, ())}))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fleet.capacity.demand import HOURS
 from fleet.capacity.server import NO_REQUEST_MIX, ServerShape, request_mix_of, throughput_of
-from fleet.placement.accounting import replica_load
+from fleet.placement.model.accounts import replica_load
 from fleet.spec import FleetSpec
 from tests.bench.peers.rules import Pod
 

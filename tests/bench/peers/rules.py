@@ -21,8 +21,8 @@ from fleet.capacity.server import (
     throughput_of,
 )
 from fleet.hardware import BaseSpec, DeviceSpec
-from fleet.placement.accounting import replica_load
-from fleet.placement.server_types import every_server_type
+from fleet.placement.model.accounts import replica_load
+from fleet.placement.model.server_types import every_server_type
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm.memory import SLOTS, rank_bucket
 

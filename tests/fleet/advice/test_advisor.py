@@ -10,9 +10,9 @@ from fleet.advice.changes import what_if
 from fleet.advice.remedies import candidates_of
 from fleet.advice.trial import changed, diagnose
 from fleet.errors import PlacementError
-from fleet.placement.attempts import attempt
-from fleet.placement.causes import Limit
-from fleet.placement.state import SearchLimits
+from fleet.placement.model.causes import Limit
+from fleet.placement.model.state import SearchLimits
+from fleet.placement.search import attempt
 from fleet.placement.unplaced import causes_of
 from fleet.planning.pipeline import make_plan
 from fleet.rollouts.decide import decide_rollouts

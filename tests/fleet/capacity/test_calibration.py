@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.capacity.calibration import PROFILE_FORMAT, ProfileError, parse_profile, speed_of
-from fleet.capacity.estimate import estimate_speed
+from fleet.capacity.decode_law import estimate_speed
 from fleet.hardware import NO_BASIS, Basis, Profile, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import GIB, base, device

@@ -10,17 +10,20 @@ from hypothesis import strategies as st
 from fleet.capacity.calibration import Point, fit
 from fleet.capacity.decode_law import (
     MAX_NUM_SEQS,
+    _from_sheet,
     batch_of_step,
     capacity,
+    estimate_speed,
     expected_active,
     largest_batch,
+    lora_factor,
+    parameters,
     prompt_seconds,
     step_seconds,
     step_under_load,
     step_within,
     tokens_per_second,
 )
-from fleet.capacity.estimate import _from_sheet, estimate_speed, lora_factor, parameters
 from fleet.hardware import SHEETS, Sheet, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B, QWEN25_7B, expected_busy, series
 from tests.fleet.planning.builders import TINY, base

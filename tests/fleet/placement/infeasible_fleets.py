@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from fleet.hardware import AttachedServerSpec, DeviceSpec, HostSpec
-from fleet.placement.causes import Limit
+from fleet.placement.model.causes import Limit
 from fleet.resources import Server, State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from tests.fleet.placement.placements import LLAMA, PROFILE, card

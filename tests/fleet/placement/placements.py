@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.hardware import BaseSpec, DeviceSpec, Profile, Speed
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
 from fleet.resources import Server, ServerFlags
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec, PlacementPolicy
 from tests.fleet.planning.builders import GIB, LLAMA_8B, adapter, base, device, fleet, host

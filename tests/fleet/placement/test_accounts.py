@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.placement.accounting import placement_accounts
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.accounts import placement_accounts
+from fleet.placement.model.state import PlacementResult
 from fleet.spec import DemandSpec, FleetSpec
 from fleet.vllm.lora_slots import pool_bytes
 from tests.fleet.placement.placements import (

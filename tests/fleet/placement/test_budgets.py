@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import PlacementError
 from fleet.history.fold import fold_entries
-from fleet.placement.state import SearchLimits
+from fleet.placement.model.state import SearchLimits
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from fleet.resources import LoadedAdapter, State

@@ -9,7 +9,7 @@ import pytest
 from fleet.errors import PlacementError
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, Profile, Speed
 from fleet.history.values import History
-from fleet.placement.state import SearchLimits
+from fleet.placement.model.state import SearchLimits
 from fleet.plan import Plan
 from fleet.planning.pipeline import desired_state, make_plan
 from fleet.resources import State

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.history.values import History
 from fleet.packing import Effort
-from fleet.placement.state import SearchLimits
+from fleet.placement.model.state import SearchLimits
 from fleet.plan import Saving
 from fleet.planning.pipeline import desired_state
 from fleet.spec import AdapterSpec, FleetSpec

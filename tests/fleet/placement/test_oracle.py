@@ -9,9 +9,8 @@ import pytest
 
 from fleet.errors import PlacementError
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult, SearchLimits
 from fleet.placement.search import place
-from fleet.placement.state import SearchLimits
 from fleet.placement.verify import verify_placement
 from fleet.resources import Server, State
 from fleet.rollouts.decide import decide_rollouts

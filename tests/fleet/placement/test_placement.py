@@ -7,7 +7,7 @@ import pytest
 from fleet.errors import PlacementError
 from fleet.hardware import AttachedServerSpec
 from fleet.history.values import History
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
 from fleet.placement.search import place, substitutes
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.rollouts.decide import decide_rollouts

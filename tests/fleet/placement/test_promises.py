@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 from fleet.placement import late_aliases, placement_accounts
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult, SearchLimits
 from fleet.placement.search import place
-from fleet.placement.state import SearchLimits
 from fleet.placement.verify import verify_placement
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State

@@ -8,7 +8,7 @@ import pytest
 from fleet.errors import PlacementError
 from fleet.hardware import HostSpec
 from fleet.history.fold import fold_entries
-from fleet.placement.state import SearchLimits
+from fleet.placement.model.state import SearchLimits
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec, PlacementPolicy

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from fleet.capacity.demand import HOURS, Load
-from fleet.placement.items import ReplicaSlot, ReplicaSteps, replicas_for
+from fleet.placement.model.items import ReplicaSlot, ReplicaSteps, replicas_for
+from fleet.placement.model.state import SearchLimits
 from fleet.placement.search import place
-from fleet.placement.state import SearchLimits
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import FleetSpec

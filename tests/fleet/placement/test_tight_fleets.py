@@ -6,7 +6,7 @@ import pytest
 
 from fleet.errors import PlacementError
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
 from fleet.placement.search import place
 from fleet.placement.verify import verify_placement
 from fleet.resources import State

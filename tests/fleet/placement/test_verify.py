@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from fleet.capacity.server import USUAL_PROMPT_WEIGHT
-from fleet.placement.accounting import placement_accounts
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.accounts import placement_accounts
+from fleet.placement.model.state import PlacementResult
 from fleet.placement.verify import verify_placement
 from fleet.placement.verify.view import Constraint, Violation
 from fleet.resources import LoadedAdapter, Server, State

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fleet.errors import PlacementError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.history.fold import fold_entries
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
 from fleet.placement.search import place
 from fleet.placement.verify import verify_placement
 from fleet.placement.verify.steps import verify_steps

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fleet.errors import FleetError
 from fleet.hardware import SHEETS
 from fleet.history.values import History
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
 from fleet.placement.search import place
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts

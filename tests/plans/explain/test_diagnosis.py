@@ -7,7 +7,7 @@ import pytest
 
 from fleet.advice.candidates import Advice, Diagnosis, Tightest
 from fleet.advice.trial import diagnose
-from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
+from fleet.placement.model.causes import Attempt, Limit, PlacementCause, TotalNeed
 from plans.explain.diagnosis import render_json, render_text
 from tests.fleet.placement.infeasible_fleets import FLEETS
 from tests.fleet.planning.builders import NOON, history

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.placement.alternatives import Weighed, weigh
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
 from fleet.plan import DeviceUse
 from fleet.planning.desired import desired_state_of
 from fleet.planning.pipeline import make_plan

@@ -12,11 +12,19 @@ from math import ceil
 import numpy as np
 
 from fleet.names import adapter_address, alias_of
-from fleet.placement.fill import bind_if_it_fits, fill, open_for
-from fleet.placement.items import NOTHING, RATE_UNIT, WASTEFUL, Ints, Item, ItemLoad, item_load
-from fleet.placement.rules import allows
-from fleet.placement.servers import FULL, ServerDraft, percent
-from fleet.placement.state import PlacementState, by_name
+from fleet.placement.model.items import (
+    NOTHING,
+    RATE_UNIT,
+    WASTEFUL,
+    Ints,
+    Item,
+    ItemLoad,
+    item_load,
+)
+from fleet.placement.model.rules import allows
+from fleet.placement.model.servers import FULL, ServerDraft, percent
+from fleet.placement.model.state import PlacementState, by_name
+from fleet.placement.phases.fill import bind_if_it_fits, fill, open_for
 
 
 def note_loads(state: PlacementState) -> None:
@@ -157,11 +165,11 @@ def _divided(state: PlacementState, item: Item, draft: ServerDraft, hour: int) -
     why = _reason(state, draft, hour)
     parts = item.replicas + 1
     load = ItemLoad(-(-item.load.tokens * item.replicas // parts), item.load.active)
-    further = replace(item, replicas=parts, load=load)
-    had = {server.name: _exchanged(state, server, item, further) for server in holding}
-    if not _placed_elsewhere(state, further):
+    divided = replace(item, replicas=parts, load=load)
+    had = {server.name: _exchanged(state, server, item, divided) for server in holding}
+    if not _placed_elsewhere(state, divided):
         for server in holding:
-            _exchanged(state, server, further, item)
+            _exchanged(state, server, divided, item)
             if had[server.name]:
                 state.why[adapter_address(item.adapter, server.name)] = had[server.name]
         return False

@@ -7,13 +7,12 @@ import numpy as np
 
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
 from fleet.names import server_name
-from fleet.placement.items import Item
-from fleet.placement.latency_slo import too_slow
-from fleet.placement.open_servers import OpenServers, by_base
-from fleet.placement.rules import CLOSED, allows, is_open_to, takes
-from fleet.placement.server_types import ServerType, ServerTypeKey, server_types_on
-from fleet.placement.servers import ServerDraft, SlotShape
-from fleet.placement.state import PlacementState, by_name, hardest_first
+from fleet.placement.model.items import Item
+from fleet.placement.model.latency_slo import too_slow
+from fleet.placement.model.rules import CLOSED, allows, is_open_to, takes
+from fleet.placement.model.server_types import ServerType, ServerTypeKey, server_types_on
+from fleet.placement.model.servers import OpenServers, ServerDraft, SlotShape, by_base
+from fleet.placement.model.state import PlacementState, by_name, hardest_first
 from fleet.vllm import RANKS, rank_bucket
 
 ShapeOf = Callable[[ServerDraft, Item], SlotShape | None]
@@ -62,15 +61,15 @@ def substitute(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
         runs = draft.fixed and draft.live is not None
         return _shape(state, draft, item, (0,)) if runs else None
 
-    found: dict[str, str] = {}
+    servers: dict[str, str] = {}
     pools = by_base(state.drafts.values())
     for item in among:
         if best := _best(state, pools[item.base], item, shape_of, set()):
             draft, _ = best
             state.bind(item, draft, "")
             pools[item.base].refresh(draft)
-            found[item.adapter] = draft.name
-    return found
+            servers[item.adapter] = draft.name
+    return servers
 
 
 def _shape(
@@ -114,11 +113,7 @@ def _place_all(
 
 
 def _best(
-    state: PlacementState,
-    pool: OpenServers,
-    item: Item,
-    shape_of: ShapeOf,
-    useless: set[str],
+    state: PlacementState, pool: OpenServers, item: Item, shape_of: ShapeOf, useless: set[str]
 ) -> tuple[ServerDraft, SlotShape] | None:
     """Return the server that a version fits best, with its slots and rank then."""
     for draft in pool.suiting(item):
@@ -164,32 +159,32 @@ def place_first(state: PlacementState, names: tuple[str, ...]) -> None:
     """
     if not names:
         return
-    wanted = Counter(
+    rivals = Counter(
         host for item in state.missing()[:WATCHED] for host in set(hosts_for(state, item))
     )
     for name in names:
         item = state.items.get(name)
         while item is not None and state.missing_replicas(item) > 0:
-            if not (_joined(state, item, wanted) or open_for(state, item, wanted)):
+            if not (_joined(state, item, rivals) or open_for(state, item, rivals)):
                 break
 
 
-def _joined(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
+def _joined(state: PlacementState, item: Item, rivals: Counter[str]) -> bool:
     """Put a version on an open server; say whether a server had a slot."""
     return any(
         bind_if_it_fits(state, draft, item, (state.fleet.policy.canary_slots, 0), ELSEWHERE)
-        for draft in sorted(by_name(state.drafts.values()), key=lambda draft: wanted[draft.host])
+        for draft in sorted(by_name(state.drafts.values()), key=lambda draft: rivals[draft.host])
         if draft.base.name == item.base and not draft.closed
     )
 
 
-def open_for(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
+def open_for(state: PlacementState, item: Item, rivals: Counter[str]) -> bool:
     """Open a server for a version; say whether there was a device for it."""
     base = state.fleet.bases[item.base]
     rank = base.max_lora_rank or rank_bucket(item.rank) or RANKS[-1]
     server_types = server_types_for(state, base, rank, frozenset(hosts_for(state, item)))
     places = [
-        (wanted[host.name], place, number, server_type.parts, host, devices)
+        (rivals[host.name], place, number, server_type.parts, host, devices)
         for place, server_type in enumerate(server_types)
         for number, (host, devices) in enumerate(server_type.places)
     ]
@@ -226,7 +221,7 @@ def server_types_for(
     With the free places of every type, those on devices that are divided already first. `wide`: as
     in `server_types_on`.
     """
-    found: dict[ServerTypeKey, ServerType] = {}
+    types: dict[ServerTypeKey, ServerType] = {}
     for host_name in sorted(hosts):
         host = state.fleet.hosts[host_name]
         usable = [device for device in host.devices if device.state not in CLOSED]
@@ -234,16 +229,16 @@ def server_types_for(
             name = server_name(base.name, host_name, devices[0].name)
             free = all(is_free(state, base, host, device, server_type.parts) for device in devices)
             if free and not state.hardware.waits_for(name, host, devices):
-                found.setdefault(server_type.label, server_type).places.append((host, devices))
+                types.setdefault(server_type.label, server_type).places.append((host, devices))
     on_device, in_use = state.hardware.on_device, state.hardware.in_use
 
     def order(place: tuple[HostSpec, tuple[DeviceSpec, ...]]) -> tuple[bool, bool]:
         device_ids = [(place[0].name, device.name) for device in place[1]]
         return not any(map(on_device.get, device_ids)), not in_use.isdisjoint(device_ids)
 
-    for server_type in found.values():
+    for server_type in types.values():
         server_type.places.sort(key=order)
-    return [found[label] for label in sorted(found)]
+    return [types[label] for label in sorted(types)]
 
 
 def is_free(
@@ -253,12 +248,12 @@ def is_free(
     name = server_name(base.name, host.name, device.name)
     if name in state.drafts or name in state.live.unknown_servers:
         return False
-    there = state.hardware.on_device[host.name, device.name]
+    neighbours = state.hardware.on_device[host.name, device.name]
     if base.kv_cache_bytes is not None:
-        return all(draft.base.kv_cache_bytes is not None or draft.parts > 1 for draft in there)
+        return all(draft.base.kv_cache_bytes is not None or draft.parts > 1 for draft in neighbours)
     if parts == 1:
-        return not there
-    return len(there) < parts and all(draft.parts == parts for draft in there)
+        return not neighbours
+    return len(neighbours) < parts and all(draft.parts == parts for draft in neighbours)
 
 
 def hosts_for(state: PlacementState, item: Item) -> Iterator[str]:
@@ -266,9 +261,9 @@ def hosts_for(state: PlacementState, item: Item) -> Iterator[str]:
     base = state.fleet.bases[item.base]
     number = base.tensor_parallel or 1
     devices = state.device_ids(item) if item.spread == "host" else ()
-    taken = {host for host, _ in devices}
+    replica_hosts = {host for host, _ in devices}
     for name, host in sorted(state.fleet.hosts.items()):
-        is_open = name not in taken and is_open_to(host, item.pin, item.avoid, item.groups)
+        is_open = name not in replica_hosts and is_open_to(host, item.pin, item.avoid, item.groups)
         if is_open and any(
             not too_slow(state.fleet, item, base, (device,) * number) for device in host.devices
         ):

@@ -19,16 +19,9 @@ from fleet.capacity import (
 )
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, is_cpu
 from fleet.packing import PRICE_UNIT, Reals, Stock
-from fleet.placement.devices import Devices
-from fleet.placement.items import (
-    NOWHERE,
-    RATE_UNIT,
-    Ints,
-    Item,
-    ReplicaSlot,
-    ReplicaSteps,
-)
-from fleet.placement.state import PlacementState
+from fleet.placement.model.devices import Devices
+from fleet.placement.model.items import NOWHERE, RATE_UNIT, Ints, Item, ReplicaSlot, ReplicaSteps
+from fleet.placement.model.state import PlacementState
 from fleet.spec import FleetSpec
 from fleet.vllm import RANKS, SERVERS_PER_DEVICE, rank_bucket, slots_bucket
 
@@ -89,11 +82,11 @@ def every_server_type(
 
     `wide`: as in `server_types_on`.
     """
-    found: dict[ServerTypeKey, ServerType] = {}
+    types: dict[ServerTypeKey, ServerType] = {}
     for host in fleet.hosts.values():
         for server_type, _ in server_types_on(fleet, base, 1, list(host.devices), wide):
-            found.setdefault(server_type.label, server_type)
-    return [found[label] for label in sorted(found)]
+            types.setdefault(server_type.label, server_type)
+    return [types[label] for label in sorted(types)]
 
 
 def server_types_on(
@@ -143,8 +136,8 @@ def shape_for(
     """
     blocked = 1 if is_cpu(server_type.device.kind) else 0
     spare = fleet.policy.canary_slots if spare is None else spare
-    for kept in (spare, 0) if count == 1 else (spare,):
-        needed = count + blocked + kept
+    for spare_slots in (spare, 0) if count == 1 else (spare,):
+        needed = count + blocked + spare_slots
         slots = base.slots or slots_bucket(needed) or 0
         if slots >= needed and (shape := server_type.shape(base, slots, rank)):
             return shape
@@ -159,22 +152,22 @@ def promises_in_reach(
     Or a server on as many devices as `width` says, which is not less than its memory needs; a speed
     that is not known keeps no promise there.
     """
-    found = set()
+    promises = set()
     for name, base in fleet.bases.items():
         mix = mixes.get(name, NO_REQUEST_MIX)
         shapes = [
             shape
-            for its in (every_server_type(fleet, base, (width,)) if mix.targets else ())
-            if width in {1, its.tensor_parallel}
-            if (shape := its.shape(base, base.slots or 1, base.max_lora_rank or RANKS[0]))
+            for server_type in (every_server_type(fleet, base, (width,)) if mix.targets else ())
+            if width in {1, server_type.tensor_parallel}
+            if (shape := server_type.shape(base, base.slots or 1, base.max_lora_rank or RANKS[0]))
             if width == 1 or throughput_of(shape, mix, fleet.profiles, 1.0).limit < inf
         ]
-        found |= {
+        promises |= {
             (name, promise)
             for promise in mix.targets
             if any(keeps(shape, fleet.profiles, promise) for shape in shapes)
         }
-    return frozenset(found)
+    return frozenset(promises)
 
 
 def limits_of(
@@ -185,12 +178,12 @@ def limits_of(
     hosts: Iterable[HostSpec],
     promise: LatencyTarget | None,
     *,
-    apart: bool,
+    one_per_host: bool,
 ) -> ReplicaSteps:
     """Return the places of an adapter's replicas on these hosts, on devices that are not draining.
 
     No place where attached servers could hold the adapter, or a throughput is not known. `promise`
-    is that of the adapter; `apart` says that replicas share no host.
+    is that of the adapter; `one_per_host` says that replicas share no host.
     """
     promises = frozenset({promise} if promise else ())
     mix = hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
@@ -200,7 +193,8 @@ def limits_of(
         best: dict[str, ReplicaSlot] = {}
         usable = [device for device in host.devices if device.state != "draining"]
         for server_type, devices in server_types_on(fleet, base, 1, usable):
-            kind, name = server_type.kind, devices[0].name
+            kind = server_type.kind
+            name = devices[0].name
             if kind not in limits:  # thousands of devices are of a few kinds
                 shape = shape_for(fleet, base, server_type, base.max_lora_rank or rank, 1)
                 policy = fleet.policy
@@ -211,9 +205,11 @@ def limits_of(
             if (limit := limits[kind]) is not None:
                 slot = ReplicaSlot(limit, server_type.price)
                 best[name] = max(best.get(name, ReplicaSlot(0.0, 0.0)), slot)
-        slots += [max(best.values())] if apart and best else list(best.values())
+        slots += [max(best.values())] if one_per_host and best else list(best.values())
     attached = (server for host in fleet.hosts.values() for server in host.attached)
-    if any(slot.limit == inf for slot in slots) or any(its.base == base.name for its in attached):
+    if any(slot.limit == inf for slot in slots) or any(
+        server.base == base.name for server in attached
+    ):
         return NOWHERE
     return ReplicaSteps.of(slots)
 
@@ -269,9 +265,9 @@ def rank_bucket_of(base: BaseSpec, item: Item) -> int:
     return bucket if bucket >= item.rank else 0
 
 
-def prices(given: Iterable[float]) -> Ints:
+def prices(hourly_prices: Iterable[float]) -> Ints:
     """Return prices as the packer's integers; where all are 0, the number of servers counts."""
-    units = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
+    units = np.array([round(price * PRICE_UNIT) for price in hourly_prices], dtype=np.int64)
     return units if units.any() else np.ones(len(units), dtype=np.int64)
 
 
@@ -289,7 +285,9 @@ def stock_of(server_types: Sequence[ServerType]) -> Stock:
         )
     unit = lcm(*(server_type.parts for server_type in server_types))
     order = list(pools)
-    units = [unit * own.tensor_parallel // own.parts for own in server_types]
+    units = [
+        unit * server_type.tensor_parallel // server_type.parts for server_type in server_types
+    ]
     return Stock(
         np.array([order.index(key) for key in keys], dtype=np.int64),
         np.array(units, dtype=np.int64),

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.names import adapter_address
-from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
-from fleet.placement.rules import allows, takes
-from fleet.placement.server_types import rank_bucket_of
-from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, by_name, hardest_first
+from fleet.placement.model.items import ACTIVE_UNIT, RATE_UNIT, Item
+from fleet.placement.model.rules import allows, takes
+from fleet.placement.model.server_types import rank_bucket_of
+from fleet.placement.model.servers import FULL, ServerDraft
+from fleet.placement.model.state import PlacementState, by_name, hardest_first
 from fleet.vllm import slots_bucket
 
 JOINS = "a server that stands on several devices for a promise has room"
@@ -25,16 +25,16 @@ def consolidate(state: PlacementState, max_moves: int) -> int:
     The largest saving for a move comes first. A server is emptied whole or not at all, and
     only where the money saved is real: its device is then free, or its price is 0 for all.
     """
-    left, pools = max_moves, _pools(state)
-    while left > 0:
+    moves_left, pools = max_moves, _pools(state)
+    while moves_left > 0:
         for draft in _worth_most(state):
-            moves = _emptied(state, draft, left, pools[draft.base.name])
+            moves = _emptied(state, draft, moves_left, pools[draft.base.name])
             if moves:
-                left -= moves
+                moves_left -= moves
                 break
         else:
             break
-    return max_moves - left
+    return max_moves - moves_left
 
 
 def join(state: PlacementState, base: str) -> None:
@@ -61,14 +61,14 @@ def cost(state: PlacementState) -> float:
 
 def _worth_most(state: PlacementState) -> list[ServerDraft]:
     """Return the servers that may be emptied, best price of a moved version first."""
-    found = []
+    candidates = []
     for draft in state.drafts.values():
         items = draft.residents.values()
-        alone = not any(other.residents for other in state.hardware.others(draft))
+        alone = not any(other.residents for other in state.hardware.neighbours(draft))
         if draft.devices and alone and items and not any(item.is_held for item in items):
             price = sum(device.price_per_hour for device in draft.devices)
-            found.append((-price / len(items), len(items), draft.name))
-    return [state.drafts[name] for *_, name in sorted(found)]
+            candidates.append((-price / len(items), len(items), draft.name))
+    return [state.drafts[name] for *_, name in sorted(candidates)]
 
 
 @dataclass(slots=True)
@@ -91,13 +91,13 @@ class ServerPool:
 
     def bearing(self, item: Item) -> list[ServerDraft]:
         """Return the servers whose load allows a further version, the fullest first."""
-        crowd = 1 + self.spread[:, None] * np.maximum(
+        slowdown = 1 + self.spread[:, None] * np.maximum(
             (np.array([draft.active for draft in self.drafts]) + item.load.active) / ACTIVE_UNIT
             - 1,
             0,
         )
         tokens = np.array([draft.tokens for draft in self.drafts]) + item.load.tokens
-        bears = (tokens * crowd).max(axis=1) <= self.limit * (1 + ROUNDING)
+        bears = (tokens * slowdown).max(axis=1) <= self.limit * (1 + ROUNDING)
         bearing = (
             draft
             for draft, light in zip(self.drafts, bears.tolist(), strict=True)
@@ -124,8 +124,8 @@ def _emptied(
 ) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
     items = sorted(draft.residents.values(), key=hardest_first)
-    kept = [item for item in items if item.prior]
-    if len(kept) > most or (items[0].adapter, draft.name) in pool.stuck:
+    prior_items = [item for item in items if item.prior]
+    if len(prior_items) > most or (items[0].adapter, draft.name) in pool.stuck:
         return 0
     done: list[tuple[Item, ServerDraft]] = []
     had = {item: state.why.get(adapter_address(item.adapter, draft.name), "") for item in items}
@@ -143,21 +143,21 @@ def _emptied(
             return 0
         state.bind(item, target, why or f"frees `{draft.name}`")
         done.append((item, target))
-    for item in kept:
+    for item in prior_items:
         state.optional[item.adapter] = f"frees `{draft.name}`, which saves {price:g} an hour"
     moved_on = {item.adapter for item in items}
     pool.stuck = {pair for pair in pool.stuck if pair[0] not in moved_on}
     pool.drop(draft)
     state.opened.pop(draft.name, None)
     state.close(draft)
-    return max(len(kept), 1)
+    return max(len(prior_items), 1)
 
 
 def _target(
     state: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
 ) -> ServerDraft | None:
     """Return the fullest open server that takes a version without a restart."""
-    kept = state.hardware.keeps(source, item)
+    keeps_promise = state.hardware.keeps(source, item)
     fitting = (
         draft
         for draft in pool.bearing(item)
@@ -166,7 +166,7 @@ def _target(
         and item.rank <= draft.rank
         and draft.has_slot_for(item)
         and takes(state, draft, item)
-        and (not kept or state.hardware.keeps(draft, item))
+        and (not keeps_promise or state.hardware.keeps(draft, item))
         and state.hardware.carries(draft, item, (draft.slots, draft.rank))
     )
     return next(fitting, None)

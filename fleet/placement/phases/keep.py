@@ -1,20 +1,24 @@
-"""Live servers: the state that a search starts from, with the servers that run now as drafts."""
+"""Keep: the servers that run now become drafts, and versions stay on them as far as valid.
+
+`placement_state_of` makes the state from which a search starts; `keep` binds the versions.
+"""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 
 from fleet.capacity import LatencyTarget, least_bytes, shape_of
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, HostSpec
 from fleet.names import server_name
-from fleet.placement.devices import Devices
-from fleet.placement.items import NOWHERE, ReplicaSteps, items_of
-from fleet.placement.rules import CLOSED, anti_affinity_of, is_open_to
-from fleet.placement.server_types import limits_of, promises_in_reach
-from fleet.placement.servers import ServerDraft
-from fleet.placement.state import PlacementState, SearchLimits
-from fleet.placement.upgrade_view import without_hidden
+from fleet.placement.model.causes import Limit
+from fleet.placement.model.devices import Devices
+from fleet.placement.model.items import NOWHERE, Item, ReplicaSteps, items_of
+from fleet.placement.model.rules import CLOSED, allows, anti_affinity_of, is_open_to, server_rules
+from fleet.placement.model.server_types import limits_of, promises_in_reach
+from fleet.placement.model.servers import ServerDraft, SlotShape
+from fleet.placement.model.state import PlacementState, SearchLimits
+from fleet.placement.phases.upgrades import without_hidden
 from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
@@ -26,6 +30,51 @@ USUAL = SearchLimits()
 
 Place = tuple[str, HostSpec, DeviceSpec]
 """Base, host and device of a possible server."""
+
+
+class _ReplicaPlaces:
+    """The places that replicas of adapters could have on the hosts that rules allow."""
+
+    def __init__(self, fleet: FleetSpec, hardware: Devices) -> None:
+        self.fleet = fleet
+        self.hardware = hardware
+        self.hosts_of = cache(self._hosts_of)
+        self.limits_of = cache(self._limits_of)
+
+    def steps(self, declared: AdapterSpec, base: str, rank: int) -> ReplicaSteps:
+        """Return the places of an adapter on a base; `NOWHERE` where there are none."""
+        bucket = rank_bucket(rank)
+        if base not in self.fleet.bases or bucket is None:
+            return NOWHERE
+        groups = frozenset((declared.name.client, declared.tier))
+        hosts = self.hosts_of(declared.pin, frozenset(declared.avoid), groups)
+        due = self.promise(declared, base)
+        return self.limits_of(base, bucket, hosts, declared.spread, due)
+
+    def promise(self, declared: AdapterSpec, base: str) -> LatencyTarget | None:
+        """Return the promise of an adapter on a base."""
+        return self.hardware.promise(declared, base)
+
+    def _hosts_of(
+        self, pin: str | None, avoid: frozenset[str], groups: frozenset[str]
+    ) -> tuple[str, ...]:
+        hosts = sorted(self.fleet.hosts.items())
+        return tuple(name for name, host in hosts if is_open_to(host, pin, avoid, groups))
+
+    def _limits_of(
+        self,
+        base: str,
+        rank: int,
+        hosts: tuple[str, ...],
+        spread: Spread,
+        due: LatencyTarget | None,
+    ) -> ReplicaSteps:
+        fleet = self.fleet
+        allowed_hosts = [fleet.hosts[host] for host in hosts]
+        return limits_of(
+            fleet, fleet.bases[base], rank, self.hardware, allowed_hosts, due,
+            one_per_host=spread == "host",
+        )  # fmt: skip
 
 
 def placement_state_of(
@@ -54,32 +103,8 @@ def placement_state_of(
         for device in host.devices
     }
     unplaced: dict[str, str] = {}
-
-    @cache
-    def carried(
-        base: str, bucket: int, hosts: tuple[str, ...], spread: Spread, due: LatencyTarget | None
-    ) -> ReplicaSteps:
-        allowed_hosts = [fleet.hosts[host] for host in hosts]
-        return limits_of(
-            fleet, fleet.bases[base], bucket, hardware, allowed_hosts, due, apart=spread == "host"
-        )
-
-    @cache
-    def hosts_of(pin: str | None, avoid: frozenset[str], groups: frozenset[str]) -> tuple[str, ...]:
-        hosts = sorted(fleet.hosts.items())
-        return tuple(name for name, host in hosts if is_open_to(host, pin, avoid, groups))
-
-    def limits(declared: AdapterSpec, base: str, rank: int) -> ReplicaSteps:
-        bucket = rank_bucket(rank)
-        if base not in fleet.bases or bucket is None:
-            return NOWHERE
-        groups = frozenset((declared.name.client, declared.tier))
-        hosts = hosts_of(declared.pin, frozenset(declared.avoid), groups)
-        due = hardware.promise(declared, base)
-        return carried(base, bucket, hosts, declared.spread, due)
-
     versions = items_of(
-        fleet, targets, limits, hardware.promise, unplaced, failed or {},
+        fleet, targets, _ReplicaPlaces(fleet, hardware), unplaced, failed or {},
         afresh=search.repack, staying=staying,
     )  # fmt: skip
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
@@ -91,17 +116,21 @@ def placement_state_of(
         for name in live.unknown_servers.keys() - attached
         if name not in places or places[name][2].state == "draining"
     )
-    for draft in drafts.values():
-        if draft.changed and draft.live and (flags := draft.live.flags):
-            # A server that restarts anyway keeps its former slots, if they still fit.
-            slots = draft.base.slots or flags.max_loras
-            rank = draft.base.max_lora_rank or flags.max_lora_rank
-            if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
-                draft.slots, draft.rank = slots, rank
+    _keep_former_slots(drafts.values(), hardware)
     return PlacementState(
         fleet, targets, live, items, hardware, drafts, places, unplaced, anti_affinity_of(items),
         abandoned,
     )  # fmt: skip
+
+
+def _keep_former_slots(drafts: Iterable[ServerDraft], hardware: Devices) -> None:
+    """Give servers that restart anyway their former slots, if these still fit."""
+    for draft in drafts:
+        if draft.changed and draft.live and (flags := draft.live.flags):
+            slots = draft.base.slots or flags.max_loras
+            rank = draft.base.max_lora_rank or flags.max_lora_rank
+            if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
+                draft.slots, draft.rank = slots, rank
 
 
 def _reserve_devices(
@@ -298,3 +327,87 @@ def _undeclared(server: Server) -> BaseSpec:
     """Stand in for a base that is no longer declared and whose versions are still in use."""
     model = server.flags.model if server.flags else ""
     return BaseSpec(server.base, model, "auto", None, None, 0, None, None, (), None)
+
+
+def keep(state: PlacementState) -> None:
+    """Bind every version to its present servers, as far as rules, slots and rank still allow.
+
+    Load does not count here: a server that carries too much is relieved afterwards, see `overload`.
+    Servers that do not answer come last.
+    """
+    spare = state.fleet.policy.canary_slots
+    for item in state.items.values():
+        for name in item.prior:
+            if len(state.bound[item.adapter]) >= item.replicas:
+                break
+            if name in state.live.unknown_servers:
+                continue
+            draft = state.drafts.get(name) or _reopen(state, name, item)
+            if draft is None or draft.base.name != item.base:
+                continue
+            if draft.leaving:
+                where = f"{draft.host}/{draft.devices[0].name}" if draft.devices else name
+                state.forced.setdefault(item.adapter, f"`{where}` {draft.leaving}")
+                continue
+            if not allows(state, draft, item):
+                continue
+            shape: SlotShape | None = (draft.slots, draft.rank)
+            if item.rank > draft.rank or not draft.has_slot_for(item):
+                shape = None if draft.fixed else state.hardware.shape_with(draft, item, spare)
+            if shape is not None and not state.hardware.host_shortage(draft, item, shape[0]):
+                draft.slots, draft.rank = shape
+                state.bind(item, draft, "")
+        count_silent(state, item)
+
+
+def count_silent(state: PlacementState, item: Item) -> None:
+    """Count replicas on servers that do not answer, where too few others hold a version.
+
+    A version that is on a server that answers needs a place on such a server.
+    """
+    bound = state.bound[item.adapter]
+    silent = state.live.unknown_servers
+    needed = max(len(bound), not silent.keys() >= {*item.prior})
+    usable = [
+        name
+        for name in item.prior
+        if name in silent and name not in state.abandoned
+        if name not in state.places or not any(server_rules(item, state.places[name][1], name))
+    ]
+    bound += usable[: max(item.replicas - needed, 0)]
+
+
+def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
+    """Open a server that is gone again, where its device is still free for a server."""
+    if name not in state.places:
+        return None
+    base, host, device = state.places[name]
+    if base != item.base or device.state in CLOSED or state.fleet.bases[base].tensor_parallel:
+        return None
+    waits = state.hardware.waits_for(name, host, (device,))
+    if waits or Limit.PIN in server_rules(item, host, name):
+        return None
+    draft = state.open(base, host, (device,))
+    shapes = (
+        state.hardware.shape_with(draft, item, spare)
+        for spare in (state.fleet.policy.canary_slots, 0)
+    )
+    shape = next(filter(None, shapes), None)
+    if shape is None:
+        state.close(draft)
+        return None
+    draft.slots, draft.rank = shape
+    state.opened[name] = "it is gone, and its adapters belong on it"
+    return draft
+
+
+def close_empty(state: PlacementState) -> None:
+    """Give back the devices of empty servers whose base needs no room."""
+    needed = {item.base for item in state.missing()}
+    for name, draft in list(state.drafts.items()):
+        idle = not draft.held and not draft.names
+        unneeded = draft.base.name not in needed or draft.closed
+        if draft.live and draft.devices and idle and unneeded:
+            state.hardware.drop(draft)
+            state.hardware.listed_now.get(draft.host, {}).pop(name, None)
+            del state.drafts[name]

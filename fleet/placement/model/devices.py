@@ -19,9 +19,9 @@ from fleet.capacity import (
     throughput_of,
 )
 from fleet.hardware import NO_BASIS, PORT_STRIDE, DeviceSpec, HostSpec
-from fleet.placement.causes import Limit, Obstacle, size
-from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
-from fleet.placement.servers import FULL, DeviceId, ServerDraft, SlotShape, percent
+from fleet.placement.model.causes import Limit, Obstacle, size
+from fleet.placement.model.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
+from fleet.placement.model.servers import FULL, DeviceId, ServerDraft, SlotShape, percent
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import USABLE, cpu_loras_for, host_bytes, rank_bucket, slots_bucket
 
@@ -61,7 +61,7 @@ class Devices:
         for device_id in draft.device_ids:
             self.on_device[device_id].remove(draft)
 
-    def others(self, draft: ServerDraft) -> list[ServerDraft]:
+    def neighbours(self, draft: ServerDraft) -> list[ServerDraft]:
         """Return the other servers on a server's devices."""
         return [
             other
@@ -75,7 +75,7 @@ class Devices:
         assert draft.device is not None
         parts = draft.parts
         if draft.base.kv_cache_bytes is not None and draft.devices:
-            parts = max(len({*map(id, self.others(draft)), id(draft)}), 1)
+            parts = max(len({*map(id, self.neighbours(draft)), id(draft)}), 1)
         return ServerShape(
             draft.base, draft.device, len(draft.devices), parts, slots, rank, shared=draft.shared
         )
@@ -85,19 +85,19 @@ class Devices:
         if draft.device is None:
             return 0
         usable = int(draft.device.memory_bytes * USABLE)
-        taken = 0
+        taken_bytes = 0
         for device_id in draft.device_ids:
-            others = [other for other in self.on_device[device_id] if other is not draft]
-            if others and any(
+            neighbours = [other for other in self.on_device[device_id] if other is not draft]
+            if neighbours and any(
                 server.base.kv_cache_bytes is None and server.parts == 1
-                for server in (draft, *others)
+                for server in (draft, *neighbours)
             ):
                 return 0  # a server there takes all
-            taken = max(taken, sum(self.taken(draft) for draft in others))
-        rest = usable - taken
-        return min(usable // draft.parts, rest) if draft.shared else max(rest, 0)
+            taken_bytes = max(taken_bytes, sum(self.bytes_of(draft) for draft in neighbours))
+        free_bytes = usable - taken_bytes
+        return min(usable // draft.parts, free_bytes) if draft.shared else max(free_bytes, 0)
 
-    def taken(self, draft: ServerDraft) -> int:
+    def bytes_of(self, draft: ServerDraft) -> int:
         """Return the bytes that a server takes on a device."""
         assert draft.device is not None
         if draft.shared:
@@ -152,8 +152,8 @@ class Devices:
         """Say whether a server, with the slots and rank of a `shape` if given, keeps a promise."""
         if item.promise is None or draft.device is None:
             return True
-        its = self.shape(draft, *(shape or (draft.slots, draft.rank)))
-        return keeps(its, self.fleet.profiles, item.promise)
+        server_shape = self.shape(draft, *(shape or (draft.slots, draft.rank)))
+        return keeps(server_shape, self.fleet.profiles, item.promise)
 
     def used(
         self, draft: ServerDraft, item: Item | None = None, shape: SlotShape | None = None
@@ -170,8 +170,8 @@ class Devices:
             return np.zeros(HOURS, dtype=np.int64)
         if rate.limit <= 0:
             return np.where(tokens > 0, np.int64(10**9), np.int64(0))
-        crowd = 1 + rate.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
-        return np.ceil(tokens * crowd / (RATE_UNIT * rate.limit) * 1e6).astype(np.int64)
+        slowdown = 1 + rate.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
+        return np.ceil(tokens * slowdown / (RATE_UNIT * rate.limit) * 1e6).astype(np.int64)
 
     def peak_percent(self, used: Ints) -> str:
         """Return the largest part of `used`, of all that a server could carry, as `62 %`."""
@@ -185,7 +185,7 @@ class Devices:
             return False
         return draft.base.kv_cache_bytes is None or all(
             int(self.used(other).max()) <= FULL or not other.residents
-            for other in self.others(draft)
+            for other in self.neighbours(draft)
         )
 
     def listed_bytes(self, draft: ServerDraft, item: Item | None = None, slots: int = 0) -> int:
@@ -222,39 +222,39 @@ class Devices:
             return None
         if item.adapter in draft.names and slots <= draft.slots:
             return None
-        others = [server for server in self.on_host[draft.host] if server is not draft]
+        other_servers = [server for server in self.on_host[draft.host] if server is not draft]
         now = self.listed_now.get(host.name, {})
-        most = {server.name: self.listed_bytes(server) for server in others}
-        after = {server.name: most[server.name] for server in others if server.residents}
-        rest = sum(after.values())
-        after[draft.name] = most[draft.name] = own = self.listed_bytes(draft, item, slots)
+        most = {server.name: self.listed_bytes(server) for server in other_servers}
+        after = {server.name: most[server.name] for server in other_servers if server.residents}
+        other_bytes = sum(after.values())
+        after[draft.name] = most[draft.name] = server_bytes = self.listed_bytes(draft, item, slots)
         ending = {
-            name: taken - after.get(name, 0)
+            name: listed_bytes - after.get(name, 0)
             for name in {*now, *most}
-            if (taken := max(now.get(name, 0), most.get(name, 0))) > after.get(name, 0)
+            if (listed_bytes := max(now.get(name, 0), most.get(name, 0))) > after.get(name, 0)
         }
-        need = own + rest + sum(ending.values())
+        need = server_bytes + other_bytes + sum(ending.values())
         if need <= max(host.memory_bytes, sum(now.values())):
             return None
-        return _host_memory(host.name, host.memory_bytes, own, rest, ending)
+        return _host_memory(host.name, host.memory_bytes, server_bytes, other_bytes, ending)
 
     def waits_for(self, name: str, host: HostSpec, devices: tuple[DeviceSpec, ...]) -> bool:
         """Say whether a server cannot be opened on devices before another server has gone.
 
         A server of the same name takes over: that is a restart.
         """
-        there = (self.stopping.get((host.name, device.name)) for device in devices)
-        return any(draft is not None and draft.name != name for draft in there)
+        stopping_drafts = (self.stopping.get((host.name, device.name)) for device in devices)
+        return any(draft is not None and draft.name != name for draft in stopping_drafts)
 
     def port(self, name: str, host: HostSpec, device: DeviceSpec) -> int:
         """Return the device's port, or a higher port where another server has that port."""
-        there = [draft for card in host.devices for draft in self.on_device[host.name, card.name]]
-        there += [draft for draft in self.stopping.values() if draft.host == host.name]
-        taken = {draft.port for draft in there if draft.name != name} | {
+        drafts = [draft for card in host.devices for draft in self.on_device[host.name, card.name]]
+        drafts += [draft for draft in self.stopping.values() if draft.host == host.name]
+        used_ports = {draft.port for draft in drafts if draft.name != name} | {
             other.port for other in host.devices if other is not device
         }
         port = device.port
-        while port in taken:
+        while port in used_ports:
             port += PORT_STRIDE
         return port
 
@@ -264,18 +264,19 @@ SHOWN = 2
 
 
 def _host_memory(
-    host: str, declared: int, own: int, rest: int, ending: Mapping[str, int]
+    host: str, declared: int, server_bytes: int, other_bytes: int, ending: Mapping[str, int]
 ) -> Obstacle:
     """Return the obstacle of a host that declares too little memory, in bytes.
 
-    The host needs `own` for the server that takes a further version, `rest` for the other servers
-    in the end, and the bytes of `ending` servers until those have stopped or started again.
+    The host needs `server_bytes` for the server that takes a further version, `other_bytes` for the
+    other servers in the end, and the bytes of `ending` servers until those have stopped or started
+    again.
     """
     until = sum(ending.values())
-    need = own + rest + until
-    needs = [f"{size(own)} for a server that lists it"]
-    if rest:
-        needs.append(f"{size(rest)} for its other servers")
+    need = server_bytes + other_bytes + until
+    needs = [f"{size(server_bytes)} for a server that lists it"]
+    if other_bytes:
+        needs.append(f"{size(other_bytes)} for its other servers")
     if ending:
         named = ", ".join(f"`{server}`" for server in sorted(ending)[:SHOWN])
         named += f" and {more} more" if (more := len(ending) - SHOWN) > 0 else ""

@@ -1,23 +1,133 @@
-"""Accounting: the account of every server of a placement.
+"""Accounts: versions, memory, load and price of every server of a placement.
 
 The accounts are computed again from the declarations, the placement and the laws alone, so that
 `explain` and the checks do not repeat the figures of the search.
+
+Bytes are per device of a server; loads are decode-equivalent tokens per second.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
 from fleet import capacity
-from fleet.hardware import NO_BASIS, is_cpu
+from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load
+from fleet.hardware import NO_BASIS, Basis, is_cpu
 from fleet.names import alias_of
-from fleet.placement.accounts import AdapterAccount, RankInflation, ServerAccount
-from fleet.placement.result import PlacementResult
+from fleet.placement.model.state import PlacementResult
+from fleet.plan import ServerMemory
 from fleet.resources import Server, State
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import USABLE, rank_bucket
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterAccount:
+    """An adapter version on a server."""
+
+    adapter: str
+    server: str
+    rank: int
+    """0: not in the lock."""
+    cached: bool
+    """Waits in host memory for a slot, and has none of its own."""
+    load: Load
+    """The alias's load, divided by its replicas; versions of an alias share it on a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankInflation:
+    """Bytes that the largest ranks of a server cost in all its slots."""
+
+    adapters: tuple[str, ...]
+    """Those whose rank alone asks for the server's `max_lora_rank`, sorted."""
+    rank: int
+    without: int
+    """The `max_lora_rank` that all others would need."""
+    slots: int
+    """Slots that are larger because of them."""
+    bytes: int
+    kv_tokens: int
+    """Tokens that the KV cache would gain without them; 0 where its size is declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAccount(ServerMemory):
+    """A server with its versions; `limit` and `load` are in decode-equivalent tokens/s.
+
+    Bytes are per device.
+    """
+
+    base: str
+    kind: str
+    """The devices' kind, such as `h100_80g`; empty on an attached server."""
+    kept: int
+    """Slots that stay empty: vLLM's CPU build computes base requests with the last slot."""
+    rank: int
+    """`max_lora_rank`."""
+    residents: tuple[AdapterAccount, ...]
+    """By name."""
+    load: tuple[float, ...]
+    """By hour of the day, UTC."""
+    active: tuple[float, ...]
+    """Expected different adapters in the running batch, by hour."""
+    limit: tuple[float, ...]
+    """Load that the server may carry by hour, utilisation included; infinite: not known."""
+    kv_tokens: int | None
+    """Tokens that the KV cache of all devices together holds."""
+    kv_tokens_per_slot: int | None
+    """Tokens of KV cache whose place a slot takes."""
+    inflation: RankInflation | None
+    """None where ranks are even, or sizes not known."""
+    price_per_hour: float
+    basis: Basis
+    """Quality of the throughput figure."""
+    memory_basis: Basis = NO_BASIS
+    """Quality of the bytes."""
+    vllm: str = ""
+    """Version of its engine; empty: not known."""
+    step_s: tuple[float, ...] = ()
+    """Expected seconds of a decoding step, by hour; empty: not known."""
+    prompt_s: float = 0.0
+    """Seconds in which a token of a prompt is read; 0: not known."""
+    allowed: float = 1.0
+    """Part of its throughput that `limit` is, by the fleet's policy."""
+    prompt_weight: float = USUAL_PROMPT_WEIGHT
+    """Cost of a prompt token in decoded tokens."""
+
+    @property
+    def pinned(self) -> int:
+        """Residents with a slot of their own."""
+        return sum(not item.cached for item in self.residents)
+
+    @property
+    def cached(self) -> int:
+        """Residents without a slot of their own."""
+        return len(self.residents) - self.pinned
+
+    @property
+    def worst_hour(self) -> int:
+        """The hour of the highest utilisation; of those equal to a tenth of a percent, the first.
+
+        The plan's figures are rounded so, and both name the same hour.
+        """
+        return max(range(HOURS), key=lambda hour: (round(self.part(hour), 3), -hour))
+
+    def utilization(self, hour: int) -> float:
+        """Return load over limit in an hour; above 1: overloaded; 0 where no limit is known."""
+        limit = self.limit[hour]
+        return self.load[hour] / limit if limit > 0 else (inf if self.load[hour] > 0 else 0.0)
+
+    def part(self, hour: int) -> float:
+        """Return load over all that the server could carry, policy or not, in an hour."""
+        return self.utilization(hour) * self.allowed
+
+    @property
+    def peak(self) -> float:
+        """Utilisation in the worst hour."""
+        return self.utilization(self.worst_hour)
 
 
 def placement_accounts(fleet: FleetSpec, placement: PlacementResult) -> Mapping[str, ServerAccount]:
@@ -39,7 +149,7 @@ def residents_of(
     fleet: FleetSpec, bindings: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[AdapterAccount, ...]]:
     """Return the versions on every server by the bindings, by server."""
-    found: dict[str, list[AdapterAccount]] = defaultdict(list)
+    residents: dict[str, list[AdapterAccount]] = defaultdict(list)
     most: dict[str, int] = defaultdict(int)
     for name, servers in bindings.items():
         most[alias_of(name)] = max(most[alias_of(name)], len(servers))
@@ -47,13 +157,14 @@ def residents_of(
         alias: replica_load(fleet.adapters.get(alias), replicas) for alias, replicas in most.items()
     }
     for name, servers in sorted(bindings.items()):
-        alias, facts = alias_of(name), fleet.versions.get(name)
+        alias = alias_of(name)
+        facts = fleet.versions.get(name)
         declared = fleet.adapters.get(alias)
         cached = declared is not None and declared.residency == "cached"
         rank = facts.rank if facts else 0
         for server in servers:
-            found[server].append(AdapterAccount(name, server, rank, cached, loads[alias]))
-    return {server: tuple(accounts) for server, accounts in found.items()}
+            residents[server].append(AdapterAccount(name, server, rank, cached, loads[alias]))
+    return {server: tuple(accounts) for server, accounts in residents.items()}
 
 
 def replica_load(adapter: AdapterSpec | None, replicas: int) -> capacity.Load:
@@ -101,19 +212,21 @@ class Accounting:
         }
 
     def server(
-        self, server: Server, residents: tuple[AdapterAccount, ...], crowd: int
+        self, server: Server, residents: tuple[AdapterAccount, ...], sharers: int
     ) -> ServerAccount:
-        """Return the account of a server; `crowd` servers, itself included, share its device."""
+        """Return the account of a server; `sharers` counts the server itself too."""
         theirs, flags = self.attached.get(server.name), server.flags
         size = theirs or flags
-        shape = self.shape(server, crowd)
+        shape = self.shape(server, sharers)
         load = summed(residents)
         rate, memory = capacity.Throughput(inf, 0.0, NO_BASIS), None
         per_slot = per_token = None
         if shape:
             mix = self.request_mixes.get(shape.base.name, capacity.NO_REQUEST_MIX)
             policy = self.fleet.policy
-            adapters = (self.fleet.adapters.get(alias_of(own.adapter)) for own in residents)
+            adapters = (
+                self.fleet.adapters.get(alias_of(resident.adapter)) for resident in residents
+            )
             promises = (mix.promise(adapter) for adapter in adapters) if mix.targets else ()
             rate = capacity.throughput_of(
                 shape,
@@ -159,15 +272,16 @@ class Accounting:
             prompt_weight=weight,
         )
 
-    def shape(self, server: Server, crowd: int) -> capacity.ServerShape | None:
+    def shape(self, server: Server, sharers: int) -> capacity.ServerShape | None:
         """Return the shape of a managed server; None where flags, base or device are not known."""
-        base, flags = self.fleet.bases.get(server.base), server.flags
+        base = self.fleet.bases.get(server.base)
+        flags = server.flags
         device = self.devices.get((server.host, server.devices[0])) if server.devices else None
         if flags is None or base is None or device is None:
             return None
         # A share of the memory tells among how many servers the device was divided, present or not.
         share = flags.memory_share
-        parts = crowd if share is None else max(crowd, round(USABLE / share))
+        parts = sharers if share is None else max(sharers, round(USABLE / share))
         return capacity.ServerShape(
             base, device, flags.tensor_parallel, parts, flags.max_loras, flags.max_lora_rank,
             shared=parts > 1 and share is not None,

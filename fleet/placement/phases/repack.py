@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from fleet.capacity import least_bytes
 from fleet.names import Address, adapter_address, alias_of
-from fleet.placement.devices import Devices
-from fleet.placement.fill import bind_if_it_fits, server_types_for
-from fleet.placement.keep import count_silent
-from fleet.placement.server_types import ServerType
-from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, by_name, hardest_first
+from fleet.placement.model.devices import Devices
+from fleet.placement.model.server_types import ServerType
+from fleet.placement.model.servers import FULL, ServerDraft
+from fleet.placement.model.state import PlacementState, by_name, hardest_first
+from fleet.placement.phases.fill import bind_if_it_fits, server_types_for
+from fleet.placement.phases.keep import count_silent
 
 
 def empty(state: PlacementState, staying: Collection[str]) -> None:
@@ -25,8 +25,8 @@ def empty(state: PlacementState, staying: Collection[str]) -> None:
     Attached servers, servers with versions of others and silent servers stay too.
     """
     for draft in by_name(state.drafts.values()):
-        others = draft.names - state.items.keys()
-        owned = state.targets.owned.issuperset(adapter_address(n, draft.name) for n in others)
+        foreign = draft.names - state.items.keys()
+        owned = state.targets.owned.issuperset(adapter_address(n, draft.name) for n in foreign)
         if draft.devices and draft.name not in staying and owned:
             state.close(draft)
             state.given_up[draft.name] = draft
@@ -54,14 +54,14 @@ def reuse(state: PlacementState) -> None:
 
 def _carries(hardware: Devices, draft: ServerDraft, before: ServerDraft) -> bool:
     """Give a server its running shape; say whether server and devices carry the versions."""
-    others, had = hardware.others(draft), (draft.slots, draft.rank, draft.parts)
+    neighbours, had = hardware.neighbours(draft), (draft.slots, draft.rank, draft.parts)
     draft.slots, draft.rank, draft.parts = before.slots, before.rank, before.parts
     if (
-        (not others or draft.parts == had[2])
+        (not neighbours or draft.parts == had[2])
         and draft.slots_needed() <= draft.slots
         and (before.most_listed is None or len(draft.names) <= before.most_listed)
         and least_bytes(hardware.shape(draft, draft.slots, draft.rank)) <= hardware.free(draft)
-        and all(int(hardware.used(server).max()) <= FULL for server in (draft, *others))
+        and all(int(hardware.used(server).max()) <= FULL for server in (draft, *neighbours))
     ):
         return True
     draft.slots, draft.rank, draft.parts = had
@@ -90,7 +90,7 @@ def _relocate(state: PlacementState, draft: ServerDraft, server_type: ServerType
     """Open a server on free devices in place of another, if these take all its versions."""
     host, devices = server_type.places[0]
     new = state.open(draft.base.name, host, devices)
-    if new.device_ids & state.hardware.in_use or state.hardware.others(new):
+    if new.device_ids & state.hardware.in_use or state.hardware.neighbours(new):
         state.close(new)
         return
     for item in sorted(draft.residents.values(), key=hardest_first):
@@ -136,11 +136,11 @@ def find_way(state: PlacementState) -> set[str]:
     }
     rooms = {name: _Room(state.drafts[name]) for name in sorted(runs)}
     while moving:
-        left = {}
+        waiting = {}
         for alias, move in moving.items():
             blocked = any(users[stop] for _, name in move.comes for stop in waits.get(name, ()))
             if blocked or not _have_room(rooms, move.comes):
-                left[alias] = move
+                waiting[alias] = move
                 continue
             for version, name in move.comes:
                 if name in rooms and (freed := rooms[name].take(version)):
@@ -150,16 +150,16 @@ def find_way(state: PlacementState) -> set[str]:
                     rooms[name].free(version)
                 elif name in users:
                     users[name].discard(version)
-        if len(left) == len(moving):
-            crowded = {name for move in left.values() for _, name in move.comes if name in rooms}
-            wanted = {
+        if len(waiting) == len(moving):
+            crowded = {name for move in waiting.values() for _, name in move.comes if name in rooms}
+            stopping = {
                 stop
-                for move in left.values()
+                for move in waiting.values()
                 for _, name in move.comes
                 for stop in waits.get(name, ())
             }
-            return crowded | {name for name in wanted if users[name]}
-        moving = left
+            return crowded | {name for name in stopping if users[name]}
+        moving = waiting
     return set()
 
 
@@ -192,21 +192,21 @@ def _moving(state: PlacementState, runs: Collection[str]) -> dict[str, _Moving]:
 
     Versions of others stay where they are for as long as the server runs.
     """
-    found: dict[str, _Moving] = defaultdict(_Moving)
+    moves: dict[str, _Moving] = defaultdict(_Moving)
     for version, names in state.bound.items():
-        there = state.targets.loaded.get(version, ())
-        found[alias_of(version)].comes += [
+        loaded_servers = state.targets.loaded.get(version, ())
+        moves[alias_of(version)].comes += [
             (version, name)
             for name in names
-            if name in state.drafts and not (name in there and _runs(state, name))
+            if name in state.drafts and not (name in loaded_servers and _runs(state, name))
         ]
     for name, before in state.given_up.items():
         stay = state.drafts[name].residents if name in runs else ()
         for version in sorted(before.held):
             owned = adapter_address(version, name) in state.targets.owned
             if version not in stay and (owned or name not in runs):
-                found[alias_of(version)].goes.append((version, name))
-    return {alias: move for alias, move in sorted(found.items()) if move.comes or move.goes}
+                moves[alias_of(version)].goes.append((version, name))
+    return {alias: move for alias, move in sorted(moves.items()) if move.comes or move.goes}
 
 
 class _Room:

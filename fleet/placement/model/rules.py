@@ -1,19 +1,97 @@
-"""Obstacles: the rules and amounts that keep a version out of places for servers of its base."""
+"""Rules: the only statement, in the search, of the rules that keep a version out of a place.
 
-from collections.abc import Iterator
+`broken_rules` has the rules of an open server; `server_rules`, `is_open_to`, `replica_rules` those
+of a host, of a server's name and of devices. `places_of` has the rules and amounts (slots, memory,
+load) that keep a version out, place by place, as obstacles. `verify` states the rules again, on
+purpose.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from fleet.capacity import ServerShape, hourly_rpm, least_bytes, memory_of
 from fleet.hardware import DeviceSpec, DeviceState, HostSpec, is_cpu
 from fleet.names import server_name
-from fleet.placement.causes import Limit, Obstacle, size
-from fleet.placement.items import RATE_UNIT, Item
-from fleet.placement.latency_slo import too_slow
-from fleet.placement.rules import CLOSED, broken_rules, replica_rules, server_rules
-from fleet.placement.server_types import TENSOR_PARALLEL_SIZES
-from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, by_name
+from fleet.placement.model.causes import Limit, Obstacle, size
+from fleet.placement.model.items import RATE_UNIT, Item
+from fleet.placement.model.latency_slo import too_slow
+from fleet.placement.model.server_types import TENSOR_PARALLEL_SIZES
+from fleet.placement.model.servers import FULL, DeviceId, ServerDraft
+from fleet.placement.model.state import PlacementState, by_name
 from fleet.vllm import RANKS, rank_bucket, slots_bucket
+
+CLOSED: Mapping[DeviceState, Limit] = {"cordoned": Limit.CORDONED, "draining": Limit.DRAINING}
+"""By state of a device or an attached server: the rule that keeps new versions out."""
+
+
+def takes(state: PlacementState, draft: ServerDraft, item: Item) -> bool:
+    """Say whether rules let a version onto a server that is new to the version."""
+    return not draft.closed and allows(state, draft, item)
+
+
+def allows(state: PlacementState, draft: ServerDraft, item: Item) -> bool:
+    """Say whether rules let a version onto a server, or let the version stay on a closed server."""
+    return next(broken_rules(state, draft, item), None) is None
+
+
+def broken_rules(state: PlacementState, draft: ServerDraft, item: Item) -> Iterator[Limit]:
+    """Yield the rules that keep a version off an open server, besides `CLOSED`."""
+    yield from server_rules(item, state.fleet.hosts[draft.host], draft.name)
+    if draft.isolation_group not in (None, item.isolation_group):
+        yield Limit.ISOLATION
+    if (excluded := state.anti_affinity.get(item.alias)) and not excluded.isdisjoint(draft.aliases):
+        yield Limit.APART
+    if draft.name not in item.prior and too_slow(state.fleet, item, draft.base, draft.devices):
+        yield Limit.LATENCY
+    yield from replica_rules(item, state.device_ids(item), draft.host, draft.device_ids)
+
+
+def server_rules(item: Item, host: HostSpec, name: str) -> Iterator[Limit]:
+    """Yield the rules that keep a version off a server, whatever the server holds."""
+    if item.pin not in (None, name, host.name):
+        yield Limit.PIN
+    if name in item.avoid:
+        yield Limit.AVOID
+    yield from _host_rules(host, item.avoid, item.groups)
+
+
+def _host_rules(host: HostSpec, avoid: frozenset[str], groups: frozenset[str]) -> Iterator[Limit]:
+    if host.name in avoid:
+        yield Limit.AVOID
+    if host.reserved_for and groups.isdisjoint(host.reserved_for):
+        yield Limit.RESERVED
+
+
+def is_open_to(
+    host: HostSpec, pin: str | None, avoid: frozenset[str], groups: frozenset[str]
+) -> bool:
+    """Say whether rules let a version onto some server of a host."""
+    pinned = pin not in (None, host.name) and f"-{host.name}-" not in pin
+    return not pinned and not any(_host_rules(host, avoid, groups))
+
+
+def replica_rules(
+    item: Item, replica_devices: set[DeviceId], host: str, device_ids: frozenset[DeviceId]
+) -> Iterator[Limit]:
+    """Yield the rules that keep a version off devices because of its other replicas."""
+    if not replica_devices.isdisjoint(device_ids):
+        yield Limit.REPLICAS
+    elif item.spread == "host" and any(device_id[0] == host for device_id in replica_devices):
+        yield Limit.HOSTS
+
+
+def anti_affinity_of(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
+    """Return the aliases that must not share a server with an alias, by alias, either way round."""
+    clients: dict[str, set[str]] = {}
+    for item in items.values():
+        clients.setdefault(item.client, set()).add(item.alias)
+    excluded: dict[str, set[str]] = {}
+    for item in items.values():
+        for other in item.apart:
+            for alias in clients.get(other, {other}) - {item.alias}:
+                excluded.setdefault(item.alias, set()).add(alias)
+                excluded.setdefault(alias, set()).add(item.alias)
+    return {alias: frozenset(aliases) for alias, aliases in excluded.items()}
 
 
 def places_of(state: PlacementState, item: Item) -> Iterator[tuple[Obstacle, ...]]:
@@ -48,7 +126,8 @@ def _rule(
     name: str,
     draft: ServerDraft | None = None,
 ) -> Obstacle:
-    need, have, taken = 1, 0, state.device_ids(item)
+    need, have = 1, 0
+    replica_devices = state.device_ids(item)
     match rule:
         case Limit.LATENCY if draft and (
             slow := too_slow(state.fleet, item, draft.base, draft.devices)
@@ -69,10 +148,10 @@ def _rule(
             text = f"host `{host.name}` is reserved for {', '.join(host.reserved_for)}"
         case Limit.HOSTS:
             text = f"host `{host.name}` has a replica of it"
-            need, have = item.replicas, len({device_id[0] for device_id in taken})
+            need, have = item.replicas, len({device_id[0] for device_id in replica_devices})
         case _:
             text = f"`{name}` is on a device that has a replica of it"
-            need, have = item.replicas, len(taken)
+            need, have = item.replicas, len(replica_devices)
     return Obstacle(rule, name, text, need, have)
 
 
@@ -112,10 +191,10 @@ def too_high(state: PlacementState, item: Item, where: str) -> Obstacle | None:
 
 
 def _full(draft: ServerDraft, item: Item) -> Obstacle:
-    kept = ", 1 of them kept empty on a CPU" if draft.blocked else ""
+    blocked = ", 1 of them kept empty on a CPU" if draft.blocked else ""
     versions = "1 version" if len(draft.names) == 1 else f"{len(draft.names)} versions"
     slots = "1 slot" if draft.slots == 1 else f"{draft.slots} slots"
-    text = f"`{draft.name}` has {versions} in {slots}{kept}"
+    text = f"`{draft.name}` has {versions} in {slots}{blocked}"
     return Obstacle(Limit.SLOTS, draft.name, text, draft.slots_needed(item), draft.slots)
 
 
@@ -177,9 +256,10 @@ def _in_batch(state: PlacementState, item: Item, hour: int) -> str:
 def _new(
     state: PlacementState, item: Item, host: HostSpec, device: DeviceSpec, name: str
 ) -> Iterator[Obstacle]:
-    base, place = state.fleet.bases[item.base], f"{host.name}/{device.name}"
-    here = frozenset(((host.name, device.name),))
-    replicas = replica_rules(item, state.device_ids(item), host.name, here)
+    base = state.fleet.bases[item.base]
+    place = f"{host.name}/{device.name}"
+    device_ids = frozenset(((host.name, device.name),))
+    replicas = replica_rules(item, state.device_ids(item), host.name, device_ids)
     for rule in (*server_rules(item, host, name), *replicas):
         yield _rule(state, rule, item, host, name)
     yield from _closed(place, device.state)
@@ -192,9 +272,9 @@ def _new(
         yield replace(slow, where=place)
     if short := state.hardware.host_shortage(trial, item, base.slots or slots_bucket(1) or 1):
         yield short
-    if there := state.hardware.on_device[host.name, device.name]:
-        names = ", ".join(f"`{draft.name}`" for draft in there)
-        if any(of.kv_cache_bytes is None for of in (base, *(draft.base for draft in there))):
+    if neighbours := state.hardware.on_device[host.name, device.name]:
+        names = ", ".join(f"`{draft.name}`" for draft in neighbours)
+        if any(of.kv_cache_bytes is None for of in (base, *(draft.base for draft in neighbours))):
             yield Obstacle(Limit.DEVICES, place, f"`{place}` is taken by {names}")
         else:
             yield Obstacle(Limit.MEMORY, place, f"`{place}` has no memory left beside {names}")
@@ -204,7 +284,8 @@ def alone_on(
     state: PlacementState, item: Item, host: HostSpec, device: DeviceSpec
 ) -> Obstacle | None:
     """Return the obstacle of a version on an empty device; None: the version fits there."""
-    base, place = state.fleet.bases[item.base], f"{host.name}/{device.name}"
+    base = state.fleet.bases[item.base]
+    place = f"{host.name}/{device.name}"
     high = too_high(state, item, place)
     if high is not None:
         return high

@@ -1,17 +1,19 @@
-"""State: limits of a search, and the servers and bindings that it has chosen so far."""
+"""State: limits of a search, its servers and bindings so far, and the result that plans read."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import Address, adapter_address, base_of_server, server_name
 from fleet.packing import Effort
-from fleet.placement.devices import Devices
-from fleet.placement.items import Ints, Item
-from fleet.placement.servers import DeviceId, ServerDraft
-from fleet.resources import State
-from fleet.rollouts import RolloutTargets
+from fleet.placement.model.devices import Devices
+from fleet.placement.model.items import Ints, Item
+from fleet.placement.model.servers import DeviceId, ServerDraft
+from fleet.plan import BoundBasis, DeviceUse, Saving
+from fleet.resources import Server, State
+from fleet.rollouts import RolloutTargets, Upgrade
 from fleet.spec import FleetSpec
 
 
@@ -104,14 +106,14 @@ class PlacementState:
 
     def device_ids(self, item: Item) -> set[DeviceId]:
         """Return the devices that hold a replica already."""
-        found: set[DeviceId] = set()
+        device_ids: set[DeviceId] = set()
         for name in self.bound[item.adapter]:
             if name in self.drafts:
-                found |= self.drafts[name].device_ids
+                device_ids |= self.drafts[name].device_ids
             elif name in self.places:
                 _, host, device = self.places[name]
-                found.add((host.name, device.name))
-        return found
+                device_ids.add((host.name, device.name))
+        return device_ids
 
     def bind(self, item: Item, draft: ServerDraft, why: str) -> None:
         """Put a version on a server."""
@@ -182,3 +184,48 @@ def hardest_first(item: Item) -> tuple[bool, int, int, str]:
 def by_name(drafts: Iterable[ServerDraft]) -> list[ServerDraft]:
     """Return servers sorted by name."""
     return sorted(drafts, key=lambda draft: draft.name)
+
+
+Status = Literal["optimal", "feasible"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementResult:
+    """The servers, and the versions on them. Mappings are sorted by key."""
+
+    servers: Mapping[str, Server]
+    """The servers that should exist, without those that do not answer."""
+    bindings: Mapping[str, tuple[str, ...]]
+    """By version: the servers that should hold it, sorted; may name unknown servers."""
+    why: Mapping[Address, str]
+    """By adapter address of a newly placed version: why the version is there."""
+    server_why: Mapping[str, str]
+    """By server: why the server is opened or started with other flags."""
+    capacity: tuple[DeviceUse, ...]
+    unplaced: Mapping[str, str]
+    """By version: why the version is on no server, or on fewer servers than declared."""
+    tight: frozenset[str]
+    """Servers where a load must wait until versions without traffic are unloaded."""
+    warnings: tuple[str, ...]
+    forced: Mapping[str, str]
+    """By version: why the version cannot stay where it is."""
+    optional: Mapping[str, str]
+    """By version that could stay: the saving by its move."""
+    price: float
+    """Price of all devices in use, an hour."""
+    bound: float
+    """Lower bound of the price of these versions."""
+    status: Status
+    """`optimal`: the price is the bound."""
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By version: servers of upgrades that hold the version without traffic, sorted."""
+    upgrades: tuple[Upgrade, ...] = ()
+    """Upgrades as there is room for them, by base."""
+    bound_by: BoundBasis = "resources"
+    """How the bound was found."""
+    saving: Saving | None = None
+    """A large saving by optional moves that were not asked for."""
+    gives_way: frozenset[str] = frozenset()
+    """Live servers that stop before a server starts on their devices."""
+    turns: Mapping[Address, tuple[Address, ...]] = field(default_factory=dict)
+    """By adapter address: the adapters that are unloaded before the adapter is loaded."""

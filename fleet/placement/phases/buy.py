@@ -15,10 +15,9 @@ from fleet.capacity import NO_REQUEST_MIX
 from fleet.hardware import BaseSpec
 from fleet.names import server_name
 from fleet.packing import Instance, pack
-from fleet.placement.fill import bind_if_it_fits, fill, hosts_for, server_types_for
-from fleet.placement.items import ACTIVE_UNIT, Item
-from fleet.placement.rules import replica_rules, server_rules
-from fleet.placement.server_types import (
+from fleet.placement.model.items import ACTIVE_UNIT, Item
+from fleet.placement.model.rules import replica_rules, server_rules
+from fleet.placement.model.server_types import (
     ServerType,
     every_server_type,
     prices,
@@ -26,8 +25,9 @@ from fleet.placement.server_types import (
     server_table,
     stock_of,
 )
-from fleet.placement.servers import ServerDraft
-from fleet.placement.state import PlacementState, SearchLimits
+from fleet.placement.model.servers import ServerDraft
+from fleet.placement.model.state import PlacementState, SearchLimits
+from fleet.placement.phases.fill import bind_if_it_fits, fill, hosts_for, server_types_for
 from fleet.vllm import RANKS, rank_bucket
 
 
@@ -141,7 +141,12 @@ def _open_order(
         np.array([widths[item] for item in copies], dtype=np.int64),
         np.array([names[item.adapter] for item in copies], dtype=np.int64),
         table,
-        prices([its.price * (1 + surcharges.get(its.device.kind, 0)) for its in server_types]),
+        prices(
+            [
+                server_type.price * (1 + surcharges.get(server_type.device.kind, 0))
+                for server_type in server_types
+            ]
+        ),
         np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
         spread,
         stock_of(server_types),
@@ -166,7 +171,7 @@ def _is_free(
 ) -> bool:
     """Say whether all versions of a base are in the order, with every type of server to choose."""
     mine = [item for item in state.items.values() if item.base == order.base.name]
-    if copies != sum(item.replicas for item in mine) or any(item.others for item in mine):
+    if copies != sum(item.replicas for item in mine) or any(item.retries for item in mine):
         return False
     every = {server_type.label for server_type in every_server_type(state.fleet, order.base)}
     return every <= {server_type.label for server_type in server_types}
@@ -203,7 +208,9 @@ def _best_place(
     A part of a device that is in use already costs nothing more, and so comes before these.
     """
     prior = {name for item in members for name in item.prior}
-    best, chosen, on_device = (0, False, 0), None, state.hardware.on_device
+    best = (0, False, 0)
+    chosen = None
+    on_device = state.hardware.on_device
     for index, (host, devices) in enumerate(server_type.places):
         name = server_name(order.base.name, host.name, devices[0].name)
         if name in state.drafts:
@@ -227,7 +234,7 @@ def _undivide(state: PlacementState, opened: list[ServerDraft]) -> None:
     """Give a new server all of a device that was to be divided and is not."""
     for draft in opened:
         if draft.parts > 1:
-            beside = state.hardware.others(draft)
+            beside = state.hardware.neighbours(draft)
             if all(draft in opened for draft in beside) and len(beside) + 1 < draft.parts:
                 for server in (draft, *beside):
                     server.parts = len(beside) + 1

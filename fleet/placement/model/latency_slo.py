@@ -17,9 +17,9 @@ from fleet.capacity import prompt_seconds, speed_of, step_seconds
 from fleet.errors import Diagnostic
 from fleet.hardware import BaseSpec, Basis, DeviceSpec, Profile
 from fleet.names import alias_of
-from fleet.placement.accounts import AdapterAccount, ServerAccount
-from fleet.placement.causes import Limit, Obstacle
-from fleet.placement.items import Item
+from fleet.placement.model.accounts import AdapterAccount, ServerAccount
+from fleet.placement.model.causes import Limit, Obstacle
+from fleet.placement.model.items import Item
 from fleet.plan import LateAliases
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import rank_bucket
@@ -59,19 +59,19 @@ class LatencyAnswer:
 
 
 def answer_of(
-    own: AdapterAccount, declared: AdapterSpec | None, account: ServerAccount
+    resident: AdapterAccount, declared: AdapterSpec | None, account: ServerAccount
 ) -> LatencyAnswer | None:
     """Return the time of an adapter's answers on its server; None: not known, or no requests.
 
     As in `fleet.capacity.decode_law.step_within`: the step under way, the prompt, a step a token.
     """
-    asked = [hour for hour, tokens in enumerate(own.load.tokens) if tokens]
-    if declared is None or declared.demand is None or not asked or not account.step_s:
+    busy_hours = [hour for hour, tokens in enumerate(resident.load.tokens) if tokens]
+    if declared is None or declared.demand is None or not busy_hours or not account.step_s:
         return None
-    hour = max(asked, key=lambda hour: (account.step_s[hour], -hour))
+    hour = max(busy_hours, key=lambda hour: (account.step_s[hour], -hour))
     tokens, prompt = declared.demand.output_tokens, declared.demand.prompt_tokens
     return LatencyAnswer(
-        adapter=own.adapter,
+        adapter=resident.adapter,
         server=account.server,
         hour=hour,
         tokens=tokens,
@@ -85,8 +85,8 @@ def answer_of(
 def answers_of(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[LatencyAnswer]:
     """Yield the time of every adapter's answers, by server and name."""
     for account in accounts:
-        for own in account.residents:
-            answer = answer_of(own, fleet.adapters.get(alias_of(own.adapter)), account)
+        for resident in account.residents:
+            answer = answer_of(resident, fleet.adapters.get(alias_of(resident.adapter)), account)
             if answer is not None:
                 yield answer
 
@@ -114,7 +114,12 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
             for answer in answers_of(fleet, accounts)
             if answer.late and (answer.promised or answer.basis.is_measured)
         ),
-        key=lambda own: (not own.promised, -own.seconds / own.due_s, own.adapter, own.server),
+        key=lambda late_answer: (
+            not late_answer.promised,
+            -late_answer.seconds / late_answer.due_s,
+            late_answer.adapter,
+            late_answer.server,
+        ),
     )
     if not answers:
         return None
@@ -125,7 +130,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     if estimated := [answer.server for answer in answers if not answer.basis.is_measured]:
         hint = f"measure first, this is an estimate; then {hint}"
         command = f"fleetctl calibrate {estimated[0]}"
-    found = Diagnostic(
+    warning = Diagnostic(
         "FC2011",
         "Answers come later than promised",
         f"{texts}{more}",
@@ -133,7 +138,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
         command=command,
         severity="warning",
     )
-    return found if answers[0].promised else replace(found, summary="Answers come late")
+    return warning if answers[0].promised else replace(warning, summary="Answers come late")
 
 
 def _text_of(answer: LatencyAnswer) -> str:
@@ -159,7 +164,8 @@ def too_slow(
     adapter = fleet.adapters.get(item.alias)
     if adapter is None or adapter.demand is None or not adapter.promised or not devices:
         return None
-    device, tensor_parallel = devices[0], len(devices)
+    device = devices[0]
+    tensor_parallel = len(devices)
     rank = base.max_lora_rank or rank_bucket(item.rank) or 0
     step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, tensor_parallel, rank)
     seconds = adapter.demand.output_tokens * step + adapter.demand.prompt_tokens * prompt
@@ -198,9 +204,6 @@ def slowest(fleet: FleetSpec, accounts: Mapping[str, ServerAccount]) -> LatencyA
     """Return the answer that takes the most, compared with its promise or aim."""
     return max(
         answers_of(fleet, accounts.values()),
-        key=lambda answer: (
-            answer.seconds / answer.due_s if answer.due_s else inf,
-            answer.adapter,
-        ),
+        key=lambda answer: (answer.seconds / answer.due_s if answer.due_s else inf, answer.adapter),
         default=None,
     )

@@ -1,8 +1,9 @@
-"""Latency swaps: versions with promised latencies change places, for fewer late answers.
+"""Latency: swaps of versions and wider servers, for fewer answers that come later than promised.
 
 An answer of few tokens feels every slow step, a long answer only their mean. So versions that are
 new where they stand change places, or move into free slots, until fewer promises are in danger:
-no server is opened or restarted, and nothing that runs already moves.
+no server is opened or restarted, and nothing that runs already moves. Where no single device keeps
+a promise, `widen` opens a server on several devices.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +12,18 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.capacity import LatencyTarget, speed_of
+from fleet.capacity import LatencyTarget, keeps, speed_of
 from fleet.hardware import Speed
 from fleet.names import adapter_address
-from fleet.placement.devices import Devices
-from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
-from fleet.placement.rules import allows
-from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState
+from fleet.placement.model.devices import Devices
+from fleet.placement.model.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
+from fleet.placement.model.rules import allows
+from fleet.placement.model.server_types import TENSOR_PARALLEL_SIZES, promises_in_reach
+from fleet.placement.model.servers import FULL, ServerDraft
+from fleet.placement.model.state import PlacementState, by_name, hardest_first
+from fleet.placement.phases.consolidate import join
+from fleet.placement.phases.fill import bind_if_it_fits, hosts_for, server_types_for
+from fleet.vllm import RANKS, rank_bucket
 
 Floats = NDArray[np.float64]
 
@@ -71,8 +76,8 @@ class LatencyRisk:
         self.promised: Floats = np.array([item.promised_s for item in self.items], dtype=float)
         self.due = np.array([item.promise is not None for item in self.items])
         """By item: whether the time is promised, and not only aimed at."""
-        asked = np.array([item.load.tokens > 0 for item in self.items])
-        self.hours, day = np.unique(asked, axis=0, return_inverse=True)
+        has_load = np.array([item.load.tokens > 0 for item in self.items])
+        self.hours, day = np.unique(has_load, axis=0, return_inverse=True)
         """Distinct sets of hours in which items have load, shape `(sets, 24)`."""
         self.day: Ints = day.reshape(-1).astype(np.int64)
         """By item: index into `hours`."""
@@ -98,10 +103,10 @@ class LatencyRisk:
         """
         speed, parts = self.speeds[server], self.drafts[server].parts
         step, request = speed.adapted
-        crowd = 1 + speed.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
-        spare = 1 - tokens / RATE_UNIT * parts * request * crowd
-        taken = np.where(spare > 0, parts * step * crowd / np.maximum(spare, 1e-9), inf)
-        worst = np.where(self.hours, taken[None, :], 0.0).max(axis=1)[self.day[indexes]]
+        slowdown = 1 + speed.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
+        spare = 1 - tokens / RATE_UNIT * parts * request * slowdown
+        step_seconds = np.where(spare > 0, parts * step * slowdown / np.maximum(spare, 1e-9), inf)
+        worst = np.where(self.hours, step_seconds[None, :], 0.0).max(axis=1)[self.day[indexes]]
         length = self.length[indexes]
         idle = np.where(self.due[indexes], self.fastest, step)
         due = np.maximum(self.promised[indexes], PATIENCE * length * idle)
@@ -113,20 +118,20 @@ class LatencyRisk:
     def bears(self, server: int, members: Ints, tokens: Ints, active: Ints) -> bool:
         """Say whether a server may carry these items, with their load by hour, or does now."""
         now = self.members(server), self.tokens[server], self.active[server]
-        most = np.maximum(self._taken(server, *now), FULL)
-        return bool((self._taken(server, members, tokens, active) <= most).all())
+        most = np.maximum(self._load_parts(server, *now), FULL)
+        return bool((self._load_parts(server, members, tokens, active) <= most).all())
 
-    def _taken(self, server: int, members: Ints, tokens: Ints, active: Ints) -> Floats:
+    def _load_parts(self, server: int, members: Ints, tokens: Ints, active: Ints) -> Floats:
         due = (self.items[item].promise for item in members.tolist())
         limit = self.limit(self.drafts[server], frozenset(filter(None, due))) * RATE_UNIT
-        crowd = 1 + self.speeds[server].spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
-        return np.asarray(np.ceil(tokens * crowd / limit * FULL))
+        slowdown = 1 + self.speeds[server].spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
+        return np.asarray(np.ceil(tokens * slowdown / limit * FULL))
 
     def members(self, server: int) -> Ints:
         """Return the items on a server."""
         return np.flatnonzero(self.draft_of == server)
 
-    def here(self) -> Ints:
+    def present(self) -> Ints:
         """Return the danger of every item on its server."""
         return np.asarray(self.danger[np.arange(len(self.items)), self.draft_of])
 
@@ -144,7 +149,9 @@ def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> Latency
     def limit(draft: ServerDraft, promises: frozenset[LatencyTarget]) -> float:
         return hardware.throughput(draft, draft.slots, draft.rank, promises).limit
 
-    if len(speeds) < len(drafts) or not all(0 < limit(its, its.promises) < inf for its in drafts):
+    if len(speeds) < len(drafts) or not all(
+        0 < limit(draft, draft.promises) < inf for draft in drafts
+    ):
         return None
     return LatencyRisk(drafts, speeds, limit)
 
@@ -153,7 +160,7 @@ WORK = 300_000
 """Upper bound of the versions of a base times the exchanges that are tried."""
 LOOKED_AT = 6
 """Upper bound of the exchanges that are tried for a version, and of the free slots."""
-REASON = "what it promises is kept more surely here than elsewhere"
+KEPT_MORE_SURELY = "what it promises is kept more surely here than elsewhere"
 
 
 def keep_promises(state: PlacementState) -> None:
@@ -168,9 +175,9 @@ def keep_promises(state: PlacementState) -> None:
             continue
         waiting = risk.movable.copy()
         for _ in range(WORK // len(risk.items)):
-            here = np.where(waiting, risk.here(), 0)
-            item = int(here.argmax())
-            if not here[item]:
+            danger = np.where(waiting, risk.present(), 0)
+            item = int(danger.argmax())
+            if not danger[item]:
                 break
             changes = _promising(risk, item)
             waiting[item] = any(_tried(state, risk, item, *change) for change in changes)
@@ -178,16 +185,17 @@ def keep_promises(state: PlacementState) -> None:
 
 def _promising(risk: LatencyRisk, item: int) -> Iterator[tuple[int, int | None]]:
     """Yield servers to go to, with an item that comes instead, or None; the best first."""
-    at, there = int(risk.draft_of[item]), risk.danger[item]
+    at = int(risk.draft_of[item])
+    danger = risk.danger[item]
     wide = risk.width >= risk.rank[item]
     able = risk.movable & (risk.draft_of != at) & (risk.rank <= risk.width[at])
     able &= wide[risk.draft_of]
-    gain = there[at] - there[risk.draft_of] + risk.here() - risk.danger[:, at]
+    gain = danger[at] - danger[risk.draft_of] + risk.present() - risk.danger[:, at]
     gain = np.where(able, gain, 0)
     for other in np.argsort(-gain, kind="stable")[:LOOKED_AT].tolist():
         if gain[other] > 0:
             yield int(risk.draft_of[other]), other
-    gain = np.where(wide, there[at] - there, 0)
+    gain = np.where(wide, danger[at] - danger, 0)
     for server in np.argsort(-gain, kind="stable")[:LOOKED_AT].tolist():
         if gain[server] > 0 and server != at:
             yield server, None
@@ -217,9 +225,9 @@ def _lowers(risk: LatencyRisk, item: int, server: int, other: int | None) -> boo
     """Say whether both servers carry their loads after an exchange, in less danger altogether."""
     at, comes = int(risk.draft_of[item]), [] if other is None else [other]
     before = after = 0
-    for place, gone, new in ((at, [item], comes), (server, comes, [item])):
+    for place, leaving, new in ((at, [item], comes), (server, comes, [item])):
         tokens, active = risk.tokens[place], risk.active[place]
-        for index in gone:
+        for index in leaving:
             load = risk.items[index].load
             tokens, active = tokens - load.tokens, active - load.active
         for index in new:
@@ -227,7 +235,7 @@ def _lowers(risk: LatencyRisk, item: int, server: int, other: int | None) -> boo
             tokens, active = tokens + load.tokens, active + load.active
         members = risk.members(place)
         before += int(risk.danger[members, place].sum())
-        stays = members if not gone else members[members != gone[0]]
+        stays = members if not leaving else members[members != leaving[0]]
         staying = np.append(stays, new).astype(np.int64)
         if not risk.bears(place, staying, tokens, active):
             return False
@@ -243,7 +251,7 @@ def _exchanged(state: PlacementState, moves: list[tuple[Item, ServerDraft, Serve
     placed: list[tuple[Item, ServerDraft]] = []
     for item, _, target in moves:
         if state.has_room_for(target, item) and allows(state, target, item):
-            state.bind(item, target, REASON)
+            state.bind(item, target, KEPT_MORE_SURELY)
             placed.append((item, target))
     if len(placed) == len(moves):
         return True
@@ -251,4 +259,91 @@ def _exchanged(state: PlacementState, moves: list[tuple[Item, ServerDraft, Serve
         state.release(item, target)
     for (item, source, _), reason in zip(moves, reasons, strict=True):
         state.bind(item, source, reason)
+    return False
+
+
+Late = list[tuple[Item, ServerDraft]]
+"""Versions whose promise is broken on the server that they are on."""
+ON_DEVICES_TOGETHER = (
+    "the devices of this server keep together what is promised, and no single device does"
+)
+
+
+def widen(state: PlacementState) -> None:
+    """Move versions to servers on several free devices, where their promise is kept.
+
+    Only versions that are new where they stand, and only promises that servers on as few devices as
+    the memory needs break everywhere. The cheapest such servers come first.
+    """
+    mixes = state.hardware.request_mixes
+    if not any(mix.targets for mix in mixes.values()):
+        return
+    narrow = promises_in_reach(state.fleet, mixes)
+    reach = [promises_in_reach(state.fleet, mixes, width) for width in TENSOR_PARALLEL_SIZES[1:]]
+    wider = frozenset[tuple[str, LatencyTarget]]().union(*reach) - narrow
+    for base in sorted({base for base, _ in wider}):
+        late: Late = [
+            (item, draft)
+            for draft in by_name(state.drafts.values())
+            for item in sorted(draft.residents.values(), key=hardest_first)
+            if (base, item.promise) in wider and draft.is_movable(item)
+            if draft.base.name == base and draft.devices and not state.hardware.keeps(draft, item)
+        ]
+        for draft in [*state.drafts.values()]:
+            if len(draft.devices) > 1 and draft.base.name == base and not draft.closed:
+                late = _still_late(state, late, draft)
+        if late:
+            _open(state, base, late)
+            join(state, base)
+
+
+def _open(state: PlacementState, base: str, late: Late) -> None:
+    """Open servers on several devices for versions, as long as a version gains by that."""
+    declared = state.fleet.bases[base]
+    profiles = state.fleet.profiles
+    rank = declared.max_lora_rank or rank_bucket(late[0][0].rank) or RANKS[-1]
+    hosts = frozenset(host for item, _ in late for host in hosts_for(state, item))
+    types = server_types_for(state, declared, rank, hosts, TENSOR_PARALLEL_SIZES[1:])
+    for server_type, (host, devices) in ((kind, place) for kind in types for place in kind.places):
+        shape = server_type.shape(declared, declared.slots or 1, rank)
+        if (
+            server_type.tensor_parallel == 1
+            or shape is None
+            or not any(item.promise and keeps(shape, profiles, item.promise) for item, _ in late)
+        ):
+            continue
+        if any(state.hardware.on_device[host.name, device.name] for device in devices):
+            continue  # a server that was opened just now
+        draft = state.open(base, host, devices)
+        late = _still_late(state, late, draft)
+        if draft.residents:
+            where = ", ".join(f"`{host.name}/{device.name}`" for device in devices)
+            state.opened[draft.name] = f"{where} keep together what no single device keeps"
+            state.floors.pop(base, None)  # a proof over servers on fewer devices
+        else:
+            state.close(draft)
+
+
+def _still_late(state: PlacementState, late: Late, draft: ServerDraft) -> Late:
+    """Move versions to a server that keeps their promise; return those that it does not take."""
+    return [(item, at) for item, at in late if at is draft or not _moved(state, item, at, draft)]
+
+
+def _moved(state: PlacementState, item: Item, at: ServerDraft, to: ServerDraft) -> bool:
+    """Move a version to a server with room that keeps its promise; say whether the server does."""
+    had = state.why.get(adapter_address(item.adapter, at.name), "")
+    shape = (to.slots, to.rank)
+    state.release(item, at)
+    spares = (state.fleet.policy.canary_slots, 0)
+    if bind_if_it_fits(state, to, item, spares, ON_DEVICES_TOGETHER):
+        if state.hardware.keeps(to, item):
+            if not at.residents and not at.live:
+                state.close(at)
+                state.opened.pop(at.name, None)
+            return True
+        state.release(item, to)
+        to.slots, to.rank = shape
+    state.bind(item, at, "")
+    if had:
+        state.why[adapter_address(item.adapter, at.name)] = had
     return False

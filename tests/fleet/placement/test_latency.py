@@ -2,21 +2,30 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fleet.advice.trial import diagnose
+from fleet.capacity.decode_law import step_under_load
 from fleet.errors import PlacementError
 from fleet.hardware import Profile, Speed
+from fleet.placement.model.state import PlacementState, SearchLimits, by_name
+from fleet.placement.phases.consolidate import cost
+from fleet.placement.phases.latency import DANGER, LatencyRisk, keep_promises, latency_risk_of
+from fleet.placement.search import attempt, place
 from fleet.placement.verify import verify_placement
 from fleet.placement.verify.view import Constraint
 from fleet.plan import LateAliases, Plan
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
+from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from plans.render.verdict import judge
+from tests.bench.peers.bench import synthetic
 from tests.fleet.placement.placements import A0, ACME, LLAMA, card, placed
 from tests.fleet.placement.test_verify import paced
 from tests.fleet.planning.builders import NOON, adapter, fleet, history, host, loaded, state
+from tests.fleet.planning.simulator import World
 
 ASKED = DemandSpec(peak_rpm=6, hours=(9, 17), prompt_tokens=100, output_tokens=100)
 SLOW = Speed(step_s=0.02, request_s=0.0, lora_factor=1.5, spread=0.01, prompt_weight=0.1)
@@ -165,3 +174,85 @@ def test_a_fleet_that_fits_tells_its_slowest_answer() -> None:
     [latency] = [each for each in found.tightest if each.resource == "latency"]
     assert latency.used == pytest.approx(0.3, abs=0.01)
     assert "100 tokens take 0.3 s at 09:00 UTC, and 1 s are promised" in latency.text
+
+
+@pytest.fixture(scope="module")
+def bench_fleet() -> FleetSpec:
+    return synthetic(50, 16, 3)
+
+
+def bought(bench_fleet: FleetSpec) -> PlacementState:
+    board, failed = attempt(
+        bench_fleet, decide_rollouts(bench_fleet, State(), history(), NOON), State(), SearchLimits()
+    )
+    assert failed == []
+    return board
+
+
+def seated(board: PlacementState) -> list[LatencyRisk]:
+    groups = {each.base.name for each in board.drafts.values()}
+    bins = [[each for each in by_name(board.drafts.values()) if each.base.name == name]
+            for name in sorted(groups)]  # fmt: skip
+    found = [latency_risk_of(board.hardware, each) for each in bins]
+    return [each for each in found if each is not None]
+
+
+def in_danger(board: PlacementState) -> int:
+    return sum(int(each.present().sum()) for each in seated(board))
+
+
+def test_exchanges_lower_the_danger_and_change_neither_servers_nor_price(
+    bench_fleet: FleetSpec,
+) -> None:
+    board = bought(bench_fleet)
+    before, price = in_danger(board), cost(board)
+    flags = {name: (each.slots, each.rank, each.devices) for name, each in board.drafts.items()}
+    keep_promises(board)
+    assert in_danger(board) < 0.9 * before
+    assert cost(board) == price
+    assert flags == {
+        name: (each.slots, each.rank, each.devices) for name, each in board.drafts.items()
+    }
+    assert all(len(board.bound[name]) == each.replicas for name, each in board.items.items())
+    wanted = decide_rollouts(bench_fleet, State(), history(), NOON)
+    assert verify_placement(bench_fleet, wanted, State(), place(bench_fleet, wanted, State())) == ()
+
+
+def test_what_runs_stays_however_late_it_is(bench_fleet: FleetSpec) -> None:
+    """Half of the promises are ten times as strict: other places would be better for them."""
+    world = World(NOON)
+    world.apply(world.plan(bench_fleet))
+    strict = {
+        alias: replace(each, slo_s=each.slo_s / 10) if number % 2 else each
+        for number, (alias, each) in enumerate(bench_fleet.adapters.items())
+    }
+    assert world.plan(replace(bench_fleet, adapters=strict)).moves == ()
+
+
+def test_the_danger_is_that_of_the_law(bench_fleet: FleetSpec) -> None:
+    """Of the answers' expected time by the law, without the scatter, none in danger is short."""
+    for seats in seated(bought(bench_fleet)):
+        for server, bin_ in enumerate(seats.drafts):
+            speed = seats.speeds[server]
+            for item in seats.members(server).tolist():
+                asked = seats.items[item].load.tokens > 0
+                steps = [
+                    step_under_load(speed, bin_.tokens[hour] / 10, bin_.active[hour] / 1e6)
+                    for hour in np.flatnonzero(asked).tolist()
+                ]
+                part = max(steps, default=0.0) * seats.length[item]
+                part /= max(seats.promised[item], 3 * seats.length[item] * speed.adapted[0])
+                part *= 1 + seats.length[item] ** -0.5
+                expected = DANGER * min(max((part - 0.6) / 0.2, 0), 1)
+                assert abs(int(seats.danger[item, server]) - expected) <= 1
+
+
+def test_a_first_placement_leaves_more_room_where_that_is_no_dearer() -> None:
+    """Seven servers are needed for the slots and replicas alone; 70 % may be asked of each.
+
+    Swaps for promised answers may then take a little of the room.
+    """
+    few = synthetic(100, 10, 3)
+    plan = World(NOON).plan(few)
+    assert plan.cost_after == pytest.approx(7 * 3.0)
+    assert max(max(each.load) for each in plan.capacity) <= 0.87 * few.policy.utilization

@@ -1,9 +1,9 @@
 """Items: the versions to place, their load and rules, and their number of replicas."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,11 +89,11 @@ def replicas_for(
     bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
     if keeps or bears or now == fewest:
         counts.insert(0, now)
-    found = list(dict.fromkeys(counts))
-    halves = min(max(ceil(2 * peak / limits[0]), least), most) if fewest > least else found[0]
-    if halves != found[0]:
-        found = [*(count for count in found if count != halves), halves]
-    return found
+    ordered = list(dict.fromkeys(counts))
+    halves = min(max(ceil(2 * peak / limits[0]), least), most) if fewest > least else ordered[0]
+    if halves != ordered[0]:
+        ordered = [*(count for count in ordered if count != halves), halves]
+    return ordered
 
 
 Ints = NDArray[np.int64]
@@ -142,7 +142,7 @@ class Item:
     spread: Spread = "device"
     cached: bool = False
     """True where the version waits in host memory for a LoRA slot and has none of its own."""
-    others: int = 0
+    retries: int = 0
     """Other numbers of replicas that may be tried."""
     answer: int = 0
     """Tokens of the usual answer; 0 where no demand is known."""
@@ -164,11 +164,20 @@ class Item:
         return int(self.load.tokens.max())
 
 
+class ReplicaPlaces(Protocol):
+    """The places that replicas of adapters could have, and the promises of answers there."""
+
+    def steps(self, declared: AdapterSpec, base: str, rank: int) -> ReplicaSteps:
+        """Return the places on servers of a base; empty: no place, or nothing is known."""
+
+    def promise(self, declared: AdapterSpec, base: str) -> LatencyTarget | None:
+        """Return the promise of an adapter on a base."""
+
+
 def items_of(
     fleet: FleetSpec,
     targets: RolloutTargets,
-    places: Callable[[AdapterSpec, str, int], ReplicaSteps],
-    promise: Callable[[AdapterSpec, str], LatencyTarget | None],
+    places: ReplicaPlaces,
     unplaced: dict[str, str],
     failed: Mapping[str, int],
     *,
@@ -177,15 +186,14 @@ def items_of(
 ) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
-    `places` returns the places that an adapter of a base and rank could have; empty where there
-    is no place, or nothing is known. `failed` counts, by alias, the numbers of replicas that were
-    tried and found no place. `promise`: that of an adapter on a base. `afresh`: the present
-    number of replicas does not matter. Versions in `staying` leave no server of theirs.
+    `failed` counts, by alias, the numbers of replicas that were tried and found no place.
+    `afresh`: the present number of replicas does not matter. Versions in `staying` leave no server
+    of theirs.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
     for target in targets.wanted.values():
         declared = fleet.adapters[target.alias]
-        replicas, replica_load, others = 0, NOTHING, 0
+        replicas, replica_load, other_choices = 0, NOTHING, 0
         client, tier = declared.name.client, declared.tier
         stays = client in fleet.set_aside
         priors = {name: _prior(name, targets) for name, _ in target.shares}
@@ -193,14 +201,15 @@ def items_of(
         groups = {"shared": "", "tier": f"tier {tier}", "client": f"client {client}"}
         for adapter, _ in target.shares:
             facts = fleet.versions.get(adapter)
-            prior, base = priors[adapter], base_of(adapter)
+            prior = priors[adapter]
+            base = base_of(adapter)
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
-                limits = places(declared, base, facts.rank if facts else 0)
+                limits = places.steps(declared, base, facts.rank if facts else 0)
                 now = 0 if afresh and not stays else _serving(target, targets)
                 choices = replicas_for(declared, load, limits, now, slack) if not stays else [now]
-                others = len(choices) - 1
-                replicas = max(choices[min(failed.get(target.alias, 0), others)], least)
+                other_choices = len(choices) - 1
+                replicas = max(choices[min(failed.get(target.alias, 0), other_choices)], least)
                 replica_load = item_load(declared, replicas)
             copies = replicas
             if facts is None or base not in fleet.bases:
@@ -219,10 +228,10 @@ def items_of(
                 copies, prior, replica_load, declared.pin, frozenset(declared.avoid),
                 frozenset(declared.apart), groups[declared.isolation],
                 frozenset((client, tier)), declared.spread,
-                declared.residency == "cached", others,
+                declared.residency == "cached", other_choices,
                 declared.demand.output_tokens if declared.demand else 0,
                 declared.slo_s if declared.aimed else inf,
-                promise(declared, base), stays,
+                places.promise(declared, base), stays,
             )  # fmt: skip
 
 

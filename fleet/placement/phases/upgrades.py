@@ -1,15 +1,18 @@
-"""Places the servers of upgrades: canaries on free devices, old servers that stay for a while."""
+"""Upgrades: places canaries on free devices, and old servers that stay for a while.
 
-from collections.abc import Iterable
+`without_hidden` hides the servers of upgrades from the search.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
 from fleet.names import adapter_address, server_name
-from fleet.placement.fill import server_types_for
-from fleet.placement.rules import allows
-from fleet.placement.servers import ServerDraft
-from fleet.placement.state import PlacementState
-from fleet.resources import Server, State
+from fleet.placement.model.rules import allows
+from fleet.placement.model.servers import ServerDraft
+from fleet.placement.model.state import PlacementState
+from fleet.placement.phases.fill import server_types_for
+from fleet.resources import LoadedAdapter, Server, State, servers_in
 from fleet.rollouts import RolloutTargets, Upgrade, UpgradeStage
 from fleet.vllm import RANKS
 
@@ -32,9 +35,11 @@ def add_upgrade_servers(
                 versions = [name for name in upgrade.versions if name in state.items]
             case UpgradeStage.MOVING:
                 draft = _running(state, upgrade.kept, live)
-                there = live.adapters()
+                loaded_adapters = live.adapters()
                 versions = [
-                    name for name in state.items if adapter_address(name, upgrade.kept) in there
+                    name
+                    for name in state.items
+                    if adapter_address(name, upgrade.kept) in loaded_adapters
                 ]
             case UpgradeStage.STOPPED | UpgradeStage.NO_ROOM:
                 continue
@@ -73,7 +78,8 @@ def _running(state: PlacementState, name: str, live: State) -> ServerDraft | Non
 
 def _canary(state: PlacementState, upgrade: Upgrade, live: State) -> ServerDraft | None:
     """Return a server with the new settings for all clients of a base; None: no device has room."""
-    like, base = live.servers()[upgrade.old[0]], state.fleet.bases[upgrade.base]
+    like = live.servers()[upgrade.old[0]]
+    base = state.fleet.bases[upgrade.base]
     for host, devices in _free_devices(state, base, like):
         name = server_name(base.name, host.name, devices[0].name)
         port = state.hardware.port(name, host, devices[0])
@@ -107,7 +113,8 @@ def _free_devices(
     state: PlacementState, base: BaseSpec, like: Server
 ) -> list[tuple[HostSpec, tuple[DeviceSpec, ...]]]:
     """Return the free devices of the kind of the old server's, those of its host first."""
-    hosts, rank = state.fleet.hosts, like.flags.max_lora_rank if like.flags else RANKS[0]
+    hosts = state.fleet.hosts
+    rank = like.flags.max_lora_rank if like.flags else RANKS[0]
     kinds = {
         (device.kind, device.memory_bytes)
         for device in hosts[like.host].devices
@@ -131,7 +138,7 @@ def without_room(targets: RolloutTargets, short: Iterable[Upgrade]) -> RolloutTa
     """
     bases = {upgrade.base for upgrade in short}
 
-    def seen(upgrade: Upgrade) -> Upgrade:
+    def adjusted(upgrade: Upgrade) -> Upgrade:
         if upgrade.base not in bases:
             return upgrade
         match upgrade.stage:
@@ -146,7 +153,7 @@ def without_room(targets: RolloutTargets, short: Iterable[Upgrade]) -> RolloutTa
             case _:
                 return upgrade
 
-    return replace(targets, upgrades=tuple(map(seen, targets.upgrades)))
+    return replace(targets, upgrades=tuple(map(adjusted, targets.upgrades)))
 
 
 def restarting(targets: RolloutTargets) -> RolloutTargets:
@@ -158,3 +165,53 @@ def _restarting(upgrade: Upgrade) -> Upgrade:
     return replace(
         upgrade, stage=UpgradeStage.NO_ROOM, held=frozenset(), hidden=frozenset(), kept=""
     )
+
+
+def without_hidden(targets: RolloutTargets, live: State) -> tuple[RolloutTargets, State]:
+    """Return targets and live state as the search sees them: without the hidden servers.
+
+    A canary that clients are about to move to is left its versions of the old server alone, so
+    that clients of other servers stay where they are.
+    """
+    hidden = {name for upgrade in targets.upgrades for name in upgrade.hidden}
+    if not hidden:
+        return targets, live
+    moving = {
+        upgrade.canary: upgrade.hidden
+        for upgrade in targets.upgrades
+        if upgrade.stage is UpgradeStage.MOVING and upgrade.canary
+    }
+
+    def visible_servers(adapter: str, servers: tuple[str, ...]) -> tuple[str, ...]:
+        routed = targets.routed.get(adapter, ())
+        return tuple(
+            server
+            for server in servers
+            if server not in hidden
+            if server not in moving or not moving[server].isdisjoint(routed)
+        )
+
+    resources = {
+        address: resource
+        for address, resource in live.resources.items()
+        if not (isinstance(resource, Server | LoadedAdapter) and hidden & {*servers_in(resource)})
+    }
+    return (
+        replace(
+            targets,
+            loaded=_pruned(
+                {name: visible_servers(name, names) for name, names in targets.loaded.items()}
+            ),
+            routed=_pruned(
+                {
+                    name: tuple(server for server in names if server not in hidden)
+                    for name, names in targets.routed.items()
+                }
+            ),
+        ),
+        replace(live, resources=resources),
+    )
+
+
+def _pruned(servers: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {name: names for name, names in servers.items() if names}
