@@ -361,7 +361,7 @@ class Freeze:
 class Plan:
     """A complete, reviewable and executable description of a change of the fleet.
 
-    `id` hashes the decisions (`fleet.encoding.DECISIONS`, `ADDED`), never times or measurements.
+    `id` hashes the decisions (`fleet.codec.DECISIONS`, `ADDED`), never times or measurements.
     """
 
     id: str  # 16 hex digits of the SHA-256 of the decisions

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from runtime.files import read_plain
 
 _LARGEST: Final = 16 << 20

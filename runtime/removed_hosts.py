@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fleet.decoding import decode
-from fleet.encoding import decode_json, plain
+from fleet.codec import decode, decode_json, plain
 from fleet.hardware import HostSpec
 from fleet.spec import FleetSpec
 from runtime.files import make_private, read_plain, replace_file

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from fleet.decoding import operation_result
+from fleet.codec import operation_result
 from fleet.history import (
     ApplyFinished,
     Document,

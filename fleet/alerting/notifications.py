@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.alerting.alert import OF_TRAFFIC, Alert, AlertRule
 from fleet.alerting.changes import route_changes
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
 from fleet.history import (
     Entry,

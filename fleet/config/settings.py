@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from fleet.codec import canonical_json
 from fleet.config.filled import Filled
 from fleet.config.merge import Path, Tree
 from fleet.config.schema.fleet import Declarations
-from fleet.encoding import canonical_json
 
 _ORDERED = frozenset({"command", "labels", "retrain", "smoke", "weights"})
 """Fields whose lists mean an order; every other list is a set of items."""

@@ -11,8 +11,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any, Final
 
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import plain
+from fleet.codec import MalformedError, decode, plain
 from fleet.errors import FleetError
 from fleet.names import client_of
 from fleet.placement import AdapterAccount, ServerAccount, state_accounts

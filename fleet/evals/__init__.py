@@ -31,11 +31,13 @@ from fleet.evals.judging import (
     to_judge,
 )
 from fleet.evals.metrics import Scored
-from fleet.evals.metrics.intact import FLAWS
-from fleet.evals.quality_drift import DriftStatus, QualityDrift, QualityLevel
+from fleet.evals.metrics.texts import FLAWS
 from fleet.evals.records import (
     AFTER_TRAINING,
+    DriftStatus,
     EvalRecord,
+    QualityDrift,
+    QualityLevel,
     baseline,
     drift_since,
     drifts,
@@ -52,14 +54,17 @@ from fleet.evals.run import (
     EvalTarget,
     Purpose,
     Sample,
+    ServedVersion,
+    answering,
     cache_key,
+    due_evaluations,
     eval_spec_of,
     lines_of,
     run_of,
     sample_of,
+    served_versions,
     spelled_as_utf8,
 )
-from fleet.evals.schedule import ServedVersion, answering, due_evaluations, served_versions
 from fleet.evals.summary import (
     changed_answers,
     must_pass_failed,

@@ -6,10 +6,15 @@ from typing import Any
 
 from fleet.errors import did_you_mean
 from fleet.evals.metrics import Answer, Metric, Scored
-from fleet.evals.metrics.intact import INTACT
-from fleet.evals.metrics.numbers import GROUNDED_NUMBERS, NUMERIC
-from fleet.evals.metrics.structure import DECLARED_FORMAT, JSON_FIELDS, JSON_SCHEMA, LABEL
-from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, LENGTH_RATIO, REFUSAL, REGEX
+from fleet.evals.metrics.structure import (
+    DECLARED_FORMAT,
+    GROUNDED_NUMBERS,
+    JSON_FIELDS,
+    JSON_SCHEMA,
+    LABEL,
+    NUMERIC,
+)
+from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, INTACT, LENGTH_RATIO, REFUSAL, REGEX
 
 METRICS: Mapping[str, Metric] = {
     "exact": EXACT,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.evals.golden_item import (
     ACCURACY,

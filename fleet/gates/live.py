@@ -3,27 +3,29 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fleet.gates.boundary import Z_ONE, quantile, sure_text
 from fleet.gates.counts import Window, alarming, counts_of, kind_of
 from fleet.gates.decide import (
     ALONE,
     LEAST_BAD,
     RATE,
     RISE,
+    Counts,
     Estimate,
+    Finding,
     Limits,
     Moment,
     Series,
+    Verdict,
     conclude,
     enough_people,
+    percent_text,
+    points_text,
 )
 from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.own_control import BY_WINDOW, CONSTANTS, SideCounts
-from fleet.gates.past import UNKNOWN, Baseline
-from fleet.gates.routing_errors import MISPLACED
-from fleet.gates.sample_ratio import MATERIAL, MISMATCH
-from fleet.gates.sequential import Beside, rate_test, rise_test
-from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
+from fleet.gates.sample_ratio import MATERIAL, MISMATCH, MISPLACED
+from fleet.gates.sequential import Z_ONE, Beside, quantile, rate_test, rise_test, sure_text
+from fleet.gates.windows import UNKNOWN, Baseline
 from fleet.policies import RATIOS, RISES, GateSpec
 
 BROKEN = 0.5

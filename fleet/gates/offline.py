@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from fleet.gates.decide import Finding, Verdict, percent_text, points_text
 from fleet.gates.intervals import CONFIDENCE, Z, bonett_price, mcnemar, t_cdf, t_quantile, wilson
-from fleet.gates.verdict import Finding, Verdict, percent_text, points_text
 from fleet.policies import GateSpec
 
 SIGNIFICANT = 0.05

@@ -40,13 +40,6 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
-from fleet.history.damage import (
-    MAY_ANSWER_OTHER_BYTES,
-    Damage,
-    found_damage,
-    marked_unsure,
-    with_damage,
-)
 from fleet.history.deployments import (
     carried_out,
     deployments_of,
@@ -64,11 +57,31 @@ from fleet.history.doubts import (
     tampered_evidence,
     tampering,
 )
-from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
-from fleet.history.fold import fold_entries, settled
-from fleet.history.freezes import freeze_after, frozen_fleet
+from fleet.history.events import (
+    AGAIN,
+    Audience,
+    Entry,
+    LedgerEvent,
+    Notification,
+    UnknownEvent,
+    data_of,
+    event_of,
+    is_due,
+)
+from fleet.history.fold import (
+    MAY_ANSWER_OTHER_BYTES,
+    Damage,
+    fold_entries,
+    found_damage,
+    freeze_after,
+    frozen_fleet,
+    marked_unsure,
+    settings_due,
+    settings_to_record,
+    settled,
+    with_damage,
+)
 from fleet.history.kept_entries import standing_entries
-from fleet.history.notification import AGAIN, Audience, Notification, is_due
 from fleet.history.rollout_events import (
     CaptureForgotten,
     DashboardRevoked,
@@ -94,7 +107,6 @@ from fleet.history.rollout_events import (
     UpgradeJudged,
     UpgradeMark,
 )
-from fleet.history.settings import settings_due, settings_to_record
 from fleet.history.signatures import (
     KeyAccepted,
     KeyTerm,

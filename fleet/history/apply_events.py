@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
-from fleet.encoding import optional
+from fleet.codec import optional
 
 Document: TypeAlias = Mapping[str, Any]
 """A value in plain form, as written."""

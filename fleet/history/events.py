@@ -7,17 +7,17 @@ passive, and a sentence in `plans.reports.history`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from fleet.decoding import decode
-from fleet.encoding import plain
+from fleet.codec import decode, plain
 from fleet.history.apply_events import ApplyEvent, Document, PassiveEvent
-from fleet.history.rollout_events import Drilled, DrillRefused, RolloutEvent
+from fleet.history.rollout_events import Drilled, DrillRefused, Notified, RolloutEvent
 from fleet.history.signatures import KeyAccepted, Signature, signature_of
+from fleet.spec import NotifyEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +90,33 @@ def data_of(event: LedgerEvent) -> dict[str, Any]:
     """Return the data of the entry of an event."""
     found: dict[str, Any] = plain(event.data if isinstance(event, UnknownEvent) else event)
     return found
+
+
+Audience = Literal["client", "operators"]
+"""Readers of a notice. A client sees fewer facts than operators."""
+AGAIN: Final = timedelta(hours=1)
+"""Least time between two attempts to deliver the same notification."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """An event that people are notified of a single time."""
+
+    event: NotifyEvent
+    alias: str
+    key: str
+    """Identity of the event; an event with another key is notified anew."""
+    facts: Mapping[str, Any]
+    """For operators, in plain form; a client sees some of these."""
+
+
+def is_due(entries: Iterable[Entry], notification: Notification, to: str, now: datetime) -> bool:
+    """Say whether a notification is still to be sent to a recipient, by the ledger's entries."""
+    about = (notification.event, notification.alias, notification.key, to)
+    delivered, time = False, now - AGAIN
+    for entry in entries:
+        if isinstance(event := entry.event, Notified) and (
+            about == (event.event, event.alias, event.key or event.decided, event.to)
+        ):
+            delivered, time = event.delivered, entry.time
+    return not delivered and now - time >= AGAIN

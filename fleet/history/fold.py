@@ -3,15 +3,16 @@
 Rollouts, routes and upgrades are folded in `fold_rollouts`, the events are defined by `events`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
+from fleet.codec import operation_result, resource_of_plain
 from fleet.consent import Approval
-from fleet.decoding import operation_result, resource_of_plain
-from fleet.errors import FleetError
+from fleet.errors import FleetError, FrozenError
 from fleet.history.apply_events import (
     Adopted,
     ApplyFinished,
@@ -28,9 +29,9 @@ from fleet.history.apply_events import (
     Thawed,
 )
 from fleet.history.blocks import routed_to
-from fleet.history.damage import with_damage
 from fleet.history.events import Entry, LedgerEvent
 from fleet.history.fold_rollouts import (
+    Past,
     gate_judged,
     released,
     retrain_claimed,
@@ -41,8 +42,6 @@ from fleet.history.fold_rollouts import (
     upgrade_decided,
     upgrade_judged,
 )
-from fleet.history.freezes import freeze_after
-from fleet.history.past import Past
 from fleet.history.rollout_events import (
     GateJudged,
     Released,
@@ -53,7 +52,6 @@ from fleet.history.rollout_events import (
     UpgradeDecided,
     UpgradeJudged,
 )
-from fleet.history.settings import with_changes
 from fleet.history.signatures import KeyAccepted, keys_after
 from fleet.history.values import History, SmokePass, UnfinishedStep, latest_time
 from fleet.names import (
@@ -64,8 +62,153 @@ from fleet.names import (
     server_of_address,
     step_parts,
 )
+from fleet.plan import Freeze, Plan, SettingChange
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.steps import duration_key
+
+Damage: TypeAlias = Mapping[str, Mapping[str, str]]
+"""By path of a copy that was damaged: the boot of every server that may have read it."""
+
+MAY_ANSWER_OTHER_BYTES: Final = (
+    "it may answer other bytes: its copy was damaged while the server could read it, and a server "
+    "keeps what it read; it is loaded again from a fresh path"
+)
+"""Reason against an unsure adapter, as part of a sentence."""
+
+
+def with_damage(damage: Damage, found: Iterable[CopyDamaged]) -> Damage:
+    """Return the damage known so far and in further events."""
+    known = {path: dict(boots) for path, boots in damage.items()}
+    for event in found:
+        known.setdefault(event.path, {}).update(event.boots)
+    return known
+
+
+def marked_unsure(live: State, damage: Damage) -> State:
+    """Return the live state with every adapter marked that may answer other bytes.
+
+    A boot that is not known may be that of the damage.
+    """
+
+    def is_unsure(adapter: LoadedAdapter) -> bool:
+        boots = damage.get(adapter.path, {})
+        then, now = boots.get(adapter.server), live.boots.get(adapter.server)
+        return then is not None and (not then or not now or then == now)
+
+    marked = {
+        address: replace(adapter, unsure=True)
+        for address, adapter in live.adapters().items()
+        if is_unsure(adapter)
+    }
+    return replace(live, resources={**live.resources, **marked}) if marked else live
+
+
+def found_damage(
+    faults: Mapping[str, str], history: History, live: State
+) -> tuple[CopyDamaged, ...]:
+    """Return the events of damage that the ledger does not know yet, sorted by path.
+
+    Args:
+        faults: By path as servers list it: what is wrong with the copy.
+        history: The ledger, folded.
+        live: The observed state. A server that does not answer may have read the copy, too.
+    """
+    events = []
+    for path, fault in sorted(faults.items()):
+        users = [adapter for adapter in live.adapters().values() if adapter.path == path]
+        digest = next((adapter.digest for adapter in users if adapter.digest), "")
+        boots = {adapter.server: live.boots.get(adapter.server, "") for adapter in users}
+        boots |= {
+            held.server: history.boots.get(held.server, "")
+            for held in history.established.values()
+            if isinstance(held, LoadedAdapter) and held.digest == digest
+            if held.server in live.unknown_servers
+        }
+        if boots.items() - history.damage.get(path, {}).items():
+            events.append(CopyDamaged(digest, path, fault, dict(sorted(boots.items()))))
+    return tuple(events)
+
+
+def freeze_after(entries: Iterable[Entry], before: Freeze | None = None) -> Freeze | None:
+    """Return the freeze that holds after entries, oldest first; None: there is none.
+
+    `before`: the freeze that holds before the entries. The first of two freezes counts.
+    """
+    for entry in entries:
+        match entry.event:
+            case Frozen(reason=reason):
+                before = before or Freeze(entry.by, entry.time, reason)
+            case Thawed():
+                before = None
+            case _:
+                pass
+    return before
+
+
+def frozen_fleet(freeze: Freeze, stopped: str) -> FrozenError:
+    """Return the error of work that a freeze stops; `stopped` is a clause without full stop."""
+    detail = (
+        f"{freeze.by} froze it at {freeze.at:%Y-%m-%d %H:%M} UTC: {freeze.reason}. {stopped}; "
+        "`plan`, healing, gates and `rollback` go on."
+    )
+    hint = "Ask first whether the reason is over; then:"
+    command = "fleetctl thaw"
+    return FrozenError.of("FC6067", "The fleet is frozen", detail, hint=hint, command=command)
+
+
+Value = TypeVar("Value")
+_RESOURCES: Final = re.compile(r"clients\.[^.]+\.(?:adapters\.[^.]+\.(?:version|base)|keys\.[^.]+)")
+"""Paths of values that the live state shows as adapters, routes and keys."""
+_ACTING: Final = frozenset(
+    {"python", "image", "vllm", "engine", "address", "store", "url", "paths", "library", "model"}
+    | {"flags", "listen", "admin", "secret", "gateways", "retrain", "command", "judge", "notify"}
+)
+"""Parts of paths: commands run, contact, read or write what is declared there."""
+_OF_RAY: Final = re.compile(r"hosts\.[^.]+\.(?:cluster|node|token|insecure)")
+"""Paths of the same; the words are also names that hosts have."""
+
+
+def settings_due(declared: Mapping[str, str], history: History) -> tuple[SettingChange, ...]:
+    """Return the settings that differ from the last apply, by path.
+
+    All, where nothing was ever applied; none, where an earlier release applied and recorded none.
+    """
+    applied = history.settings
+    if applied is None:
+        if history.owned or history.established:
+            return ()
+        applied = {}
+    return tuple(
+        SettingChange(
+            path,
+            applied.get(path),
+            declared.get(path),
+            not _ACTING.isdisjoint(path.split(".")) or _OF_RAY.fullmatch(path) is not None,
+        )
+        for path in sorted(declared.keys() | applied.keys())
+        if applied.get(path) != declared.get(path) and _RESOURCES.fullmatch(path) is None
+    )
+
+
+def settings_to_record(
+    plan: Plan, declared: Mapping[str, str], history: History
+) -> dict[str, str | None]:
+    """Return the settings that are in force once a plan is carried out, by path; None: the default.
+
+    The first apply after one of an earlier release records all that is declared.
+    """
+    if history.settings is None and not plan.settings and (history.owned or history.established):
+        return {path: value for path, value in declared.items() if not _RESOURCES.fullmatch(path)}
+    return {setting.path: setting.after for setting in plan.settings}
+
+
+def with_changes(
+    before: Mapping[str, Value], recorded: Mapping[str, Value | None]
+) -> dict[str, Value]:
+    """Return settings, or documents by key, after a record of those that changed; None: gone."""
+    merged = {**before, **recorded}
+    return {path: value for path, value in merged.items() if value is not None}
+
 
 STEADY: Final = 1.5
 """Least factor between a duration and the known duration that makes way: so a plan that is made

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, TypeAlias
 
-from fleet.encoding import optional
+from fleet.codec import optional
 from fleet.gates import CountedRows
 from fleet.history.apply_events import Document, EventFields, PassiveEvent
 

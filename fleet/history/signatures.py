@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
-from fleet.encoding import optional
+from fleet.codec import optional
 from fleet.history.apply_events import PassiveEvent
 
 _SIGNED: Final = re.compile(

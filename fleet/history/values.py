@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal, get_args
 
+from fleet.codec import decode, optional, plain
 from fleet.consent import Approval
-from fleet.decoding import decode
-from fleet.encoding import optional, plain
 from fleet.gates import EARLIER, Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry

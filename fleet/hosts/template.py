@@ -11,8 +11,8 @@ from json import dumps
 from typing import Final
 
 from fleet.hosts.facts import HostFacts, HostFinding, unknown
-from fleet.systemd_unit import plain_value
-from fleet.vllm import STOP_S, instance_name
+from fleet.hosts.systemd_unit import plain_value
+from fleet.hosts.units import STOP_S, instance_name
 
 TEMPLATE: Final = f"/etc/systemd/system/{instance_name('')}"
 RULE: Final = "/etc/polkit-1/rules.d/50-fleetctl.rules"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from fleet.decoding import operation_result
+from fleet.codec import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
 from fleet.history import Entry, GateJudged, History, UpgradeJudged, blocks_on
 from fleet.names import AdapterName

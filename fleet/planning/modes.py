@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fleet.encoding import plan_id
+from fleet.codec import plan_id
 from fleet.history import History
 from fleet.names import (
     Address,

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.capacity import without_demand
+from fleet.codec import plan_id
 from fleet.costing import Terms, cost_changes, terms_of
-from fleet.encoding import plan_id
 from fleet.errors import ConfigError, FleetError, problem_of
 from fleet.history import History, settings_due
 from fleet.names import alias_of, client_of

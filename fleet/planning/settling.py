@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from fleet.decoding import operation_result
-from fleet.encoding import plain
+from fleet.codec import operation_result, plain
 from fleet.history import Adopted, History, LedgerEvent, Noted, StepFinished, settled
 from fleet.names import Address
 from fleet.plan import Change, PlanNote

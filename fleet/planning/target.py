@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
-from fleet.encoding import plan_id
+from fleet.codec import plan_id
 from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address, step_parts
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote

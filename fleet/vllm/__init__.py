@@ -3,13 +3,19 @@
 Layer 2, beside `packing` and `gates`; knows bases and flags, no fleet. Never imports vLLM. Pure.
 """
 
-from fleet.vllm.adapter_config import check_config, served_rank
-from fleet.vllm.adapter_tensors import DTYPES, Tensor, adapted_modules, check_tensors, module_shapes
+from fleet.vllm.adapter import (
+    DTYPES,
+    Tensor,
+    adapted_modules,
+    check_config,
+    check_tensors,
+    module_shapes,
+    served_rank,
+)
 from fleet.vllm.attached import attached_faults, attached_unknowns
-from fleet.vllm.base_config import base_shape, dimensions
+from fleet.vllm.base import base_shape, dimensions
 from fleet.vllm.command_reader import CommandRead, read_back
-from fleet.vllm.command_words import split_words
-from fleet.vllm.flag_rules import FLAG_KINDS, fault_of, path_in, spelling_hint
+from fleet.vllm.flag_rules import fault_of, path_in, spelling_hint, split_words
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
     cpu_loras_for,
@@ -20,7 +26,7 @@ from fleet.vllm.flags import (
     servers_per_device_of,
     with_engines,
 )
-from fleet.vllm.known_flags import RELEASE
+from fleet.vllm.known_flags import FLAG_KINDS, RELEASE
 from fleet.vllm.launch import (
     FAKE_SUFFIX,
     POD_ADAPTERS,
@@ -35,27 +41,23 @@ from fleet.vllm.launch import (
     gpus_of,
     launch_of,
 )
-from fleet.vllm.lora_slots import assumption, pool_bytes, release, slot_bytes, unchecked
-from fleet.vllm.memory import (
+from fleet.vllm.lora_slots import (
     GIB,
     RANKS,
     SLOTS,
     USABLE,
+    assumption,
     fully_sharded,
     host_bytes,
     kv_bytes_per_token,
     least_kv_bytes,
     lora_dtype,
+    pool_bytes,
     rank_bucket,
+    release,
     reserve_bytes,
+    slot_bytes,
     slots_bucket,
+    unchecked,
     weight_bytes,
-)
-from fleet.vllm.unit import (
-    STOP_S,
-    forward_unit,
-    instance_name,
-    server_container,
-    server_unit,
-    unit_name,
 )

@@ -11,8 +11,7 @@ from itertools import product
 from fleet.hardware import BaseSpec, HostSpec
 from fleet.resources import FORMATS, Hashed, Server, ServerFlags, State, differing, format_of
 from fleet.spec import FleetSpec
-from fleet.vllm.lora_slots import release
-from fleet.vllm.memory import RANKS, SLOTS, USABLE
+from fleet.vllm.lora_slots import RANKS, SLOTS, USABLE, release
 
 CPU_LORAS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """Values that the planner chooses for `--max-cpu-loras` where that is more than twice the slots."""

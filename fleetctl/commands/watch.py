@@ -28,7 +28,7 @@ def watch(workspace: Workspace, *, once: bool, interval: timedelta | None, form:
     """
     import asyncio
 
-    from fleet.encoding import plain
+    from fleet.codec import plain
     from plans.reports.alerts import alert_sentence, alerts_document, render_alerts, render_change
     from runtime.operations.watch import STANDS, Watcher
 

@@ -15,10 +15,10 @@ import yaml
 
 from fleet.errors import ConfigError
 from fleet.hardware import is_cpu
+from fleet.hosts import STOP_S, cleared_variables
 from fleet.names import dns_label
 from fleet.resources import Server
-from fleet.systemd_unit import cleared_variables
-from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, STOP_S, Pod
+from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, Pod
 from plans.amounts import listed
 
 CLAIM = "fleetctl-store"

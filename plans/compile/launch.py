@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from fleet.systemd_unit import cleared_variables, flag_lines
+from fleet.hosts import cleared_variables, flag_lines
 from fleet.vllm import LaunchCommand
 
 

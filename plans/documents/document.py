@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NoReturn
 
-from fleet.encoding import canonical_json
+from fleet.codec import canonical_json
 from fleet.errors import FleetError
 
 EXPANDED = 2

@@ -13,8 +13,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import plain
+from fleet.codec import MalformedError, decode, plain
 from fleet.errors import FleetError, newer_server
 from fleet.hardware import HostSpec
 from fleet.history import History

@@ -10,9 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fleet.codec import (
+    DECISIONS,
+    MEASURED,
+    MalformedError,
+    decisions,
+    decode,
+    identify,
+    new_key,
+    plain,
+)
 from fleet.consent import approve_command, clients_out, decisions_due
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import DECISIONS, MEASURED, decisions, identify, new_key, plain
 from fleet.errors import FleetError
 from fleet.plan import Plan
 from plans.documents.document import read, write

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleet.alerting import Alert, AlertPhase, AlertRule, ChangeKind, Measure, WhyWorse
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.usage import UsageFigures
 from plans.tables import aligned
 

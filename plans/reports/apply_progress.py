@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet.encoding import canonical_json
+from fleet.codec import canonical_json
 from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.resources import OutageKind
 from fleet.steps import VERSION, ApplyEvent

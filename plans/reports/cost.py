@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from fleet.codec import plain
 from fleet.costing import (
     ALARM,
     PLATFORM,
@@ -28,7 +29,6 @@ from fleet.costing import (
     share_state,
     to_cents,
 )
-from fleet.encoding import plain
 from fleet.names import alias_of
 from plans.amounts import listed, percent
 from plans.documents.document import write

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import Diagnostic, Position
 from fleet.names import address_parts, alias_of, alias_parts, place_of_server
 from fleet.plan import Freeze

@@ -6,7 +6,7 @@ Renderers take the documents that `--format json` prints, so that both forms say
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.evals import EvalRecord, EvalRun, QualityDrift, spelled_as_utf8, summarize
 from plans.amounts import iso
 from plans.tables import aligned

@@ -6,8 +6,8 @@ Holds no cost, margin, server, device or other client.
 import hashlib
 from typing import Any
 
+from fleet.codec import canonical_json, plain
 from fleet.costing import Bill, bill_cents
-from fleet.encoding import canonical_json, plain
 from fleet.names import alias_of, version_of
 from plans.documents.document import write
 from plans.reports.cost import money, promise_table, promises

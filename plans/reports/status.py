@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from fleet.decoding import decode
+from fleet.codec import decode
 from fleet.history import ApplyFinished, ApplyStarted, BackedUp, BackupDrilled, Entry, History
 from fleet.names import adapter_address, client_of, kind_of_address, name_in_address
 from fleet.plan import Freeze

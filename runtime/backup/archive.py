@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry
 from runtime.backup.parts import is_part

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import EngineError
 from fleet.names import Address
 from fleet.resources import State

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from fleet.encoding import decode_json, plain
+from fleet.codec import decode_json, plain
 from fleet.errors import newer_server, require_known
 from fleet.names import NAME_PATTERN, Stamps
 from fleet.resources import FORMATS, Server, ServerFlags, format_of

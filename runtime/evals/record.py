@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.evals import (
     AFTER_TRAINING,
     EvalRecord,

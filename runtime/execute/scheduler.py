@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import (
     EngineRejectedError,
     EngineUnreachableError,

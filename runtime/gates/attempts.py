@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
 
-from fleet.decoding import operation_result
+from fleet.codec import operation_result
 from fleet.gates import Beliefs, Counts, Finding, believed_of
 from fleet.history import SKEW, Entry, GateJudged, Released, RolledBack, StepStarted
 from fleet.names import route_address

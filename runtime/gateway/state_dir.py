@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import (
     FleetError,
     LockHeldError,

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.environment import inherited
 from fleet.errors import FleetError
 from fleet.hardware import ServerTls

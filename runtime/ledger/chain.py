@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry, data_of, event_of
 from runtime.ledger.signing import EntrySigner

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import fleet
-from fleet.decoding import decode
-from fleet.encoding import decode_json
+from fleet.codec import decode, decode_json
 from fleet.history import (
     Entry,
     History,

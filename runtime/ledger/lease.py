@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import FleetError, LockHeldError
 from runtime.files import read_plain, replace_file
 from runtime.processes import start_mark

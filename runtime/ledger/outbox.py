@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent, data_of, event_of
 from runtime.deadline import LIMIT_S, call_with_timeout

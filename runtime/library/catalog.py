@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fleet.codec import decode_json
 from fleet.config import Lock, LockedAdapter
-from fleet.encoding import decode_json
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version
 from runtime.files import read_plain

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import Diagnostic, LibraryError, problem
 from fleet.hardware import BaseShape
 from fleet.spec import AdapterFacts

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history import Adopted, History, settled
 from fleet.names import Address, address_parts, alias_of
 from fleet.planning import ownerless

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from fleet.codec import MalformedError, canonical_json, decode, decode_json, plain
 from fleet.costing import (
     COUNTED,
     HOUR,
@@ -34,8 +35,6 @@ from fleet.costing import (
     promised_spans,
     rollback_seconds,
 )
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import canonical_json, decode_json, plain
 from fleet.errors import FleetError, problem_of
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator

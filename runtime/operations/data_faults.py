@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fleet.alerting import DataFault
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import plain
+from fleet.codec import MalformedError, decode, plain
 from fleet.errors import FleetError
 from fleet.history import SKEW
 from fleet.usage import Grain, Operator

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import decode_json, plain
+from fleet.codec import MalformedError, decode, decode_json, plain
 from fleet.hardware import HostSpec
 from fleet.history import ApplyStarted, Entry, StepStarted
 from fleet.names import Address, server_address, server_of_address, step_id

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import ConfigError, FleetError, FrozenError, LockHeldError, PlacementError
 from fleet.history import tampering
 from fleet.plan import Plan

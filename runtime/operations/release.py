@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import FleetError, did_you_mean
 from fleet.history import (
     Released,

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from fleet.codec import canonical_json, plain, plan_digest
 from fleet.consent import (
     Approval,
     DecisionKind,
@@ -19,7 +20,6 @@ from fleet.consent import (
     covering,
     decisions_due,
 )
-from fleet.encoding import canonical_json, plain, plan_digest
 from fleet.errors import FleetError, StalePlanError, UnapprovedError
 from fleet.history import PlanApproved, overtaken, settled
 from fleet.plan import Plan

@@ -7,11 +7,20 @@ from pathlib import Path
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.hardware import HostSpec
-from fleet.quadlet_unit import Container, container_name, container_text, unit_path
+from fleet.hosts import (
+    Container,
+    SystemdUnit,
+    container_name,
+    container_text,
+    forward_unit,
+    server_container,
+    server_unit,
+    unit_path,
+    unit_text,
+)
 from fleet.resources import Server
 from fleet.spec import FleetSpec
-from fleet.systemd_unit import SystemdUnit, unit_text
-from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_container, server_unit
+from fleet.vllm import LaunchCommand, launch_of
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import normal_path, read_text, replace_file
 from runtime.gateway.http.timeouts import GRACE_S

@@ -28,8 +28,7 @@ from fleet.alerting import (
     budgets_of,
     fleet_findings,
 )
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import plain
+from fleet.codec import MalformedError, decode, plain
 from fleet.errors import FleetError
 from fleet.history import Entry, Notification, settled
 from fleet.planning import outages_of

@@ -9,9 +9,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from fleet.capacity import DEMAND_FILE, ObservedDemand, parse_profile, parse_recorded_demand
+from fleet.codec import decode_json
 from fleet.codes import diagnostic
 from fleet.config import LOCK_FILE, Adapter, Declarations, Lock, Problem, ProjectFacts, parse_lock
-from fleet.encoding import decode_json
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
 from fleet.policies import GoldenFacts

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fleet.codec import decode_json
 from fleet.config import Parsed, parse
-from fleet.encoding import decode_json
 from runtime.files import make_private, plain_text, replace_file
 
 FORMAT = "fleetctl-parsed-1"

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final, Never
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import LibraryError
 from fleet.policies import SignedBytes
 from runtime.files import read_plain, unlinked

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 from httpx import codes
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from runtime.engines.protocol import DirectFile
 from runtime.sources.remote import Reading, TransientError, absent, refused
 

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from fleet.decoding import decode
-from fleet.encoding import decode_json
+from fleet.codec import decode, decode_json
 from runtime.files import make_private, read_plain, replace_file
 
 HOME_FILE: Final = "home.json"

@@ -17,8 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from fleet.decoding import decode
-from fleet.encoding import decode_json
+from fleet.codec import decode, decode_json
 from fleet.errors import StalePlanError
 from runtime.files import locked_file, make_private, read_plain, replace_file
 from runtime.processes import machine_id, start_mark

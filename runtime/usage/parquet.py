@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import FleetError
 from runtime.files import PRIVATE, locked_file, make_private, put_in_place, read_plain, replace_file
 from runtime.usage.log import COPY_PATTERN, USAGE_FILE

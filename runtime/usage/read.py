@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from runtime.files import LARGEST_LOG, open_plain, too_large
 from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
 from runtime.usage.row import UsageRow, to_usage_row

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 
 LIVE: Final = "live"
 COUNTING: Final = "count_tokens"

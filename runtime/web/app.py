@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator, Scope
 from runtime.operations.deploy import branch_change, other_versions, plan_change, version_change

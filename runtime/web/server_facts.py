@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import FleetError
 from fleet.names import adapter_address, alias_of, client_of, version_of
 from fleet.usage import Operator, UsageCell

@@ -7,7 +7,7 @@ from math import inf
 from typing import Final
 
 from fleet.capacity import HOURS, hourly_rpm
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.names import client_of
 from fleet.usage import Operator
 from runtime.web.facts import Document, Heading

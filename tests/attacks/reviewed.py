@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.encoding import identify
+from fleet.codec import identify
 from fleet.errors import FleetError
 from fleet.plan import Plan
 from fleet.resources import State

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.codec import MOST_VALUES, decode_json
 from fleet.config import check_project, parse
-from fleet.encoding import MOST_VALUES, decode_json
 from fleet.errors import ConfigError, FleetError
 from fleet.names import Stamps, Version, by_number
 from fleet.resources import format_of

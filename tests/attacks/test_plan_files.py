@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.encoding import decisions, plain, plan_digest
+from fleet.codec import decisions, plain, plan_digest
 from fleet.errors import FleetError, PlacementError, StalePlanError
 from fleet.history import ApplyStarted, LedgerEvent, RolledBack, StepStarted
 from fleet.plan import Plan

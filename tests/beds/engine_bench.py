@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from fleet.hardware import HostSpec
+from fleet.hosts import instance_name
 from fleet.resources import State
-from fleet.vllm import instance_name
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FleetMark
 from runtime.engines.remote.engine import SshEngine

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.vllm import forward_unit
+from fleet.hosts import forward_unit
 from tests.beds.boxes import BoxBed
 
 pytestmark = pytest.mark.boxes

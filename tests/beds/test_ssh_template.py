@@ -9,9 +9,8 @@ import pytest
 
 from fleet.errors import EngineError
 from fleet.hardware import SYSTEM
-from fleet.hosts import RULE, TEMPLATE, HostFacts, judge_host, root_script
+from fleet.hosts import RULE, TEMPLATE, HostFacts, instance_name, judge_host, root_script
 from fleet.names import adapter_address
-from fleet.vllm import instance_name
 from runtime.engines.remote.preparation import preparation, read_facts
 from runtime.engines.remote.units import launch_log
 from tests.beds.engine_bench import BOX

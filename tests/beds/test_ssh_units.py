@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fleet.errors import EngineError
-from fleet.systemd_unit import unit_text
-from fleet.vllm import LaunchCommand, server_unit
+from fleet.hosts import server_unit, unit_text
+from fleet.vllm import LaunchCommand
 from runtime.engines.remote.connection import SshConnection
 from runtime.engines.remote.units import (
     ServerUnit,

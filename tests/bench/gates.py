@@ -8,11 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE, Verdict
 from fleet.gates.intervals import wilson
 from fleet.gates.offline import judge_binary
 from fleet.gates.soak import watches
-from fleet.gates.verdict import Verdict
 from tests.bench.gate_lives import lives
 from tests.bench.golden_sets import small_sets
 from tests.fleet.gates import splitting

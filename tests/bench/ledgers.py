@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from fleet.codec import plain
 from fleet.costing import DeviceTerms, FleetTerms, Terms
-from fleet.encoding import plain
 from fleet.gates import judge_paired
 from fleet.history import (
     ApplyFinished,

@@ -11,7 +11,7 @@ from statistics import mean
 
 from fleet.capacity.calibration import fit
 from fleet.capacity.decode_law import MAX_NUM_SEQS, estimate_speed, step_seconds, tokens_per_second
-from fleet.vllm.memory import GIB
+from fleet.vllm.lora_slots import GIB
 from tests.fleet.capacity.published import SHAPES, series, startups, starvation_runs, usable_bytes
 from tests.fleet.capacity.reference import SETTINGS
 

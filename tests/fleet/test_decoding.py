@@ -1,11 +1,10 @@
-"""The plain form of `fleet.encoding` is read back; missing and mistyped fields are refused."""
+"""The plain form of `fleet.codec` is read back; missing and mistyped fields are refused."""
 
 from typing import Any
 
 import pytest
 
-from fleet.decoding import MalformedError, decode, resource_of_plain
-from fleet.encoding import plain
+from fleet.codec import MalformedError, decode, plain, resource_of_plain
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, ServerFlags, Share
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy, TrafficPolicy

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.encoding import plan_id
+from fleet.codec import plan_id
 from fleet.plan import Action, Change, DeviceUse, GateDue, Impact, Plan, Reason
 from fleet.resources import LoadedAdapter, Route, Share
 from fleet.steps import LoadAdapter, SetRoute, SmokeTest, Step

@@ -12,8 +12,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from fleet.codec import ADDED, DECISIONS, MEASURED, TAGS
 from fleet.consent import DecisionDue
-from fleet.encoding import ADDED, DECISIONS, MEASURED, TAGS
 from fleet.names import Address
 from fleet.plan import Plan, PlanNote
 from plans.documents.plan_file import BESIDE, FORMAT, REQUIRED, SPARSE, VERSION, Envelope

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.environment import SERVER_KEY
 from fleet.errors import EngineRejectedError, NewerFormatError
 from runtime.engines.adapters_file import FILE, AdapterEntry, dump_entries, parse_entries

@@ -9,9 +9,9 @@ from typing import Final
 
 from fleet.errors import EngineError
 from fleet.hardware import SYSTEM, HostSpec
+from fleet.hosts import unit_name
 from fleet.names import Address, server_name
 from fleet.resources import Server, State
-from fleet.vllm import unit_name
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.launching import (

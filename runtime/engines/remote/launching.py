@@ -13,19 +13,19 @@ from uuid import uuid4
 from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec
-from fleet.quadlet_unit import container_text, unit_path
-from fleet.resources import Server, ServerFlags
-from fleet.systemd_unit import SystemdUnit, script_text, unit_text
-from fleet.vllm import (
-    RESOLVER,
-    gpus_of,
+from fleet.hosts import (
+    SystemdUnit,
+    container_text,
     instance_name,
-    launch_of,
+    script_text,
     server_container,
     server_unit,
-    servers_per_device_of,
     unit_name,
+    unit_path,
+    unit_text,
 )
+from fleet.resources import Server, ServerFlags
+from fleet.vllm import RESOLVER, gpus_of, launch_of, servers_per_device_of
 from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.launching import (

@@ -16,8 +16,8 @@ from typing import Final
 
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec, is_cpu
-from fleet.hosts import TEMPLATE, HostFacts, judge_template, parse_facts, root_script
-from fleet.vllm import RELEASE, instance_name
+from fleet.hosts import TEMPLATE, HostFacts, instance_name, judge_template, parse_facts, root_script
+from fleet.vllm import RELEASE
 from runtime.engines.remote.connection import SCRIPT_S, SshConnection
 from runtime.engines.remote.copies import bring_folder
 from runtime.engines.remote.units import PLUGIN

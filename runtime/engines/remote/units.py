@@ -13,9 +13,7 @@ from pydantic import ValidationError
 
 from fleet.errors import EngineError, EngineRejectedError, NewerFormatError
 from fleet.hardware import HostSpec
-from fleet.hosts import RUN, TEMPLATE
-from fleet.quadlet_unit import container_name
-from fleet.vllm import instance_name, unit_name
+from fleet.hosts import RUN, TEMPLATE, container_name, instance_name, unit_name
 from runtime.engines.launch_records import LaunchRecord, parse_record
 from runtime.engines.launching import started_elsewhere
 from runtime.engines.recognition import FLEET, FLEET_ID, NO_FLEET, FleetMark

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import EvalError
 from fleet.evals import (
     ACCURACY,

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.inspect_engine import cannot_score, refuse_other_metrics

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import read_plain, replace_file

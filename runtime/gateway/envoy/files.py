@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
-from fleet.encoding import decode_json
+from fleet.codec import decode_json
 from fleet.environment import inherited
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec

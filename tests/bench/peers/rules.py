@@ -24,7 +24,7 @@ from fleet.hardware import BaseSpec, DeviceSpec
 from fleet.placement.model.accounts import replica_load
 from fleet.placement.model.server_types import every_server_type
 from fleet.spec import AdapterSpec, FleetSpec
-from fleet.vllm.memory import SLOTS, rank_bucket
+from fleet.vllm.lora_slots import SLOTS, rank_bucket
 
 AIBRIX_ADAPTERS = 10
 """Adapters that AIBrix's bin-packing scheduler takes for a pod's capacity, whatever they are.

@@ -9,8 +9,7 @@ from fleet.alerting.alert import Alert, AlertPhase, AlertRule, RuleFinding, Sign
 from fleet.alerting.baseline import HISTORY
 from fleet.alerting.changes import AliasChange, ChangeKind
 from fleet.alerting.notifications import AGAIN_FOR, alert_notices, as_told
-from fleet.decoding import decode
-from fleet.encoding import plain
+from fleet.codec import decode, plain
 from fleet.history import is_due
 from fleet.history.events import Entry, event_of
 from plans.reports.notifications import document

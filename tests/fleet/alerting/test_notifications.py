@@ -15,8 +15,7 @@ from fleet.alerting.notifications import (
     rollout_turns,
     undecided_rollouts,
 )
-from fleet.evals.quality_drift import DriftStatus
-from fleet.evals.records import EvalRecord, drifts
+from fleet.evals.records import DriftStatus, EvalRecord, drifts
 from fleet.history import AGAIN, Notification, is_due
 from fleet.history.events import Entry, event_of
 from fleet.history.values import Claim

@@ -10,8 +10,15 @@ from pathlib import Path
 from fleet.capacity.calibration import Point
 from fleet.capacity.decode_law import expected_active
 from fleet.hardware import BaseShape
-from fleet.vllm.lora_slots import pool_bytes, slot_bytes, slot_tensors, taken
-from fleet.vllm.memory import GIB, kv_bytes_per_token, weight_bytes
+from fleet.vllm.lora_slots import (
+    GIB,
+    kv_bytes_per_token,
+    pool_bytes,
+    slot_bytes,
+    slot_tensors,
+    taken,
+    weight_bytes,
+)
 
 DATA = Path(__file__).parents[2] / "data"
 

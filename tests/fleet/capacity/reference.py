@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from fleet.hardware import BaseShape, BaseSpec, DeviceSpec
-from fleet.vllm.lora_slots import pool_bytes
-from fleet.vllm.memory import (
+from fleet.vllm.lora_slots import (
     GIB,
     USABLE,
     kv_bytes_per_token,
+    pool_bytes,
     reserve_bytes,
     slots_bucket,
     weight_bytes,

@@ -6,7 +6,7 @@ from operator import attrgetter
 import pytest
 
 from fleet.capacity.calibration import fit
-from fleet.vllm.memory import GIB, kv_bytes_per_token
+from fleet.vllm.lora_slots import GIB, kv_bytes_per_token
 from tests.fleet.capacity.published import (
     CONTEXTS,
     SHAPES,

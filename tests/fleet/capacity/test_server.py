@@ -17,7 +17,7 @@ from fleet.capacity.server import (
 )
 from fleet.hardware import BaseSpec, Basis, DeviceSpec, Profile, Speed
 from fleet.spec import DemandSpec
-from fleet.vllm.memory import GIB
+from fleet.vllm.lora_slots import GIB
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import adapter, base
 

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleet.evals.quality_drift import (
+from fleet.evals.records import (
     RETRAIN_CONFIDENCE,
     DriftStatus,
     QualityLevel,
+    drifts,
+    eval_records,
     judge_anchor,
     judge_rolling,
     ratchet,
 )
-from fleet.evals.records import drifts, eval_records
-from fleet.evals.schedule import due_evaluations
+from fleet.evals.run import due_evaluations
 from fleet.history.events import Entry, event_of
 from fleet.names import AdapterName
 from fleet.spec import AdapterSpec

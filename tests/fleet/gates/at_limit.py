@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fleet.gates.boundary import Z_EARLY, Z_LAST, quantile
+from fleet.gates.sequential import Z_EARLY, Z_LAST, quantile
 from fleet.rollouts.simulation import newcombe_uppers
 
 LONGEST, REPLICATIONS = 48, 4000

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
+from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE, Finding
 from fleet.gates.offline import judge_paired
 from fleet.gates.sequential import GRID, MOSTLY, SURE, ratios
-from fleet.gates.verdict import Finding
 from fleet.policies import GateSpec
 from fleet.rollouts.simulation import wilson_bounds
 

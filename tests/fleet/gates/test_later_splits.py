@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.gates.counts import Window
+from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import Usual
-from fleet.gates.past import Baseline
-from fleet.gates.recheck import recheck_verdict
 from fleet.gates.sample_ratio import sound_windows
-from fleet.gates.verdict import Verdict
+from fleet.gates.soak import recheck_verdict
+from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec
 from tests.fleet.gates.test_live import ERRORS, HOUR, LIMIT, NINE, hours
-from tests.fleet.gates.test_routing_errors import Side, window_by_users
+from tests.fleet.gates.test_sample_ratio import Side, window_by_users
 
 FAIL, UNSURE = Verdict.FAIL, Verdict.INCONCLUSIVE
 KNOWN = Baseline(usual={"errors": Usual(0.01, requests=5000)})

@@ -11,16 +11,14 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.gates.counts import Window
+from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
-from fleet.gates.past import baseline, with_usual
-from fleet.gates.recheck import recheck_verdict
 from fleet.gates.rows import UsageRow
-from fleet.gates.soak import judge_soaking, soaking
-from fleet.gates.verdict import Finding, Verdict
-from fleet.gates.windows import arms, count_windows
+from fleet.gates.soak import judge_soaking, recheck_verdict, soaking
+from fleet.gates.windows import arms, baseline, count_windows, with_usual
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.policies import GateSpec, RolloutPolicy

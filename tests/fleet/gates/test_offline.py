@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.gates.decide import Finding, Verdict
 from fleet.gates.offline import PSEUDO_ITEMS, judge_paired
-from fleet.gates.recheck import recheck_verdict
-from fleet.gates.verdict import Finding, Verdict
+from fleet.gates.soak import recheck_verdict
 from fleet.policies import GateSpec
 
 GATE = GateSpec("accuracy", "accuracy_drop", 3, "pp")

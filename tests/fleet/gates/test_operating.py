@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from fleet.gates.decide import Verdict
 from fleet.gates.offline import judge_binary, judge_paired
 from fleet.gates.sequential import share_test
-from fleet.gates.verdict import Verdict
 from fleet.policies import GateSpec
 from tests.drawn import long
 from tests.fleet.gates.simulation import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.boundary import Z_EARLY, Z_ONE, confidence
+from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import (
     ALIKE,
@@ -20,9 +20,8 @@ from fleet.gates.own_control import (
     believed_of,
     usual_of,
 )
-from fleet.gates.past import Baseline, baseline, with_usual
-from fleet.gates.verdict import Verdict
-from fleet.gates.windows import arms, count_windows
+from fleet.gates.sequential import Z_EARLY, Z_ONE, confidence
+from fleet.gates.windows import Baseline, arms, baseline, count_windows, with_usual
 from fleet.policies import GateSpec
 from tests.fleet.gates.test_windows import HOUR, NEW, NINE, OLD, row
 

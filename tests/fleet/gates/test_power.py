@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fleet.gates import power
+from fleet.gates.decide import Verdict
 from fleet.gates.offline import judge_binary, judge_graded, judge_paired
-from fleet.gates.verdict import Verdict
 from fleet.policies import GateSpec
 from tests.fleet.gates.simulation import flagged, golden_runs, graded_runs, paths, shares_of
 

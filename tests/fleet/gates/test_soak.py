@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.gates.counts import Tally, Window
+from fleet.gates.decide import Verdict
 from fleet.gates.own_control import Usual
-from fleet.gates.past import Baseline
-from fleet.gates.recheck import recheck_verdict
-from fleet.gates.soak import blameless, judge_soaking, soaking, spared
-from fleet.gates.verdict import Verdict
+from fleet.gates.soak import blameless, judge_soaking, recheck_verdict, soaking, spared
+from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
-from fleet.gates.past import Baseline, baseline, with_usual
-from fleet.gates.verdict import Finding, Verdict
-from fleet.gates.windows import arms, count_windows
+from fleet.gates.windows import Baseline, arms, baseline, count_windows, with_usual
 from fleet.policies import GateSpec
 from fleet.traffic import Sticky
 from tests.fleet.gates.request_traffic import MONDAY, Client, Harm, draw

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fleet.gates.decide import Finding, Verdict
 from fleet.gates.intervals import Z, newcombe, wilson
 from fleet.gates.live import judge_rise
 from fleet.gates.sequential import share_test
-from fleet.gates.verdict import Finding, Verdict
 from fleet.rollouts.simulation import newcombe_uppers, wilson_bounds
 from tests.fleet.gates.simulation import (
     Paths,

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from fleet.gates.own_control import Seen, Usual
-from fleet.gates.past import Baseline, baseline
-from fleet.gates.windows import arms, count_windows, neighbours
+from fleet.gates.windows import Baseline, arms, baseline, count_windows, neighbours
 from fleet.policies import GateSpec
 from fleet.traffic import Sticky
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.history.blocks import ABORTED, FAILED, ROLLED_BACK, UNPROVEN, fallback_check
 from fleet.history.blocks import rejected_by_gates as by_gates
 from fleet.history.values import Block, BlockKind

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history import Entry, History, Noted, fold_entries, history_document, history_of
 from fleet.resources import State
 from tests.bench.ledgers import life

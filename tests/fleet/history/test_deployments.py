@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history.deployments import carried_out, deployments_of
 from fleet.history.events import Entry, event_of
 from fleet.names import AdapterName

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.decoding import MalformedError
+from fleet.codec import MalformedError
 from fleet.history.apply_events import PassiveEvent
 from fleet.history.events import KINDS, UnknownEvent, data_of, event_of
 from fleet.history.fold import FOLDED

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history import Entry, LedgerEvent, StepFinished, StepStarted, fold_entries
 from fleet.names import step_id
 from fleet.resources import Server

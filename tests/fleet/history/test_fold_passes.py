@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history import (
     Entry,
     Noted,

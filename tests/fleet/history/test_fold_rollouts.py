@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fleet.encoding import plain
-from fleet.gates.verdict import Finding, Verdict
+from fleet.codec import plain
+from fleet.gates.decide import Finding, Verdict
 from fleet.history.blocks import rejection
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries, settled

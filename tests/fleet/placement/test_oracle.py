@@ -16,7 +16,7 @@ from fleet.resources import Server, State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import DemandSpec, FleetSpec, PlacementPolicy
 from fleet.vllm.flags import flags_for
-from fleet.vllm.memory import rank_bucket, slots_bucket
+from fleet.vllm.lora_slots import rank_bucket, slots_bucket
 from tests.fleet.placement.placements import LLAMA, PROFILE
 from tests.fleet.placement.placements import placed as drawn_up
 from tests.fleet.planning.builders import GIB, NOON, adapter, device, fleet, history

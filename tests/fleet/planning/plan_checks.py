@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history.values import History
 from fleet.names import Address, adapter_address, alias_of, route_address
 from fleet.plan import Plan
 from fleet.resources import LoadedAdapter, Resource, Route
 from fleet.spec import FleetSpec
 from fleet.steps import Step
-from fleet.vllm.memory import USABLE
+from fleet.vllm.lora_slots import USABLE
 from tests.fleet.planning.builders import digest_of
 from tests.fleet.planning.simulator import World
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
@@ -28,7 +28,7 @@ from fleet.steps import (
     StopServer,
     UnloadAdapter,
 )
-from fleet.vllm.memory import USABLE
+from fleet.vllm.lora_slots import USABLE
 from tests.fleet.planning.raised_pairs import raised_over
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.gates.verdict import Counts
+from fleet.gates.decide import Counts
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from tests.fleet.planning.builders import NOON, base, host, loaded, state

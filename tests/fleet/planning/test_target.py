@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.encoding import plan_id
+from fleet.codec import plan_id
 from fleet.errors import FleetError
 from fleet.plan import Action, Change, DeviceUse, GateDue, Impact, Plan, Reason
 from fleet.planning.target import TargetPattern, parse_criteria, select

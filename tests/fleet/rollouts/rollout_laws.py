@@ -6,7 +6,7 @@ They are told in terms of bytes, engines and entries, and ask nothing of the cod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.history.values import History
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import AliasTarget, Phase

@@ -10,8 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fleet.encoding import plain
-from fleet.gates.verdict import Verdict
+from fleet.codec import plain
+from fleet.gates.decide import Verdict
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from fleet.config.scalars.quantities import parse_duration
-from fleet.gates.verdict import Counts, percent_text
+from fleet.gates.decide import Counts, percent_text
 from fleet.history.values import History
 from fleet.policies import AUTO, EndpointFaults, GoldenFacts, RolloutPolicy
 from fleet.rollouts.ahead import outlook

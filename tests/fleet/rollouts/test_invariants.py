@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.targets import Phase
 from tests.drawn import drawn, examples

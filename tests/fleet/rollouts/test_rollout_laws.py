@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.gates.counts import Tally, Window
+from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
-from fleet.gates.past import UNKNOWN
 from fleet.gates.soak import judge_soaking, soaking
-from fleet.gates.verdict import Verdict
+from fleet.gates.windows import UNKNOWN
 from fleet.history.values import Block, BlockKind
 from fleet.maintenance.retention import retained
 from fleet.policies import UNITS, GateSpec

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.boundary import Z_EARLY, Z_ONE
 from fleet.gates.counts import Tally, Window, kind_of
+from fleet.gates.decide import Verdict
 from fleet.gates.intervals import Z
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import Usual
-from fleet.gates.past import Baseline
 from fleet.gates.power import UsualRate, healthy_rate
-from fleet.gates.verdict import Verdict
+from fleet.gates.sequential import Z_EARLY, Z_ONE
+from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec
 from fleet.rollouts.simulation import LiveStages, requests_needed, simulate
 from tests.bench.forecasts import PLAYED, SETTINGS, setting_of

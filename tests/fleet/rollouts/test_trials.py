@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fleet.gates.decide import Finding, Verdict
 from fleet.gates.offline import judge_paired
-from fleet.gates.verdict import Finding, Verdict
 from fleet.history.values import Block, BlockKind, GateEvidence, History, RolloutMark
 from fleet.policies import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.resources import Server, State

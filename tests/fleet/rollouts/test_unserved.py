@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fleet.encoding import plain
-from fleet.gates.verdict import Verdict
+from fleet.codec import plain
+from fleet.gates.decide import Verdict
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History

@@ -3,7 +3,7 @@ then; once they are others it counts no more."""
 
 import pytest
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.history.fold import fold_entries
 from fleet.rollouts.status import rollout_statuses
 from fleet.rollouts.targets import Phase

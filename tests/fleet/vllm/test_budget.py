@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from fleet.hardware import BaseShape
-from fleet.vllm.lora_slots import slot_bytes, slot_tensors
-from fleet.vllm.memory import (
+from fleet.vllm.lora_slots import (
     kv_bytes_per_token,
     least_kv_bytes,
     rank_bucket,
     reserve_bytes,
+    slot_bytes,
+    slot_tensors,
     slots_bucket,
 )
 from tests.fleet.planning.builders import GIB, LLAMA_8B, MIB, TINY, base, device

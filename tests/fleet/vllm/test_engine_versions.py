@@ -12,8 +12,7 @@ from fleet.planning.pipeline import make_plan
 from fleet.resources import Server, State
 from fleet.spec import FleetSpec
 from fleet.vllm.flags import disagreements, with_engines
-from fleet.vllm.lora_slots import pool_bytes
-from fleet.vllm.memory import USABLE
+from fleet.vllm.lora_slots import USABLE, pool_bytes
 from tests.fleet.placement.placements import A0, HOSTS, LLAMA, PROFILE, card
 from tests.fleet.planning.builders import (
     GIB,

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.decoding import resource_of_plain
-from fleet.encoding import plain
+from fleet.codec import plain, resource_of_plain
 from fleet.history.values import History
 from fleet.planning.pipeline import make_plan
 from fleet.resources import Route, State

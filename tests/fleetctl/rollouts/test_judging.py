@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fleet.gates.counts import Tally, Window
+from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
-from fleet.gates.verdict import Verdict
 from fleet.history import EvalFinished, event_of
 from fleet.resources import State
 from fleetctl.wiring import open_workspace

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import FleetError
 from fleet.history import event_of
 from fleet.resources import Route, Share

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import ConfigError
 from fleet.history import event_of
 from fleet.steps import SetRoute

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.errors import FleetError
 from fleet.history import Adopted
 from fleet.resources import LoadedAdapter

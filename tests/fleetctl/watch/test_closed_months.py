@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history import CostTermsChanged
 from fleet.policies import MICRO
 from runtime.ledger import open_ledger

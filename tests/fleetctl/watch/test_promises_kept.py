@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from math import ceil
 from pathlib import Path
 
+from fleet.codec import plain
 from fleet.costing import HOUR, PromisedSpan, Terms, promised_spans
-from fleet.encoding import plain
 from fleet.history import CostTermsChanged
 from runtime.ledger import open_ledger
 from runtime.operations.costs import month_file

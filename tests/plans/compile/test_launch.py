@@ -8,9 +8,8 @@ import pytest
 
 from fleet.errors import ConfigError
 from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hosts import server_unit, unit_text
 from fleet.resources import Server, ServerFlags
-from fleet.systemd_unit import unit_text
-from fleet.vllm import server_unit
 from fleet.vllm.flag_rules import RESERVED
 from fleet.vllm.known_flags import ALIASES
 from fleet.vllm.launch import LaunchCommand, command_line, environment, launch_of

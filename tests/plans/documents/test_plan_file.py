@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet.decoding import NAMES
-from fleet.encoding import MEASURED, VERBS, decisions, plan_id
+from fleet.codec import MEASURED, NAMES, VERBS, decisions, plan_id
 from fleet.errors import FleetError
 from fleet.plan import Impact, Plan, PlanNote
 from fleet.resources import LoadedAdapter

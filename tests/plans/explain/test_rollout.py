@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.encoding import plan_id
+from fleet.codec import plan_id
 from fleet.history.values import History
 from fleet.plan import Plan, PlanNote
 from fleet.planning.pipeline import make_plan

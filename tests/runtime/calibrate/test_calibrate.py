@@ -8,7 +8,7 @@ import pytest
 from fleet.capacity.calibration import WORST_RESIDUAL, parse_profile
 from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, Profile, Speed
-from fleet.vllm.memory import GIB
+from fleet.vllm.lora_slots import GIB
 from runtime.calibrate.measure import (
     CalibrationTarget,
     foreign_traffic,

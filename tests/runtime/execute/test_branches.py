@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.decoding import operation_result
-from fleet.encoding import plain
+from fleet.codec import operation_result, plain
 from fleet.names import Address, server_of_address, step_parts
 from fleet.resources import LoadedAdapter, Resource, Route, State
 from fleet.steps import TIMES, SetRoute, Step

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history import Adopted, Entry, StepFinished, StepStarted, fold_entries
 from fleet.planning.modes import advances
 from fleet.planning.pipeline import make_plan

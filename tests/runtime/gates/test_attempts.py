@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet.encoding import plain
+from fleet.codec import plain
 from fleet.history.events import Entry, event_of
 from runtime.gates.attempts import began
 from tests.fleet.planning.builders import route

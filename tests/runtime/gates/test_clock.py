@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.history.doubts import clock_behind
 from fleet.history.events import Entry, event_of
 from runtime.gates.evidence import JudgedGate

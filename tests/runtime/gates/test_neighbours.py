@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.policies import GateSpec
 from runtime.gates.live import judge_traffic
 from runtime.usage.read import UsageReader

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fleet.gates.verdict import Finding, Verdict
+from fleet.gates.decide import Finding, Verdict
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.policies import GateSpec, RolloutPolicy

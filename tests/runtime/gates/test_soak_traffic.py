@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.gates.verdict import Verdict
+from fleet.gates.decide import Verdict
 from fleet.policies import GateSpec
 from runtime.gates.live import judge_traffic
 from runtime.usage.read import UsageReader

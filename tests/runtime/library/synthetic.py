@@ -11,7 +11,7 @@ import pytest
 
 from fleet.errors import LibraryError
 from fleet.hardware import BaseShape
-from fleet.vllm.adapter_tensors import module_shapes
+from fleet.vllm.adapter import module_shapes
 from runtime.library.inspect import inspect
 
 BASE = BaseShape(

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fleet.gates.verdict import Finding, Verdict
+from fleet.gates.decide import Finding, Verdict
 from fleet.policies import GateSpec
 from fleet.spec import GatewaySpec
 from fleet.traffic import Sticky, TrafficPolicy

@@ -6,9 +6,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from fleet.quadlet_unit import container_text
-from fleet.systemd_unit import script_text, unit_text
-from fleet.vllm import instance_name, server_container, server_unit
+from fleet.hosts import (
+    container_text,
+    instance_name,
+    script_text,
+    server_container,
+    server_unit,
+    unit_text,
+)
 from runtime.engines.recognition import FleetMark
 from runtime.engines.remote.units import ServerUnit, parse_units, sealed
 from tests.runtime.engines.remote.units import LAUNCH, RECORD

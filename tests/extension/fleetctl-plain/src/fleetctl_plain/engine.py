@@ -13,8 +13,7 @@ from typing import Any
 
 import httpx
 
-from fleet.decoding import decode
-from fleet.encoding import plain
+from fleet.codec import decode, plain
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
 from fleet.names import Address
 from fleet.resources import LoadedAdapter, Resource, Server, State

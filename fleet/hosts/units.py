@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fleet.hardware import PORT_STRIDE, HostSpec
-from fleet.quadlet_unit import Container
-from fleet.systemd_unit import SystemdUnit
+from fleet.hosts.quadlet_unit import Container
+from fleet.hosts.systemd_unit import SystemdUnit
 from fleet.vllm.flags import SERVERS_PER_DEVICE
 from fleet.vllm.launch import SHUTDOWN_TIMEOUT_S, LaunchCommand
 

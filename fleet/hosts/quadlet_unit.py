@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet.environment import SERVER_KEY
-from fleet.systemd_unit import SystemdUnit, cleared_variables, flag_lines, plain_value, quoted_word
+from fleet.hosts.systemd_unit import (
+    SystemdUnit,
+    cleared_variables,
+    flag_lines,
+    plain_value,
+    quoted_word,
+)
 
 _STOP_MARGIN_S = 10
 """Seconds beyond podman's own wait for the program, until systemd kills podman."""

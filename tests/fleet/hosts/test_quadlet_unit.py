@@ -4,10 +4,15 @@ from itertools import pairwise
 
 import pytest
 
-from fleet.quadlet_unit import Container, container_text, unit_path
-from fleet.systemd_unit import SystemdUnit
-from fleet.vllm import server_container, server_unit
-from tests.fleet.test_systemd_unit import WORDS
+from fleet.hosts import (
+    Container,
+    SystemdUnit,
+    container_text,
+    server_container,
+    server_unit,
+    unit_path,
+)
+from tests.fleet.hosts.test_systemd_unit import WORDS
 from tests.quadlets import generated, words_of
 from tests.runtime.engines.remote.units import LAUNCH
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fleet.gates.row_digest import digest_of_rows, in_order, row_digest
+from fleet.gates.rows import digest_of_rows, in_order, row_digest
 from runtime.usage.row import UsageRow
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.systemd_unit import SystemdUnit, unit_text
-from fleet.vllm import forward_unit
+from fleet.hosts import SystemdUnit, forward_unit, unit_text
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 

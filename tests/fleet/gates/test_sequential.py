@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.gates.boundary import Z_EARLY, Z_LAST, Z_ONE, quantile
+from fleet.gates.sequential import Z_EARLY, Z_LAST, Z_ONE, quantile
 from tests.fleet.gates.at_limit import EARLY, LAST, LONGEST, passed, promoted
 
 WRONG = 0.02
