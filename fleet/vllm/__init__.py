@@ -15,7 +15,7 @@ from fleet.vllm.adapter import (
 from fleet.vllm.attached import attached_faults, attached_unknowns
 from fleet.vllm.base import base_shape, dimensions
 from fleet.vllm.command_reader import CommandRead, read_back
-from fleet.vllm.flag_rules import fault_of, path_in, spelling_hint, split_words
+from fleet.vllm.flag_rules import FLAG_KINDS, fault_of, path_in, spelling_hint, split_words
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
     cpu_loras_for,
@@ -26,7 +26,7 @@ from fleet.vllm.flags import (
     servers_per_device_of,
     with_engines,
 )
-from fleet.vllm.known_flags import FLAG_KINDS, RELEASE
+from fleet.vllm.known_flags import RELEASE
 from fleet.vllm.launch import (
     FAKE_SUFFIX,
     POD_ADAPTERS,

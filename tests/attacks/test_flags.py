@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fleet.errors import ConfigError
 from fleet.resources import ServerFlags
 from fleet.vllm import command_line, fault_of, read_back, split_words
-from fleet.vllm.flag_rules import GUARDED, PATHS, RESERVED
-from fleet.vllm.known_flags import ALIASES, FLAG_KINDS
+from fleet.vllm.flag_rules import FLAG_KINDS, GUARDED, PATHS, RESERVED
+from fleet.vllm.known_flags import ALIASES
 
 FLAGS = ServerFlags("m", "tiny", 1, 8, 1)
 EVIL = "--middleware evil.mod"
