@@ -5,15 +5,18 @@ time. Pure.
 """
 
 from fleet.alerting.alert import (
+    LEAST_REQUESTS,
     OF_TRAFFIC,
     Alert,
     AlertPhase,
     AlertRule,
+    LatencyBaseline,
     RuleFinding,
     Signal,
     advance,
+    latency_baseline,
+    same_class,
 )
-from fleet.alerting.baseline import LEAST_REQUESTS, LatencyBaseline, latency_baseline, same_class
 from fleet.alerting.budgets import (
     BudgetUse,
     Holder,
@@ -29,13 +32,6 @@ from fleet.alerting.changes import (
     RouteChange,
     ledger_changes,
     route_changes,
-)
-from fleet.alerting.fleet_rules import (
-    BaseForecast,
-    DataFault,
-    ProjectedCost,
-    ahead,
-    fleet_findings,
 )
 from fleet.alerting.notifications import (
     OF_A_CLIENT,
@@ -57,7 +53,11 @@ from fleet.alerting.rules import (
     QUARTERS_FOR,
     SLOW_SHARE,
     AliasFacts,
+    BaseForecast,
+    DataFault,
+    ProjectedCost,
+    ahead,
     alias_findings,
+    fleet_findings,
 )
-from fleet.alerting.timeline import Measure
-from fleet.alerting.why import RankedChange, WhyWorse, explain_worse
+from fleet.alerting.timeline import Measure, RankedChange, WhyWorse, explain_worse

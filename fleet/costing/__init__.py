@@ -3,7 +3,6 @@
 Takes capacity and weights from `placement`'s accounts: no law of its own. Pure.
 """
 
-from fleet.costing.corrections import due_corrections
 from fleet.costing.hours import HOUR, HourSplitter, hourly_terms, lines_of, split_server
 from fleet.costing.lines import (
     COUNTED,
@@ -19,12 +18,16 @@ from fleet.costing.months import (
     ClientMonth,
     Corrections,
     MonthCost,
+    PromisedSpan,
+    PromiseHours,
     bill_cents,
+    due_corrections,
     month_cost,
+    promise_hours,
+    promised_spans,
     rollback_seconds,
     to_cents,
 )
-from fleet.costing.promises import PromisedSpan, PromiseHours, promise_hours, promised_spans
 from fleet.costing.shares import (
     ALARM,
     CLEAR,

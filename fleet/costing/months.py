@@ -1,19 +1,74 @@
 """Sums up the hours of a month to lines and client figures, and rounds once, to cents."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, pairwise
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from fleet.costing.hours import HOUR, HourSplitter
 from fleet.costing.lines import CostLine, HourLine, LineKind, ServerHour, WorkCell, WorkNames
-from fleet.costing.promises import PromiseHours
 from fleet.costing.terms import ClientTerms, Terms
 from fleet.history import Entry, RolledBack
 from fleet.names import client_of
 from fleet.policies import MICRO
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseHours:
+    """A promised p95, and the hours of a kept promise."""
+
+    limit_ms: int
+    """As last promised."""
+    judged: int
+    """Hours with a promise and an answer."""
+    kept: int
+    """Of these the hours whose p95 is within the promise of the hour."""
+
+
+class PromisedSpan(NamedTuple):
+    """Hours on end with the same promise of an alias."""
+
+    alias: str
+    limit_ms: int
+    begin: datetime
+    end: datetime
+
+
+def promised_spans(hours: Iterable[tuple[datetime, Terms]]) -> Iterator[PromisedSpan]:
+    """Yield the spans of promises, those of an alias in the order of time."""
+    begun: dict[tuple[str, int], datetime] = {}
+    last, end = None, None
+    for hour, terms in hours:
+        if terms is not last:
+            its = [client.promises.items() for client in terms.clients.values()]
+            now = dict.fromkeys((promise for promises in its for promise in promises), hour)
+            for promise in [*begun]:
+                if promise not in now:
+                    yield PromisedSpan(*promise, begun.pop(promise), hour)
+            begun = {**now, **begun}
+        last, end = terms, hour + HOUR
+    for promise, begin in begun.items():
+        if end is not None:
+            yield PromisedSpan(*promise, begin, end)
+
+
+def promise_hours(
+    spans: Iterable[PromisedSpan], judge: Callable[[PromisedSpan], tuple[int, int]]
+) -> Mapping[str, Mapping[str, PromiseHours]]:
+    """Return the hours of promises by client and alias.
+
+    `judge`: the hours of a span with answers, and those whose p95 is within the promise.
+    """
+    found: dict[str, dict[str, PromiseHours]] = {}
+    for span in spans:
+        judged, kept = judge(span)
+        its = found.setdefault(client_of(span.alias), {})
+        before = its.get(span.alias, PromiseHours(0, 0, 0))
+        its[span.alias] = PromiseHours(span.limit_ms, before.judged + judged, before.kept + kept)
+    return found
+
 
 GIB: Final = 1 << 30
 CENT: Final = MICRO // 100
@@ -297,3 +352,38 @@ def to_cents(lines: Iterable[CostLine]) -> dict[tuple[str, LineKind, str], int]:
 def bill_cents(micro: int) -> int:
     """Return an amount in cents, half a cent up."""
     return (micro + CENT // 2) // CENT
+
+
+def due_corrections(
+    closed: Mapping[str, MonthCost], recounted: Mapping[str, MonthCost]
+) -> Corrections:
+    """Return the changes by a recount of closed months, beyond the corrections in their files.
+
+    `closed`: all closed months as their files have them; `recounted`: some of them, from all rows.
+    """
+    lines: list[CostLine] = []
+    overage: dict[str, dict[str, int]] = {}
+    for month, found in recounted.items():
+        due: Counter[str] = Counter()
+        charged: Counter[str] = Counter()
+        for line in found.lines:
+            due[line.client] += line.micro
+        for client, figures in found.clients.items():
+            charged[client] += figures.overage
+        for other, cost in closed.items():
+            for line in cost.lines:
+                is_correction = line.kind is LineKind.CORRECTION
+                if line.reason == month if is_correction else other == month:
+                    due[line.client] -= line.micro
+            for client, figures in cost.clients.items():
+                earlier = figures.corrections.get(month, 0)
+                charged[client] -= figures.overage if other == month else earlier
+        lines += [
+            CostLine(client, LineKind.CORRECTION, "", amount, month)
+            for client, amount in sorted(due.items())
+            if amount
+        ]
+        for client, amount in sorted(charged.items()):
+            if amount:
+                overage.setdefault(client, {})[month] = amount
+    return Corrections(tuple(lines), overage)

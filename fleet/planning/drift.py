@@ -5,13 +5,13 @@ a single cause, with all adapters of the server.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
 from fleet.history import MAY_ANSWER_OTHER_BYTES, History
-from fleet.names import LEDGER, Address, kind_of_address, server_address
+from fleet.names import LEDGER, Address, adapter_address, kind_of_address, server_address
 from fleet.planning.drift_cause import (
     USUAL,
     DriftAction,
@@ -23,10 +23,133 @@ from fleet.planning.drift_cause import (
     of_fault,
     plan,
 )
-from fleet.planning.missing_adapters import number_of, stale_routes, why_missing
-from fleet.planning.unserved import with_unserved
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
 from fleet.rollouts import is_diverted, may_be_rollback
+
+
+def why_missing(
+    server: str,
+    missing: tuple[Address, ...],
+    history: History,
+    live: State,
+    damaged: Mapping[str, str],
+) -> str:
+    """Return the event by which a running server has lost adapters, and whether clients notice.
+
+    `damaged`: by path as servers list it: the damage of the copy that servers load from.
+    """
+    stale = stale_routes(server, live)
+    event = _event(history.boots.get(server), live.boots.get(server), stale)
+    # Where no gateway sends a request to the server, its resolver answers no client.
+    loadable = sum(is_resolved(address, history, live, damaged) for address in missing)
+    answered = 0 if stale else loadable
+    if answered == len(missing):
+        lack = "answered by the resolver until loaded again"
+    else:
+        lack = f"missing, {answered} of them answered by the resolver" if answered else "missing"
+    return f"{event}; {number_of(len(missing), 'adapter')} {lack}{stale}"
+
+
+def _event(before: str | None, boot: str | None, stale: str) -> str:
+    if stale or (before and boot and before != boot):
+        return "the server was restarted"
+    if not before or not boot:
+        return "adapters were unloaded, or the server was restarted and shows no start time"
+    return "adapters were unloaded by others, or a run ended before it loaded them"
+
+
+def stale_routes(server: str, live: State) -> str:
+    """Return the end of a sentence: the routes name another launch; empty where they do not."""
+    routed, answers = live.routed_launches.get(server, ""), live.launches.get(server, "")
+    if not routed or routed == answers:
+        return ""
+    return f"; the routes name launch {routed}, so that no gateway sends it a request"
+
+
+def is_resolved(
+    address: Address, history: History, live: State, damaged: Mapping[str, str]
+) -> bool:
+    """Say whether the resolver of a server answers requests for an unlisted adapter.
+
+    Bytes other than the established ones count as no answer, where the ledger knows the adapter.
+    """
+    adapter = live.resolvable.get(address)
+    return (
+        adapter is not None
+        and adapter == history.established.get(address, adapter)
+        and adapter.path not in damaged
+    )
+
+
+def number_of(count: int, noun: str) -> str:
+    """Return such as `2 adapters are`."""
+    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
+
+
+_APPLY = "fleetctl apply"
+_OF_SERVERS = frozenset({OutageKind.SERVER_DOWN, OutageKind.SERVER_HUNG})
+
+
+def with_unserved(
+    causes: Iterable[DriftCause], history: History, live: State, damaged: Mapping[str, str]
+) -> Iterator[DriftCause]:
+    """Yield the causes, as outages where an alias has no answer by them; then such other aliases.
+
+    Outages of servers and of aliases name the aliases without an answer.
+    An alias counts from its first route on: before the first apply is done, nothing is told.
+    """
+    before = tuple(causes)
+    silent = {part for cause in before if cause.outage for part in _parts(cause)}
+    applied = (item for item in history.established.values() if isinstance(item, Route))
+    routes = {**{route.alias: route for route in applied}, **live.routes()}
+
+    def answers(server: str, copy: Address) -> bool:
+        if server_address(server) in silent:
+            return False
+        if server in live.unknown_servers:  # such as started by another folder: left to that
+            return True
+        is_held = copy in live.resources or is_resolved(copy, history, live, damaged)
+        return is_held and not stale_routes(server, live)
+
+    unserved = {
+        alias: parts
+        for alias, route in sorted(routes.items())
+        if (parts := frozenset(_silent_parts(route, live, answers)))
+    }
+    explained = set[str]()
+    for cause in before:
+        aliases = [alias for alias, parts in unserved.items() if parts & _parts(cause)]
+        explained.update(aliases)
+        if cause.outage in _OF_SERVERS:
+            yield replace(cause, unanswered=tuple(aliases))
+        elif cause.outage or not aliases:
+            yield cause
+        else:
+            command = _APPLY if cause.command == USUAL[DriftAction.PLAN] else cause.command
+            kind = OutageKind.UNSERVED
+            yield replace(cause, command=command, outage=kind, unanswered=tuple(aliases))
+    for alias in unserved.keys() - explained:
+        text = "no server that its route names holds the version"
+        cause = alert(routes[alias].address, text, (), _APPLY, OutageKind.UNSERVED)
+        yield replace(cause, unanswered=(alias,))
+
+
+def _parts(cause: DriftCause) -> frozenset[Address]:
+    return frozenset((cause.subject, *cause.addresses))
+
+
+def _silent_parts(
+    route: Route, live: State, answers: Callable[[str, Address], bool]
+) -> Iterator[Address]:
+    """Yield servers, copies and route by which requests of an alias get no answer."""
+    if not live.routes_unknown and route.address not in live.resources:
+        yield route.address
+    for share in route.shares:
+        copies = {server: adapter_address(share.adapter, server) for server in share.servers}
+        if share.percent and not any(answers(*copy) for copy in copies.items()):
+            yield from map(server_address, copies)
+            yield from copies.values() if copies else (route.address,)
+
 
 Kind = TypeVar("Kind", bound=Resource)
 

@@ -25,11 +25,10 @@ from fleet.names import (
 )
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
-from fleet.planning.desired import StepRules
+from fleet.planning.desired import StepRules, passed_in
 from fleet.planning.diversion import reroute
 from fleet.planning.drift_cause import DriftAction, DriftCause
 from fleet.planning.ordering import order
-from fleet.planning.smoke_passes import passed_in
 from fleet.resources import LoadedAdapter, OutageKind, Route, Server, State, servers_in
 from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec

@@ -16,9 +16,8 @@ from dataclasses import replace
 from fleet import steps
 from fleet.names import adapter_address, alias_of, route_address, server_address, step_id
 from fleet.plan import Change
-from fleet.planning.desired import StepRules
+from fleet.planning.desired import StepRules, pairs_in, raised
 from fleet.planning.diversion import Diversion
-from fleet.planning.smoke_passes import pairs_in, raised
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.steps import TIMES, Operation, Step
 

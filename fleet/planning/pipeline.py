@@ -23,12 +23,12 @@ from fleet.placement import (
     Violation,
     late_aliases,
     loss_outlook,
+    place,
     placement_accounts,
     verify_placement,
     verify_steps,
 )
 from fleet.plan import Change, CostChange, GateDue, Plan, PlanNote, RolloutAhead
-from fleet.planning.away_hosts import placed
 from fleet.planning.client_keys import weak_new_keys, with_lock_outs
 from fleet.planning.desired import PlanInput, desired_state_of, rules_of
 from fleet.planning.diff import diff
@@ -42,18 +42,47 @@ from fleet.planning.impact import (
     price_per_hour,
     untouched,
 )
-from fleet.planning.notes import held_back, not_observed, warnings_of
+from fleet.planning.notes import asked_first, held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
 from fleet.planning.prospects import prospects_of
-from fleet.planning.reasons import reasons_of
-from fleet.planning.rollout_warnings import asked_first
-from fleet.planning.served_bytes import with_served_bytes
+from fleet.planning.reasons import reasons_of, with_served_bytes
 from fleet.planning.upgrades import upgrade_notes
 from fleet.resources import State
-from fleet.rollouts import AliasTarget, RolloutTargets, forecast_rollouts, outlook, rollout_ahead
+from fleet.rollouts import (
+    AliasTarget,
+    RolloutTargets,
+    decide_rollouts,
+    forecast_rollouts,
+    outlook,
+    rollout_ahead,
+)
 from fleet.spec import FleetSpec
 from fleet.steps import Step
 from fleet.vllm import with_engines
+
+
+def placed(
+    fleet: FleetSpec, live: State, history: History, now: datetime, search: SearchLimits
+) -> tuple[FleetSpec, RolloutTargets, PlacementResult]:
+    """Place a fleet on the hosts that are there.
+
+    Returns:
+        The fleet, in which the devices of hosts that are away drain; its targets; and their places.
+        Versions that fit on no other host are unplaced until theirs is back.
+
+    Raises:
+        PlacementError: The fleet does not fit on the declared hardware, were it all there.
+    """
+    targets = decide_rollouts(fleet, live, history, now)
+    away = {name: why for name, why in live.away_hosts.items() if name in fleet.hosts}
+    if not away:
+        return fleet, targets, place(fleet, targets, live, search)
+    place(fleet, targets, replace(live, away_hosts={}), search)  # or its error
+    hosts = {**fleet.hosts, **{name: fleet.hosts[name].drained() for name in away}}
+    told = (f"host `{name}` is away, nothing is placed on it ({why})" for name, why in away.items())
+    fleet = replace(fleet, hosts=hosts, warnings=(*fleet.warnings, *told))
+    return fleet, targets, place(fleet, targets, live, search)
+
 
 USUAL = SearchLimits()
 NO_WAY = (

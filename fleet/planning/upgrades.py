@@ -1,13 +1,274 @@
 """Word the upgrades of a plan, stage by stage; select the part that carries an upgrade on."""
 
-from collections.abc import Collection, Iterator
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal, cast, get_args
 
-from fleet.plan import Plan, PlanNote, Reason
+from fleet.codec import plan_id
+from fleet.errors import FleetError, did_you_mean
+from fleet.names import Address, step_parts
+from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote, Reason
 from fleet.planning.desired import PlanInput
-from fleet.planning.target import TargetPattern, select
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
 from fleet.rollouts import Upgrade, UpgradeStage
+from fleet.spec import FleetSpec
+from fleet.steps import Step, resource_of
+
+Field = Literal["client", "adapter", "server"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TargetPattern:
+    """A `field=value`; a change that meets any of several criteria is selected."""
+
+    field: Field
+    value: str
+    """A client; an alias or full adapter name; a server."""
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value}"
+
+
+def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
+    """Read `client=acme`, `adapter=acme-support`, `server=tiny-laptop-cpu0`.
+
+    Raises:
+        FleetError: FC5010, a text is of another form.
+    """
+    patterns = []
+    for text in texts:
+        field, separator, value = text.partition("=")
+        if field not in get_args(Field) or not separator or not value:
+            near = did_you_mean(field, get_args(Field))
+            detail = f"`{text}` selects nothing; the fields are client, adapter and server."
+            hint = near or "write client=NAME, adapter=ALIAS or server=NAME"
+            raise FleetError.of(
+                "FC5010", "Selection is not of the form field=value", detail, hint=hint
+            )
+        patterns.append(TargetPattern(cast("Field", field), value))
+    return tuple(sorted(set(patterns)))
+
+
+def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, plan: Plan) -> None:
+    """Refuse criteria that name nothing in the fleet or the plan: a typing error is no empty plan.
+
+    Raises:
+        FleetError: FC5013, a criterion has an unknown name.
+    """
+    resources = [part for change in plan.changes for part in change.resources]
+    known: dict[Field, set[str]] = {
+        "client": {*fleet.clients},
+        "adapter": {*fleet.adapters, *fleet.versions},
+        "server": {use.server for use in plan.capacity},
+    }
+    for resource in resources:
+        for field, values in _values(resource).items():
+            known[field].update(values)
+    for criterion in criteria:
+        if criterion.value not in known[criterion.field]:
+            detail = (
+                f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
+                "neither declared nor in the plan."
+            )
+            hint = did_you_mean(criterion.value, sorted(known[criterion.field]))
+            raise FleetError.of("FC5013", "Selection names nothing", detail, hint=hint)
+
+
+def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
+    """Return the part of a plan that meets any criterion, with an id of its own.
+
+    Without criteria the plan itself. The changes left out are counted in `held`, and slots are
+    counted anew; `cost_after` is None when a server's change was left out.
+    """
+    if not criteria:
+        return plan
+    kept, steps = _closure(plan, _wanted(plan, criteria))
+    settings = tuple(setting for setting in plan.settings if _is_under(setting.path, criteria))
+    changes = tuple(change for change in plan.changes if change.address in kept)
+    dropped = tuple(change for change in plan.changes if change.address not in kept)
+    unset = len(plan.settings) - len(settings)
+    if not dropped and not unset:
+        return plan
+    subjects = [part for change in changes for part in change.resources]
+    subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
+    aliases = {alias for subject in subjects for alias in _aliases(subject)}
+    keyed = {subject.client for subject in subjects if isinstance(subject, Key)}
+    impacts = tuple(
+        impact for impact in plan.impacts if impact.alias in aliases or impact.client in keyed
+    )
+    asked = {criterion.value for criterion in criteria}
+    prospects = tuple(
+        told
+        for told in plan.prospects
+        if told.alias in aliases or asked & {told.client, told.alias}
+    )
+    touched = {impact.client for impact in impacts} | {*map(client_in, subjects)}
+    touched |= {told.client for told in prospects}
+    spared = {impact.client for impact in plan.impacts} - touched
+    spared |= {told.client for told in plan.prospects} - touched
+    selected = replace(
+        plan,
+        changes=changes,
+        steps=tuple(step for step in plan.steps if step.id in steps),
+        capacity=tuple(_recounted(use, changes, dropped) for use in plan.capacity),
+        impacts=impacts,
+        gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
+        prospects=prospects,
+        outlook=tuple(note for note in plan.outlook if note.subject in aliases),
+        held=(*plan.held, _left_out(criteria, dropped, unset)),
+        settings=settings,
+        translations=tuple(limits.only(aliases) for limits in plan.translations),
+        cost_after=None if any(map(_is_server, dropped)) else plan.cost_after,
+        untouched_clients=tuple(sorted({*plan.untouched_clients, *spared})),
+    )
+    return replace(selected, id=plan_id(selected))
+
+
+def _is_under(path: str, criteria: Sequence[TargetPattern]) -> bool:
+    """Say whether a setting is declared below a selected client or adapter."""
+    section, client, _, task, *_ = (*path.split("."), "", "", "")
+    names: dict[Field, str] = {"client": client, "adapter": f"{client}-{task}"}
+    return section == "clients" and any(
+        names.get(criterion.field) == criterion.value for criterion in criteria
+    )
+
+
+def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
+    """Return the changes that meet a criterion, or stop a server of a resource that does."""
+    lanes: dict[str, list[Resource]] = defaultdict(list)
+    for step in plan.steps:
+        lanes[step.lane].append(resource_of(step.operation))
+    addresses = set()
+    for change in plan.changes:
+        subjects = list(change.resources)
+        if _is_server(change) and change.action is not Action.CREATE:
+            subjects += [resource for name in servers_in(subjects[0]) for resource in lanes[name]]
+        if any(_meets(subject, criterion) for subject in subjects for criterion in criteria):
+            addresses.add(change.address)
+    return addresses
+
+
+def _meets(resource: Resource, criterion: TargetPattern) -> bool:
+    return criterion.value in _values(resource)[criterion.field]
+
+
+def _values(resource: Resource) -> dict[Field, tuple[str, ...]]:
+    """Return the values of all fields by which a resource can be selected."""
+    adapters: tuple[str, ...] = ()
+    if isinstance(resource, Route):
+        adapters = tuple(share.adapter for share in resource.shares)
+    elif isinstance(resource, LoadedAdapter):
+        adapters = (resource.adapter,)
+    return {
+        "client": (client_in(resource),),
+        "adapter": (*_aliases(resource), *adapters),
+        "server": tuple(servers_in(resource)),
+    }
+
+
+def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
+    """Return addresses of changes and ids of steps, grown until neither needs anything outside."""
+    steps = {step.id: step for step in plan.steps}
+    changes = {change.address: change for change in plan.changes}
+    owners = {change.address: change.address for change in plan.changes}
+    for change in plan.changes:
+        for resource in change.resources:
+            owners.setdefault(resource.address, change.address)
+    owned: dict[Address | None, list[str]] = defaultdict(list)
+    for step in plan.steps:
+        owned[owners.get(step.address)].append(step.id)
+    kept: set[Address] = set()
+    chosen: set[str] = set()
+    pending = sorted(wanted)
+    while pending:
+        address = pending.pop()
+        if address in kept:
+            continue
+        kept.add(address)
+        needed = _with_needs(owned[address], steps, chosen)
+        chosen.update(needed)
+        pending += [owners[steps[name].address] for name in needed if steps[name].address in owners]
+        pending += _shaken(changes[address], plan)
+    for name in owned[None]:  # such as a smoke test: with the steps that it needs
+        takes = step_parts(name)[0] == "divert"  # for a restart that was not selected
+        if not takes and steps[name].needs and chosen.issuperset(steps[name].needs):
+            chosen.add(name)
+    return kept, chosen
+
+
+def _shaken(change: Change, plan: Plan) -> list[Address]:
+    """Return the changes that cannot be left out when `change` stops a server."""
+    if not _is_server(change) or change.action is Action.CREATE:
+        return []
+    stopped = {name for part in change.resources for name in servers_in(part)}
+    return [
+        change.address
+        for change in plan.changes
+        if any(stopped.intersection(servers_in(part)) for part in change.resources)
+    ]
+
+
+def _with_needs(names: Iterable[str], steps: dict[str, Step], seen: set[str]) -> list[str]:
+    """Return the steps and all that they need, directly or not, without those `seen`."""
+    found: dict[str, None] = {}
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found and name not in seen and name in steps:
+            found[name] = None
+            pending += steps[name].needs
+    return list(found)
+
+
+def _recounted(use: DeviceUse, kept: Sequence[Change], dropped: Sequence[Change]) -> DeviceUse:
+    gone_in, gone_out = _traffic(use.server, dropped)
+    if not gone_in and not gone_out:
+        return use
+    arriving, _ = _traffic(use.server, kept)
+    after = use.slots_after - gone_in + gone_out
+    during = min(use.slots_during, use.slots_before + arriving)
+    return replace(use, slots_after=after, slots_during=max(during, use.slots_before, after))
+
+
+def _traffic(server: str, changes: Iterable[Change]) -> tuple[int, int]:
+    """Return the numbers of adapters that arrive on a server and that leave the server."""
+    arriving = leaving = 0
+    for change in changes:
+        before, after = _held_on(change.before), _held_on(change.after)
+        if before != after:
+            arriving += after == server
+            leaving += before == server
+    return arriving, leaving
+
+
+def _held_on(resource: Resource | None) -> str | None:
+    return resource.server if isinstance(resource, LoadedAdapter) else None
+
+
+def _is_server(change: Change) -> bool:
+    return isinstance(change.after or change.before, Server)
+
+
+def _left_out(
+    criteria: Sequence[TargetPattern], dropped: Sequence[Change], settings: int
+) -> PlanNote:
+    counts = Counter(client_in(change.resources[-1]) or "no client" for change in dropped)
+    whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
+    noun = "change" if len(dropped) == 1 else "changes"
+    parts = [f"{len(dropped)} {noun} left out, of {whose}"] if dropped else []
+    if settings:
+        parts.append(f"{settings} {'setting' if settings == 1 else 'settings'} left out")
+    return PlanNote(f"Only {' or '.join(map(str, criteria))} was selected: {'; '.join(parts)}.")
+
+
+def _aliases(resource: Resource) -> tuple[str, ...]:
+    if isinstance(resource, Route):
+        return (resource.alias,)
+    parts = resource.parts if isinstance(resource, LoadedAdapter) else None
+    return (parts.alias,) if parts else ()
+
 
 SHOWN = 5
 """Upper bound of the aliases that a note names."""

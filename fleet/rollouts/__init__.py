@@ -10,15 +10,19 @@ The same declarations, history, live state and time give the same answer, howeve
 whatever intervals they are asked; a clock that goes back delays a rollout and does nothing else.
 """
 
-from fleet.rollouts.ahead import outlook, rollout_ahead
-from fleet.rollouts.applied import applied_route, is_diverted, may_be_rollback
-from fleet.rollouts.decide import decide_rollouts
+from fleet.rollouts.decide import applied_route, decide_rollouts, is_diverted, may_be_rollback
 from fleet.rollouts.evidence import gates_of, golden_of
-from fleet.rollouts.forecast import forecast_rollouts
+from fleet.rollouts.forecast import forecast_rollouts, outlook, rollout_ahead
 from fleet.rollouts.guards import closed_until, closed_windows_until
 from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses
-from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
+from fleet.rollouts.targets import (
+    AliasTarget,
+    GoldenResult,
+    Phase,
+    RolloutTargets,
+    Upgrade,
+    UpgradeStage,
+)
 from fleet.rollouts.trials import GateTrial, due_gates, engine_digest, grouped, loaded_on
-from fleet.rollouts.upgrade import GoldenResult, Upgrade, UpgradeStage
 from fleet.rollouts.upgrades import MOVES, decide_upgrades, upgrade_trials

@@ -6,8 +6,9 @@ and without a free device servers restart in their place, one after another.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from fleet.hardware import BaseSpec
 from fleet.history import (
@@ -20,13 +21,60 @@ from fleet.history import (
 )
 from fleet.names import adapter_address, base_of, by_number
 from fleet.policies import GateSpec
-from fleet.resources import Server, State
+from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts.evidence import gates_of, golden_of
-from fleet.rollouts.server_settings import ServerSettings, is_release, sizeless
+from fleet.rollouts.targets import GoldenResult, Upgrade, UpgradeStage
 from fleet.rollouts.trials import GateTrial, engine_digest
-from fleet.rollouts.upgrade import GoldenResult, Upgrade, UpgradeStage
 from fleet.spec import FleetSpec
 from fleet.vllm import flags_for
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The settings of a server."""
+
+    flags: ServerFlags
+    """Without slots, rank and number of devices."""
+    vllm: str
+    """The declared version, or another that a server with traffic runs; empty: none is declared."""
+    python: str = ""
+    """Path of the interpreter; empty: the server runs the declared one."""
+
+    @property
+    def digest(self) -> str:
+        """A text that other settings do not have."""
+        return " ".join(filter(None, (self.flags.digest, self.vllm, self.python)))
+
+    def named(self) -> dict[str, Any]:
+        """Return the settings by name; declared flags that stand alone are `set`."""
+        flags = asdict(self.flags)
+        extra = {f"flags.{name}": value or "set" for name, value in flags.pop("extra")}
+        return {**flags, **extra, "vllm": self.vllm, "python": self.python}
+
+    def until(self, wants: "ServerSettings") -> tuple[str, ...]:
+        """Return the differences from other settings, such as `max_model_len: 512 -> 256`."""
+        before, after = self.named(), wants.named()
+        pairs = ((name, before.get(name), after.get(name)) for name in {**before, **after})
+        return tuple(
+            f"{name}: {_shown(was)} -> {_shown(now)}" for name, was, now in pairs if was != now
+        )
+
+
+def _shown(value: object) -> str:
+    return "default" if value is None else str(value)
+
+
+def sizeless(flags: ServerFlags) -> ServerFlags:
+    """Return flags without slots, rank, devices and share of memory: these change no answer."""
+    return replace(
+        flags, max_loras=1, max_lora_rank=1, max_cpu_loras=1, tensor_parallel=1, memory_share=None
+    )
+
+
+def is_release(seen: str, declared: str) -> bool:
+    """Say whether a version such as `0.33.1+cpu` is the declared version, such as `0.33`."""
+    return f"{seen.partition('+')[0]}.".startswith(f"{declared.partition('+')[0]}.")
+
 
 MOVES = ("approve", "advance")
 """Marks with which clients move to servers with new settings."""

@@ -11,9 +11,9 @@ from statistics import median
 
 import numpy as np
 
-from fleet.alerting.baseline import hour_class
+from fleet.alerting.alert import hour_class
 from fleet.alerting.changes import ChangeKind
-from fleet.alerting.why import explain_worse
+from fleet.alerting.timeline import explain_worse
 from tests.bench.alert_replay import MONDAY, OutageReplay
 from tests.fleet.alerting.regressions import planted
 from tests.fleet.alerting.simulation import (

@@ -15,7 +15,7 @@ import numpy as np
 
 from fleet.gates.power import USUAL_EFFECT, UsualRate
 from fleet.gates.sequential import confidence
-from fleet.rollouts.simulation import LiveStages, simulate
+from fleet.rollouts.stage_traffic import LiveStages, simulate
 from tests.fleet.gates.request_traffic import CLOSES, OPENS, QUIET, Client, Harm
 from tests.fleet.gates.whole_rollouts import BAKE, GATES, MAX_BAKE, SHARES, play
 

@@ -7,8 +7,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.alerting.alert import Alert, AlertPhase, advance
-from fleet.alerting.baseline import LatencyBaseline, hour_class, latency_baseline
+from fleet.alerting.alert import (
+    Alert,
+    AlertPhase,
+    LatencyBaseline,
+    advance,
+    hour_class,
+    latency_baseline,
+)
 from fleet.alerting.rules import SLOWER, AliasFacts, alias_findings
 from fleet.usage import Sketch, UsageCell, UsageFigures, bucket_of
 

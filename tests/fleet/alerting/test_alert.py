@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.alerting.alert import Alert, AlertPhase, AlertRule, RuleFinding, Signal, advance
-from fleet.alerting.baseline import HISTORY
+from fleet.alerting.alert import HISTORY, Alert, AlertPhase, AlertRule, RuleFinding, Signal, advance
 from fleet.alerting.changes import AliasChange, ChangeKind
 from fleet.alerting.notifications import AGAIN_FOR, alert_notices, as_told
 from fleet.codec import decode, plain

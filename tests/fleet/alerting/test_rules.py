@@ -5,10 +5,23 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.alerting.alert import AlertRule, RuleFinding, Signal
-from fleet.alerting.baseline import LatencyBaseline, latency_baseline, same_class
-from fleet.alerting.fleet_rules import BaseForecast, ProjectedCost, fleet_findings
-from fleet.alerting.rules import AliasFacts, alias_findings, slow, starved
+from fleet.alerting.alert import (
+    AlertRule,
+    LatencyBaseline,
+    RuleFinding,
+    Signal,
+    latency_baseline,
+    same_class,
+)
+from fleet.alerting.rules import (
+    AliasFacts,
+    BaseForecast,
+    ProjectedCost,
+    alias_findings,
+    fleet_findings,
+    slow,
+    starved,
+)
 from fleet.usage import Sketch, UsageCell, UsageFigures
 from tests.fleet.alerting.simulation import ALIAS, MONDAY, PROMISE, QUARTER, SERVER, VERSION
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fleet.alerting.changes import ChangeKind
-from fleet.alerting.timeline import Measure
-from fleet.alerting.why import explain_worse
+from fleet.alerting.timeline import Measure, explain_worse
 from tests.fleet.alerting.regressions import NEIGHBOURS, planted
 from tests.fleet.alerting.simulation import ALIAS
 

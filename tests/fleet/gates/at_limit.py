@@ -3,7 +3,7 @@
 import numpy as np
 
 from fleet.gates.sequential import Z_EARLY, Z_LAST, quantile
-from fleet.rollouts.simulation import newcombe_uppers
+from fleet.rollouts.stage_traffic import newcombe_uppers
 
 LONGEST, REPLICATIONS = 48, 4000
 USUAL, MARGIN, LEAST_REQUESTS = 0.01, 0.02, 20

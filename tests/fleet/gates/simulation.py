@@ -15,7 +15,7 @@ from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE, Finding
 from fleet.gates.offline import judge_paired
 from fleet.gates.sequential import GRID, MOSTLY, SURE, ratios
 from fleet.policies import GateSpec
-from fleet.rollouts.simulation import wilson_bounds
+from fleet.rollouts.stage_traffic import wilson_bounds
 
 Array = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from fleet.gates.decide import Finding, Verdict
 from fleet.gates.intervals import Z, newcombe, wilson
 from fleet.gates.live import judge_rise
 from fleet.gates.sequential import share_test
-from fleet.rollouts.simulation import newcombe_uppers, wilson_bounds
+from fleet.rollouts.stage_traffic import newcombe_uppers, wilson_bounds
 from tests.fleet.gates.simulation import (
     Paths,
     e_values,

@@ -25,7 +25,7 @@ from fleet.gates import (
 from fleet.gates.counts import alarming, late
 from fleet.gates.own_control import usual_of
 from fleet.policies import RATIOS, GateSpec
-from fleet.rollouts.bakes import MOST, is_over
+from fleet.rollouts.progress import MOST, is_over
 from fleet.traffic import Sticky
 from tests.fleet.gates.request_traffic import MONDAY, Client, Harm, Requests, draw
 from tests.fleet.gates.simulation import Array, Paths, naive_test, naive_window

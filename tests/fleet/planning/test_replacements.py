@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fleet.errors import PlacementError
 from fleet.names import Address, adapter_address, alias_of, step_parts
 from fleet.plan import Plan
-from fleet.planning.target import TargetPattern, select
+from fleet.planning.upgrades import TargetPattern, select
 from fleet.resources import Resource, Route, Server
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.steps import Step

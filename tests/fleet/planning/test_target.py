@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fleet.codec import plan_id
 from fleet.errors import FleetError
 from fleet.plan import Action, Change, DeviceUse, GateDue, Impact, Plan, Reason
-from fleet.planning.target import TargetPattern, parse_criteria, select
+from fleet.planning.upgrades import TargetPattern, parse_criteria, select
 from fleet.resources import LoadedAdapter, Resource, Route, Server, Share
 from fleet.steps import LoadAdapter, SetRoute, StartServer, Step, UnloadAdapter
 

@@ -9,9 +9,8 @@ from fleet.config.scalars.quantities import parse_duration
 from fleet.gates.decide import Counts, percent_text
 from fleet.history.values import History
 from fleet.policies import AUTO, EndpointFaults, GoldenFacts, RolloutPolicy
-from fleet.rollouts.ahead import outlook
 from fleet.rollouts.evidence import gates_of
-from fleet.rollouts.forecast import _span, forecast_rollouts
+from fleet.rollouts.forecast import _span, forecast_rollouts, outlook
 from fleet.spec import DemandSpec, FleetSpec
 from tests.fleet.planning.builders import NOON
 from tests.fleet.rollouts.gate_trials import (

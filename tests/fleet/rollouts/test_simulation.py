@@ -18,7 +18,7 @@ from fleet.gates.power import UsualRate, healthy_rate
 from fleet.gates.sequential import Z_EARLY, Z_ONE
 from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec
-from fleet.rollouts.simulation import LiveStages, requests_needed, simulate
+from fleet.rollouts.stage_traffic import LiveStages, requests_needed, simulate
 from tests.bench.forecasts import PLAYED, SETTINGS, setting_of
 from tests.drawn import drawn, examples
 

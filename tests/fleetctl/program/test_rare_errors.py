@@ -16,7 +16,7 @@ import pytest
 from fleet.costing import Terms
 from fleet.errors import Diagnostic, FleetError, PlacementError
 from fleet.history import History
-from fleet.planning import away_hosts, pipeline
+from fleet.planning import pipeline
 from fleet.resources import Server, State
 from fleet.spec import GatewaySpec
 from fleetctl.catalogue import entries
@@ -100,7 +100,7 @@ def _no_reading(_: Path) -> None:
 def _unsound_placement(_: Path) -> None:
     declared, placement = FAULTS["more pinned versions than slots"][1:]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(away_hosts, "place", lambda *_: placement)
+        patch.setattr(pipeline, "place", lambda *_: placement)
         pipeline.make_plan(declared, State(), History(), NOON)
 
 
