@@ -8,17 +8,19 @@ from here, not from the modules inside.
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import splits
 from fleet.config.checks.extensions import declared_extensions
+from fleet.config.checks.former_names import with_former_names
 from fleet.config.checks.lint import lint
 from fleet.config.checks.references import aliases_of
-from fleet.config.checks.same_bytes import declared_same_bytes, equal_bytes
-from fleet.config.checks.signatures import lint_signatures, signature_fault, signature_problem
+from fleet.config.checks.version_bytes import (
+    declared_same_bytes,
+    equal_bytes,
+    lint_signatures,
+    signature_fault,
+    signature_problem,
+)
 from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
-from fleet.config.format import format_text
-from fleet.config.former_names import with_former_names
-from fleet.config.imported import Imported, ImportedAdapter, LiveServer, imported_from
-from fleet.config.litellm import ProxyNames, proxy_names
-from fleet.config.lockfile import (
+from fleet.config.files.lockfile import (
     LOCK_FILE,
     Lock,
     LockedAdapter,
@@ -26,7 +28,7 @@ from fleet.config.lockfile import (
     lock_text,
     parse_lock,
 )
-from fleet.config.merge import (
+from fleet.config.files.merge import (
     COMPILED_FILE,
     COMPILED_FILES,
     COMPILED_LINE,
@@ -36,16 +38,25 @@ from fleet.config.merge import (
     overlay,
     substitute,
 )
+from fleet.config.files.validate import Problem, check_shape, diagnostics
+from fleet.config.files.yaml import Parsed, parse, unmark
+from fleet.config.files.yaml_limits import check_project
+from fleet.config.format import format_text
+from fleet.config.imported import (
+    Imported,
+    ImportedAdapter,
+    LiveServer,
+    ProxyNames,
+    imported_from,
+    proxy_names,
+)
 from fleet.config.path_fields import DeclaredPath, declared_paths
-from fleet.config.required_version import KEY, refusal
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
+from fleet.config.scalars.required_version import KEY, refusal
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.extensions import SHIPPED
 from fleet.config.schema.fleet import Declarations, StateHome
-from fleet.config.schema.plan_rules import SigningKey
+from fleet.config.schema.rollouts import SigningKey
 from fleet.config.set_aside import BrokenFile, SetAside, client_in_text
-from fleet.config.validate import Problem, check_shape, diagnostics
-from fleet.config.yaml import Parsed, parse, unmark
-from fleet.config.yaml_limits import check_project

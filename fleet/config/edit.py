@@ -9,7 +9,7 @@ from copy import deepcopy
 from textwrap import indent
 from typing import Any
 
-from fleet.config.yaml import compose, parse
+from fleet.config.files.yaml import compose, parse
 from fleet.errors import ConfigError
 
 _STEP = "  "

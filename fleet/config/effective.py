@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fleet.config.merge import Path, Tree, value_at
+from fleet.config.files.merge import Path, Tree, value_at
 from fleet.config.schema.clients import Tier
 from fleet.config.schema.fleet import Declarations
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from fleet.config.validate import model_at
-from fleet.config.yaml import compose, parse
+from fleet.config.files.validate import model_at
+from fleet.config.files.yaml import compose, parse
 from fleet.errors import ConfigError
 
 Path = tuple[str, ...]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from fleet.config.merge import Path
+from fleet.config.files.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Receivers
 from fleet.response_format import FormatKind

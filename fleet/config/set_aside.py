@@ -13,11 +13,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from fleet.codec import decode_json
-from fleet.config.merge import Tree, value_at
+from fleet.config.files.merge import Tree, value_at
+from fleet.config.files.settings import CALLED
+from fleet.config.files.validate import model_at
 from fleet.config.schema.clients import Client
 from fleet.config.schema.fleet import Declarations
-from fleet.config.settings import CALLED
-from fleet.config.validate import model_at
 from fleet.errors import Diagnostic
 from fleet.names import AdapterName
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Share

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleet.config.lockfile import parse_lock
+from fleet.config.files.lockfile import parse_lock
 from runtime.gateway.supervisor import find_process
 from runtime.processes import start_mark
 from tests.faults.client import SteadyClient, ask, telling

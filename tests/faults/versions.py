@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.config.lockfile import lock_text, parse_lock
+from fleet.config.files.lockfile import lock_text, parse_lock
 from fleet.names import AdapterName
 from runtime.library.layout import folder_digest
 from tests.faults.actions import APPLY, LOCK, RECONCILE, Person, declare, restore_files

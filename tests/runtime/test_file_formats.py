@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fleet.config.lockfile import Lock, lock_text, parse_lock
+from fleet.config.files.lockfile import Lock, lock_text, parse_lock
 from fleet.errors import (
     ConfigError,
     EngineRejectedError,

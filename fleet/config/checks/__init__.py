@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from fleet.capacity import ObservedDemand
-from fleet.config.lockfile import Lock
+from fleet.config.files.lockfile import Lock
 from fleet.hardware import BaseShape, Profile
 from fleet.policies import GoldenFacts
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Literal
 
 from fleet.config.checks import ProjectFacts
-from fleet.config.checks.addresses import STARTING
-from fleet.config.lockfile import LOCK_FILE
-from fleet.config.merge import Path
+from fleet.config.checks.machines import STARTING
+from fleet.config.files.lockfile import LOCK_FILE
+from fleet.config.files.merge import Path
+from fleet.config.files.validate import Problem
 from fleet.config.schema.fleet import Declarations
-from fleet.config.validate import Problem
 from fleet.hardware import BaseShape
 from fleet.vllm import RELEASE, fault_of, release, spelling_hint
 

@@ -12,12 +12,12 @@ from fleet.config.checks.references import (
     check_zone,
     reference,
 )
-from fleet.config.lockfile import Lock
-from fleet.config.merge import Path
+from fleet.config.files.lockfile import Lock
+from fleet.config.files.merge import Path
+from fleet.config.files.validate import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import ClientNotify, Notify
-from fleet.config.validate import Problem
 from fleet.names import AdapterName, Version, client_of, is_id
 from fleet.response_format import FormatKind, flaw
 

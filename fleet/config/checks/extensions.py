@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from fleet.codes import nearest
-from fleet.config.merge import Path
+from fleet.config.files.merge import Path
+from fleet.config.files.validate import Problem
 from fleet.config.schema.extensions import SHIPPED
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Receivers
-from fleet.config.validate import Problem
 from fleet.spec import ExtensionGroup
 
 

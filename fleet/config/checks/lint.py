@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from fleet.config.checks.clients import FEWEST, MOST
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
-from fleet.config.merge import Path
+from fleet.config.files.merge import Path
+from fleet.config.files.validate import Problem
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
-from fleet.config.validate import Problem
 from fleet.policies import OFFLINE, REPLAY, RISES
 
 _READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
-from fleet.config.merge import Path, Tree, value_at
+from fleet.config.files.merge import Path, Tree, value_at
+from fleet.config.files.validate import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
-from fleet.config.validate import Problem
 from fleet.names import alias_name
 
 

@@ -8,21 +8,27 @@ from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import check_bases
 from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.extensions import check_extensions, declared_extensions
+from fleet.config.checks.former_names import check_former_names
 from fleet.config.checks.machines import check_hosts, check_kinds, check_profiles
-from fleet.config.checks.plan_rules import check_plan_rules
 from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
-from fleet.config.checks.rollouts import check_evals, check_rollouts
-from fleet.config.checks.same_bytes import check_same_bytes
-from fleet.config.checks.signatures import check_signing_keys
-from fleet.config.former_names import check_former_names
-from fleet.config.merge import Tree
+from fleet.config.checks.rollouts import check_evals, check_plan_rules, check_rollouts
+from fleet.config.checks.version_bytes import check_same_bytes, check_signing_keys
+from fleet.config.files.merge import Tree
+from fleet.config.files.settings import declared_settings
+from fleet.config.files.validate import Problem
 from fleet.config.resolve import clients
-from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
-from fleet.config.resolve.plan_rules import plan_rule, signing
+from fleet.config.resolve.machines import (
+    base,
+    gate,
+    gateway,
+    host,
+    override,
+    plan_rule,
+    rollout,
+    signing,
+)
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
-from fleet.config.settings import declared_settings
-from fleet.config.validate import Problem
 from fleet.policies import CostPolicy
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import as_flag
 from fleet.config.checks.machines import ports_of
+from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Base, Device, Gateway, Host, Tls
-from fleet.config.schema.rollouts import Gate, Override, Rollout
+from fleet.config.schema.rollouts import Gate, Override, PlanRule, Rollout
 from fleet.hardware import (
     AttachedServerSpec,
     BaseSpec,
@@ -18,7 +19,18 @@ from fleet.hardware import (
     sheet_of,
 )
 from fleet.names import by_number
-from fleet.policies import INTACT, REPLAY, GateSpec, OverrideSpec, RolloutPolicy
+from fleet.policies import (
+    INTACT,
+    REPLAY,
+    GateSpec,
+    OverrideSpec,
+    PlanRuleSpec,
+    RolloutPolicy,
+    RuleExceptionSpec,
+    RuleLevel,
+    SigningKeySpec,
+    SigningSpec,
+)
 from fleet.spec import GatewaySpec
 
 _STRICTNESS = ("active", "cordoned", "draining")
@@ -173,3 +185,36 @@ def _once(gates: tuple[str, ...]) -> tuple[str, ...]:
 def override(name: str, declared: Override) -> OverrideSpec:
     """Resolve an override."""
     return OverrideSpec(name, **{**dict(declared), "gates": _once(declared.gates)})
+
+
+def plan_rule(name: str, declared: PlanRule, facts: ProjectFacts) -> PlanRuleSpec:
+    """Resolve a rule of plans."""
+    return PlanRuleSpec(
+        name,
+        RuleLevel(declared.level),
+        declared.max_traffic_per_day,
+        tuple(sorted({*declared.closed}, key=lambda part: (part.begins, part.ends, part.text))),
+        declared.timezone,
+        facts.zones.get(declared.timezone) or (0,),
+        declared.two_approvals or "",
+        declared.signed or "",
+        declared.max_cost_rise,
+        tuple(
+            RuleExceptionSpec(key, its.client or "", its.adapter or "", its.until, its.reason)
+            for key, its in sorted(declared.exceptions.items())
+        ),
+    )
+
+
+def signing(given: Declarations, facts: ProjectFacts) -> SigningSpec:
+    """Return the keys that can be read, and the signatures in the lock."""
+    keys = (
+        SigningKeySpec(name, facts.signing_keys.get(its.file) or "", its.until)
+        for name, its in sorted(given.signatures.items())
+    )
+    signed = {
+        name: entry.signature.told
+        for name, entry in sorted(facts.lock.adapters.items())
+        if entry.signature
+    }
+    return SigningSpec(tuple(key for key in keys if key.fingerprint), signed)

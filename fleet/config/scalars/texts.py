@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-from fleet.config.required_version import PATTERN, conditions
 from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
+from fleet.config.scalars.required_version import PATTERN, conditions
 from fleet.names import ID_PATTERN, SSH_DESTINATION, VERSION_PATTERN, is_id, suggest_id
 from fleet.policies import ChangeWindow
 from fleet.vllm import split_words

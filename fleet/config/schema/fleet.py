@@ -9,8 +9,7 @@ from fleet.config.scalars.texts import Id, Package, Requirement, SecretRef, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.extensions import Extension
 from fleet.config.schema.machines import Base, Gateway, Host
-from fleet.config.schema.plan_rules import PlanRule, SigningKey
-from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
+from fleet.config.schema.rollouts import Evals, Gate, Override, PlanRule, Rollout, SigningKey
 from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import Notify
 from fleet.policies import IdleRule

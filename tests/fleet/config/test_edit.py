@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.config.edit import add_entry, set_value
-from fleet.config.yaml import parse
+from fleet.config.files.yaml import parse
 
 PATH = ("clients", "acme", "adapters")
 ENTRY = "faq:\n  base: tiny\n  # a note\n"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.config.lockfile import Lock, LockedAdapter, lock_text, parse_lock
+from fleet.config.files.lockfile import Lock, LockedAdapter, lock_text, parse_lock
 from fleet.errors import ConfigError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName

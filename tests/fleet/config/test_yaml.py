@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.compat import StringIO
 from yaml.error import YAMLError
 
-from fleet.config.yaml import _UnusualError, parse, parse_fast, parse_slow, unmark
+from fleet.config.files.yaml import _UnusualError, parse, parse_fast, parse_slow, unmark
 from fleet.errors import ConfigError
 
 

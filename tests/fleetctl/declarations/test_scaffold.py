@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fleet.config.lockfile import lock_text, parse_lock
+from fleet.config.files.lockfile import lock_text, parse_lock
 from fleet.errors import PlacementError
 from fleet.evals.golden_set import read_golden_set
 from fleet.history.values import History

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.config.lockfile import parse_lock
+from fleet.config.files.lockfile import parse_lock
 from fleet.history import EvalFinished
 from runtime.engines.launch_records import LaunchRecords
 from runtime.json_client import JsonClient

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.config.lockfile import parse_lock
+from fleet.config.files.lockfile import parse_lock
 from fleet.names import AdapterName
 from fleetctl.cli import main
 from runtime.library.inspect import inspect

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleet.config.lockfile import parse_lock
+from fleet.config.files.lockfile import parse_lock
 from fleet.evals.run import EvalRun, EvalSpec, Purpose, Sample
 from runtime.evals.record import eval_event
 from runtime.evals.store import EvalStore

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fleet.config.merge import COMPILED_FILE
+from fleet.config.files.merge import COMPILED_FILE
 from fleet.resources import Route, Share
 from plans.compile import litellm
 from tests.ports import free_port

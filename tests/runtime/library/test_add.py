@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.config.lockfile import Lock
+from fleet.config.files.lockfile import Lock
 from fleet.errors import ConfigError, FleetError, LibraryError
 from fleet.names import AdapterName
 from runtime.library.add import AddedVersion, KnownBase, add

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fleet.codec import canonical_json
-from fleet.config.filled import Filled
-from fleet.config.merge import Path, Tree
+from fleet.config.files.merge import Filled, Path, Tree
 from fleet.config.schema.fleet import Declarations
 
 _ORDERED = frozenset({"command", "labels", "retrain", "smoke", "weights"})

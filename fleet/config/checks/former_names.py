@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from fleet.config.merge import Path, Tree, value_at
+from fleet.config.files.merge import Path, Tree, value_at
+from fleet.config.files.validate import Problem
 from fleet.config.schema.fleet import Declarations
-from fleet.config.validate import Problem
 
 _SECTIONS: Final = ("bases", "hosts", "clients")
 _REFERENCES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (

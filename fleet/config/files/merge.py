@@ -6,9 +6,26 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fleet.codes import Sources, diagnostic, hide, nearest, scalar_width
-from fleet.config.filled import Filled
-from fleet.config.yaml import Marks, Parsed, unmark
+from fleet.config.files.yaml import Marks, Parsed, unmark
 from fleet.errors import ConfigError, Diagnostic, Position
+
+
+class Filled(str):
+    """A text in which values of the environment were filled."""
+
+    __slots__ = ("written",)
+    written: str
+    """The text as in the file, with `${env:NAME}` in the place of the values."""
+
+    @classmethod
+    def of(cls, text: str, written: str) -> str:
+        """Return a text with its written form, where values of the environment are in the text."""
+        if "${env:" not in written:
+            return text
+        made = cls(text)
+        made.written = written
+        return made
+
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead to a value of the declarations."""

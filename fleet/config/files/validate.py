@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fleet.codes import SUMMARIES, nearest
-from fleet.config.merge import Path, Tree, quoting
+from fleet.config.files.merge import Path, Tree, quoting
 from fleet.config.scalars.quantities import shown
 from fleet.config.scalars.texts import version_hint
 from fleet.config.schema.fleet import Declarations
