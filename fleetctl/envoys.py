@@ -8,7 +8,7 @@ from typing import Any
 from fleet.spec import GatewaySpec
 from plans.compile.envoy import ADMIN_SOCKET, Credential, RoutePlace, Routing, files
 from runtime.gateway.envoy.admin import Envoys
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from runtime.secrets import read_secret
 
 

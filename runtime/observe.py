@@ -23,9 +23,9 @@ from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.observation import merge
 from runtime.engines.protocol import Direct, Engine, Observer, Report
 from runtime.engines.registry import make_engine
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
-from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.gateway.table.table import RoutingTable, ShareEntry
 from runtime.json_client import JsonClient
 
 

@@ -49,9 +49,9 @@ def run(workspace: Workspace, name: str) -> None:
     Example:
       fleetctl gateway run main
     """
-    from runtime.gateway import supervisor
+    from runtime.gateway.admin.state_dir import named_gateway
+    from runtime.gateway.control import supervisor
     from runtime.gateway.envoy.files import become_envoy
-    from runtime.gateway.state_dir import named_gateway
 
     gateway = named_gateway(_gateways(workspace, to_start=True), name)
     if gateway.kind == "envoy":
@@ -71,7 +71,7 @@ def start(workspace: Workspace, name: str | None) -> None:
       fleetctl gateway start
       fleetctl gateway start main
     """
-    from runtime.gateway import faults, supervisor
+    from runtime.gateway.control import faults, supervisor
 
     exit_code = 0
     for gateway in _started_here(workspace, name):
@@ -95,7 +95,8 @@ def stop(workspace: Workspace, name: str | None) -> None:
       fleetctl gateway stop
       fleetctl gateway stop main
     """
-    from runtime.gateway import state_dir, supervisor
+    from runtime.gateway.admin import state_dir
+    from runtime.gateway.control import supervisor
 
     for gateway in _started_here(workspace, name, state_dir.known_gateways(workspace.state_dir)):
         stopped = supervisor.stop(workspace.state_dir, gateway.name)
@@ -131,10 +132,10 @@ async def _restart(workspace: Workspace, name: str | None, wait_s: float) -> int
     """Return the exit code: 4 where some gateways were restarted, and another is not back."""
     import asyncio
 
-    from runtime.gateway.client import AdminClient, connect
-    from runtime.gateway.control import LocalGateways, require_others, restart
+    from runtime.gateway.admin.state_dir import named_gateway
+    from runtime.gateway.control.client import AdminClient, connect
+    from runtime.gateway.control.control import LocalGateways, require_others, restart
     from runtime.gateway.envoy.files import not_started_here
-    from runtime.gateway.state_dir import named_gateway
 
     known, done = _gateways(workspace), 0
     chosen = [named_gateway(known, name)] if name else [*_started_here(workspace, None, known)]
@@ -221,9 +222,9 @@ def _splits(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
-    from runtime.gateway.control import LocalGateways
-    from runtime.gateway.state_dir import read_table
-    from runtime.gateway.supervisor import find_process
+    from runtime.gateway.admin.state_dir import read_table
+    from runtime.gateway.control.control import LocalGateways
+    from runtime.gateway.control.supervisor import find_process
 
     known = _gateways(workspace)
     table = read_table(workspace.state_dir)
@@ -259,7 +260,7 @@ def _gateways(workspace: Workspace, *, to_start: bool = False) -> "dict[str, Gat
 
     Raises ConfigError where one is `to_start` and none was declared before.
     """
-    from runtime.gateway.state_dir import DEFAULT_GATEWAY, known_gateways
+    from runtime.gateway.admin.state_dir import DEFAULT_GATEWAY, known_gateways
 
     last = known_gateways(workspace.state_dir)
     is_new = to_start and last.get(DEFAULT_GATEWAY.name) is DEFAULT_GATEWAY  # none was declared
@@ -283,8 +284,8 @@ def _started_here(
     Raises:
         FleetError: FC6010, no gateway has the name; FC6054, the named gateway is an Envoy.
     """
+    from runtime.gateway.admin.state_dir import named_gateway
     from runtime.gateway.envoy.files import not_started_here
-    from runtime.gateway.state_dir import named_gateway
 
     if known is None or (name and name not in known):
         known = _gateways(workspace, to_start=known is None)

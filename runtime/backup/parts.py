@@ -10,7 +10,7 @@ from typing import Final
 
 from runtime.engines.launch_records import RECORD
 from runtime.files import LARGEST_LOG, read_plain
-from runtime.gateway.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
+from runtime.gateway.admin.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import FOLDER as QUEUE
 from runtime.ledger.signing import KEY_FILE

@@ -8,7 +8,7 @@ from fleet.errors import EngineError, EvalError, problem
 from fleet.evals import EvalTarget
 from fleet.spec import GatewaySpec
 from runtime.engines.vllm_api import ask
-from runtime.gateway.state_dir import operator_secret
+from runtime.gateway.admin.state_dir import operator_secret
 from runtime.json_client import JsonClient
 from runtime.trust import OPERATOR, authorization, require_bound
 

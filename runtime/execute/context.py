@@ -11,7 +11,7 @@ from fleet.history import CopyDamaged, History, LedgerEvent, freeze_after
 from fleet.plan import Freeze
 from fleet.resources import State
 from runtime.engines.protocol import Engine
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.ledger.protocol import Ledger
 
 

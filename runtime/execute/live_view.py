@@ -17,7 +17,7 @@ from fleet.names import Address, adapter_address, server_of_address
 from fleet.resources import LoadedAdapter, Resource, State
 from runtime.engines.protocol import Engine
 from runtime.execute.context import ExecutionContext
-from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.gateway.table.table import AliasEntry, RoutingTable, ShareEntry
 
 
 def no_answer(server: str, reason: str) -> EngineUnreachableError:

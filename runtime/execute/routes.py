@@ -13,7 +13,7 @@ from fleet.steps import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
 from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult, StepState, describe, step_state
-from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
+from runtime.gateway.table.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.ledger.lease import lost
 
 ATTEMPTS = 5

@@ -16,7 +16,7 @@ from runtime.gates.attempts import began
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
 from runtime.gates.live import WEEKS, WINDOWS_A_BAKE, Pasts, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, obstacle, prevented
-from runtime.gateway.client import usage_sources
+from runtime.gateway.control.client import usage_sources
 from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.usage.read import UsageReader
 from runtime.usage.segments import GATEWAYS

@@ -17,15 +17,15 @@ from fleet.errors import FleetError, NewerFormatError
 from fleet.hardware import ServerTls
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, make_private, read_plain, replace_file
-from runtime.gateway.admin import Admin
-from runtime.gateway.admin_socket import SOCKET, AdminServer, certificate_path, is_url, socket_path
-from runtime.gateway.app import GatewayApp
-from runtime.gateway.budgets import MonthlyUse
-from runtime.gateway.http.server import HttpServer
-from runtime.gateway.probes import LoadProbes, check_health
-from runtime.gateway.routing import digest
-from runtime.gateway.state import GatewayState
-from runtime.gateway.state_dir import (
+from runtime.gateway.admin.admin import Admin
+from runtime.gateway.admin.admin_socket import (
+    SOCKET,
+    AdminServer,
+    certificate_path,
+    is_url,
+    socket_path,
+)
+from runtime.gateway.admin.state_dir import (
     FLEET_FILE,
     LOCK,
     PREVIOUS_FILE,
@@ -37,8 +37,14 @@ from runtime.gateway.state_dir import (
     spec_document,
     write_table,
 )
-from runtime.gateway.table import RoutingTable
-from runtime.gateway.table_loader import InvalidTableError, build_routes
+from runtime.gateway.http.server import HttpServer
+from runtime.gateway.request.app import GatewayApp
+from runtime.gateway.request.state import GatewayState
+from runtime.gateway.table.routing import digest
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.table.table_loader import InvalidTableError, build_routes
+from runtime.gateway.traffic.limits import MonthlyUse
+from runtime.gateway.traffic.probes import LoadProbes, check_health
 from runtime.processes import raise_file_limit, start_mark
 from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced

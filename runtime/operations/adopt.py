@@ -16,8 +16,8 @@ from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.spec import FleetSpec
 from runtime.engines.registry import write_missing_records
 from runtime.execute.run import keep_for_restart
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.state_dir import SECRET_FILE, remember, write_table
+from runtime.gateway.admin.state_dir import SECRET_FILE, remember, write_table
+from runtime.gateway.control.control import LocalGateways
 from runtime.operations.heal import put_back_store
 from runtime.workspace import Workspace
 

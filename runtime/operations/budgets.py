@@ -10,9 +10,9 @@ from fleet.alerting import BudgetUse, Holder, Month, budget_uses, budgets_of, co
 from fleet.errors import EngineUnreachableError, FleetError
 from fleet.spec import FleetSpec, GatewaySpec
 from fleet.usage import Operator
-from runtime.gateway.budgets import MonthFigures
-from runtime.gateway.client import AdminClient, connect
-from runtime.gateway.state_dir import known_gateways
+from runtime.gateway.admin.state_dir import known_gateways
+from runtime.gateway.control.client import AdminClient, connect
+from runtime.gateway.traffic.limits import MonthFigures
 from runtime.operations.costs import month_bounds
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace

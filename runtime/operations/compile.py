@@ -12,10 +12,10 @@ from fleet.resources import Route, State
 from fleet.spec import FleetSpec, GatewaySpec
 from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, RESOLVER, Pod, launch_of
 from runtime.files import replace_file
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin.state_dir import known_gateways, named_gateway
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.envoy.admin import EnvoyClient
-from runtime.gateway.state_dir import known_gateways, named_gateway
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from runtime.operations.planning import desired_fleet
 from runtime.operations.start_commands import require_hosts
 from runtime.project.declaration_files import is_compiled

@@ -22,8 +22,8 @@ from fleet.maintenance import DrillRecord, due_drills, last_drills
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts
 from runtime.deadline import call_with_timeout
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from runtime.operations.notify import notify_once
 from runtime.operations.rollback import check_fallbacks, smoke_inputs
 from runtime.rollback.drill import DrillResult, drill

@@ -24,9 +24,9 @@ from fleet.planning import (
 from fleet.resources import LoadedAdapter, OutageKind, State
 from fleet.rollouts import decide_rollouts
 from runtime.files import make_private
-from runtime.gateway import supervisor
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.state_dir import known_gateways
+from runtime.gateway.admin.state_dir import known_gateways
+from runtime.gateway.control import supervisor
+from runtime.gateway.control.control import LocalGateways
 from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, gone, publish, repair_copies

@@ -20,7 +20,7 @@ from runtime.gates.tick import (
     new_findings,
     tick_context,
 )
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.ledger.protocol import unanswered
 from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.messages import report_quarters

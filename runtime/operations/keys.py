@@ -8,8 +8,8 @@ from pathlib import Path
 from fleet.errors import Diagnostic, FleetError, did_you_mean, problem
 from fleet.resources import Key
 from fleet.spec import ClientKey
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from runtime.operations.planning import as_far_as_valid
 from runtime.secrets import make_key, write_secret
 from runtime.workspace import Workspace

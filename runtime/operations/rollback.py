@@ -26,7 +26,7 @@ from fleet.history import (
 from fleet.names import version_of
 from fleet.policies import OverrideSpec
 from runtime.deadline import call_with_timeout
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.operations.notify import UNSENT, notify, recipients
 from runtime.rollback.rollback import RollbackRequest, RollbackResult, rollback

@@ -23,8 +23,8 @@ from fleet.spec import FleetSpec
 from fleet.vllm import LaunchCommand, launch_of
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import normal_path, read_text, replace_file
+from runtime.gateway.admin.state_dir import known_gateways
 from runtime.gateway.http.timeouts import GRACE_S
-from runtime.gateway.state_dir import known_gateways
 from runtime.operations.planning import desired_fleet
 from runtime.trust import load_trust
 from runtime.workspace import Workspace

@@ -13,7 +13,7 @@ from runtime.backup.parts import STORE, content_of, left_out, parts_in
 from runtime.backup.restore import put_state_in_place, scratch_folder
 from runtime.engines.launch_records import RECORD, LaunchRecords
 from runtime.files import LARGEST_LOG, make_private, read_plain, replace_file
-from runtime.gateway.state_dir import PREVIOUS_FILE, TABLE_FILE, read_table
+from runtime.gateway.admin.state_dir import PREVIOUS_FILE, TABLE_FILE, read_table
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.file import LEDGER_FILE, FileLedger, locked_ledger

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from fleet.errors import ConfigError, FleetError
 from fleet.evals import EXPORTS, CapturedText, GoldenSet
-from runtime.gateway.client import usage_sources
-from runtime.gateway.state_dir import known_gateways
+from runtime.gateway.admin.state_dir import known_gateways
+from runtime.gateway.control.client import usage_sources
 from runtime.messages import FailureMessage
 from runtime.operations.status import require_client
 from runtime.usage.captured import delete_expired, read_captured, request_of

@@ -197,7 +197,7 @@ def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
 
 
 def secret_fingerprint(root: Path, reference: str) -> str | None:
-    """Return the fingerprint of a secret, which plans may show; as of `runtime.gateway.table`.
+    """Return the fingerprint of a secret, which plans may show; as in a routing table.
 
     Twelve hex digits of the SHA-256 of the secret's SHA-256 (as 64 hex digits).
     """

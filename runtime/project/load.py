@@ -44,7 +44,7 @@ from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
 from runtime.confined import NamedPath, confined, links_in, problems_of
 from runtime.files import read_plain
-from runtime.gateway.state_dir import SECRET_FILE
+from runtime.gateway.admin.state_dir import SECRET_FILE
 from runtime.ledger.file import LEDGER_FILE
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, missing_library, read_facts, weak_secrets

@@ -23,8 +23,8 @@ from fleet.history import (
     nothing_known,
 )
 from fleet.names import version_of
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable, ShareEntry
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
 from runtime.observe import lost

@@ -11,9 +11,9 @@ from fleet.errors import FleetError, StalePlanError, did_you_mean
 from fleet.history import FallbackObjection, nothing_known
 from fleet.names import version_of
 from fleet.resources import FULL
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.protocol import Published
-from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.gateway.admin.protocol import Published
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import AliasEntry, RoutingTable, ShareEntry
 
 ATTEMPTS = 5
 """Upper bound of the attempts to write the table, where others write at the same moment."""

@@ -24,8 +24,8 @@ from fleet.history import (
 )
 from fleet.names import version_of
 from fleet.resources import FULL
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import AliasEntry, RoutingTable, ShareEntry
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.observe import lost
 from runtime.rollback.publish import (

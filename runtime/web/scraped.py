@@ -17,9 +17,9 @@ from fleet.evals import eval_records
 from fleet.policies import MICRO
 from fleet.traffic import LATENCY_BOUNDS_S
 from fleet.usage import Operator
-from runtime.gateway.accounting import CONTENT_TYPE, in_families, labelled
-from runtime.gateway.client import connect
-from runtime.gateway.state_dir import known_gateways, read_table
+from runtime.gateway.admin.state_dir import known_gateways, read_table
+from runtime.gateway.control.client import connect
+from runtime.gateway.traffic.accounting import CONTENT_TYPE, in_families, labelled
 from runtime.operations.costs import BillReader
 from runtime.operations.forecasts import projected_shares
 from runtime.operations.watch import FILE as ALERTS_FILE

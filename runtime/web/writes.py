@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from fleet.names import version_of
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.messages import FailureMessage, Message
 from runtime.operations.rollback import check_fallbacks, notify_rollback, roll_back
 from runtime.operations.rollouts import CONSEQUENCES, mark_rollout

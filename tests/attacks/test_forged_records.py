@@ -17,8 +17,8 @@ from fleet.errors import FleetError
 from fleet.resources import ServerFlags
 from runtime.engines.launch_records import MARK, LaunchRecord, LaunchRecords
 from runtime.engines.supervisor import end
-from runtime.gateway.state_dir import LOCK, gateway_dir
-from runtime.gateway.supervisor import stop
+from runtime.gateway.admin.state_dir import LOCK, gateway_dir
+from runtime.gateway.control.supervisor import stop
 from runtime.processes import start_mark
 from tests.attacks.conftest import call
 

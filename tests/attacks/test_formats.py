@@ -14,7 +14,7 @@ from plans.compile import litellm
 from plans.drawing import DRAWINGS, Drawing
 from plans.drawing.content import HostRow
 from plans.redact import prose
-from runtime.gateway.accounting import UsageCounters, exposition
+from runtime.gateway.traffic.accounting import UsageCounters, exposition
 from runtime.project import declaration_files
 from tests.attacks.conftest import call
 

@@ -16,8 +16,8 @@ from plans.documents import live_file
 from plans.documents.plan_file import dump
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
 from runtime.evals.store import EvalStore
-from runtime.gateway.table import RoutingTable
-from runtime.gateway.table_loader import parse_routes
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.table.table_loader import parse_routes
 from runtime.operations.planning import plan_fleet
 from runtime.workspace import Workspace
 from tests.attacks.reviewed import (

@@ -12,7 +12,7 @@ from fleet.spec import GatewaySpec, JudgeSpec
 from runtime import trust
 from runtime.evals.judge import judge_client
 from runtime.evals.target import through_gateway
-from runtime.gateway.client import connect
+from runtime.gateway.control.client import connect
 from runtime.notify.webhook import deliver
 from runtime.trust import Trust, UntrustedError, authorization, dump_trust
 from runtime.trust_file import trust_path, write_trust

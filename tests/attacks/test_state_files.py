@@ -18,9 +18,14 @@ from runtime.engines.supervisor import last_log_lines
 from runtime.evals.import_results import import_run
 from runtime.evals.store import EvalStore
 from runtime.files import is_locked
+from runtime.gateway.admin.state_dir import (
+    DEFAULT_GATEWAY,
+    known_gateways,
+    operator_secret,
+    read_table,
+)
+from runtime.gateway.control.supervisor import wanted
 from runtime.gateway.envoy.files import served_clusters, written_table
-from runtime.gateway.state_dir import DEFAULT_GATEWAY, known_gateways, operator_secret, read_table
-from runtime.gateway.supervisor import wanted
 from runtime.ledger import lease
 from runtime.ledger.checkpoint import read_checkpoint
 from runtime.ledger.file import FileLedger

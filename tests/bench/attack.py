@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Final
 
 from fleet.spec import GatewaySpec
-from runtime.gateway import supervisor
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.control import supervisor
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from tests.bench.attacks import ATTACKS, Target, exchange, posted
 from tests.ports import free_port
 from tests.runtime.gateway.live import CORVID, routes, running

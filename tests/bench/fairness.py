@@ -22,7 +22,7 @@ import aiohttp
 
 from fleet.traffic import TrafficPolicy
 from runtime.engines.vllm_metrics import parse_metrics
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from tests.runtime.gateway.live import CORVID, Served, routes, running
 from tests.runtime.gateway.stage import ACME, CHAT, MAIN, chat

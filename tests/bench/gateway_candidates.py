@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.state_dir import write_table
-from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
+from runtime.gateway.admin.state_dir import write_table
+from runtime.gateway.table.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from tests.ports import free_port
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]

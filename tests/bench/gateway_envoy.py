@@ -20,7 +20,7 @@ from plans.compile.envoy import (
     files,
 )
 from runtime.gateway.envoy import files as envoy_files
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from tests.bench.gateway_candidates import (
     ALIASES,
     CLIENTS,

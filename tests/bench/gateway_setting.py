@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from runtime.gateway import supervisor
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.supervisor import GatewayProcess
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.control import supervisor
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.control.supervisor import GatewayProcess
+from runtime.gateway.table.table import RoutingTable
 from tests.ports import free_port
 from tests.runtime.gateway.stage import ACME, CHAT, chat, table
 

@@ -20,9 +20,9 @@ from typing import Final
 import uvloop
 
 from fleet.spec import GatewaySpec
-from runtime.gateway import admin_socket
+from runtime.gateway.admin import admin_socket
 from runtime.gateway.process import serving, tune
-from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.gateway.table.table import AliasEntry, RoutingTable, ShareEntry
 
 ALIASES: Final = 4000
 RELOADS: Final = 7

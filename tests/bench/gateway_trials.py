@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from runtime.gateway.supervisor import find_process
+from runtime.gateway.control.supervisor import find_process
 from tests.bench.gateway_setting import Client, setting
 from tests.runtime.gateway.stage import NEW, OLD
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from tests.bench.fairness import VLLM
 from tests.runtime.gateway.live import running

@@ -17,13 +17,12 @@ from types import FrameType
 from typing import Any, Final
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.admission import Admission
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.in_flight import InFlight
 from runtime.gateway.process import tune
-from runtime.gateway.routing import RouteTarget
-from runtime.gateway.turns import Ticket
+from runtime.gateway.table.routing import RouteTarget
+from runtime.gateway.traffic.admission import Admission
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.waiting import Ticket
 
 _CLIENTS: Final = 100
 _COMPLETIONS: Final = 5_000

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleet.history import Noted
-from runtime.gateway.state_dir import read_table, write_table
+from runtime.gateway.admin.state_dir import read_table, write_table
 from runtime.ledger.file import FileLedger
 from tests.faults.actions import (
     ACME,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.config.files.lockfile import parse_lock
-from runtime.gateway.supervisor import find_process
+from runtime.gateway.control.supervisor import find_process
 from runtime.processes import start_mark
 from tests.faults.client import SteadyClient, ask, telling
 from tests.faults.project import make_project

@@ -2,7 +2,7 @@
 
 import re
 
-from runtime.gateway.accounting import FAMILIES, UsageCounters, exposition
+from runtime.gateway.traffic.accounting import FAMILIES, UsageCounters, exposition
 from runtime.usage.row import UsageRow
 from runtime.web.scraped import HELP
 from tests.reference.page import REPOSITORY, table

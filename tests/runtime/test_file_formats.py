@@ -23,12 +23,12 @@ from fleet.history import Noted
 from fleet.resources import Server, ServerFlags, State
 from plans.documents import live_file
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
-from runtime.gateway import admin_socket
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin import admin_socket
+from runtime.gateway.admin.state_dir import read_table, write_table
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.state_dir import read_table, write_table
-from runtime.gateway.table import FORMAT, RoutingTable
-from runtime.gateway.table_loader import parse_routes
+from runtime.gateway.table.table import FORMAT, RoutingTable
+from runtime.gateway.table.table_loader import parse_routes
 from runtime.json_client import JsonClient
 from runtime.ledger.fallback import FallbackLedger
 from runtime.ledger.file import LEDGER_FILE, FileLedger

@@ -10,10 +10,10 @@ from fleet.errors import EngineError, EngineUnreachableError, FleetError, proble
 from fleet.names import Address
 from fleet.resources import Fault, Key, Resource, Route, Server, Share, State
 from runtime.engines.observation import merge
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.observed import ObservedGateways
-from runtime.gateway.protocol import Note, address_unknown, not_running
-from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
+from runtime.gateway.admin.protocol import Note, address_unknown, not_running
+from runtime.gateway.control.client import ObservedGateways
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.observe import observe
 
 ROUTE = Route("acme-support", (Share("acme-support-tiny-v1.0.0", 100, ("s",)),), "salt")

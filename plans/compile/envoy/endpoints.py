@@ -1,7 +1,7 @@
 """List the paths of the API and the headers that Envoy keeps.
 
 An endpoint says which fields of a body are read and which are written. Fields and limits are
-those of fleetctl's own gateway (`runtime/gateway/endpoints.py`, `rewrite.py`).
+those of fleetctl's own gateway (`runtime/gateway/body/endpoints.py`, `rewrite.py`).
 """
 
 import re

@@ -15,17 +15,17 @@ from fleet.codec import decode_json
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
 from runtime.files import read_plain, replace_file
-from runtime.gateway.accounting import FAMILIES, in_families
-from runtime.gateway.admin_socket import reachable_path, short_path
-from runtime.gateway.envoy import files
-from runtime.gateway.protocol import (
+from runtime.gateway.admin.admin_socket import reachable_path, short_path
+from runtime.gateway.admin.protocol import (
     ACKNOWLEDGE_S,
     READ_S,
     GatewayConfig,
     GatewayLoad,
     ObservedShare,
 )
-from runtime.gateway.table import AliasEntry, RoutingTable
+from runtime.gateway.envoy import files
+from runtime.gateway.table.table import AliasEntry, RoutingTable
+from runtime.gateway.traffic.accounting import FAMILIES, in_families
 from runtime.json_client import JsonClient
 
 Render = Callable[

@@ -16,9 +16,9 @@ from fleet.environment import inherited
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import make_private, plain_text, read_plain, replace_file
-from runtime.gateway.admin_socket import short_path, socket_path
-from runtime.gateway.state_dir import gateway_dir
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.admin.admin_socket import short_path, socket_path
+from runtime.gateway.admin.state_dir import gateway_dir
+from runtime.gateway.table.table import RoutingTable
 
 TESTED: Final = "1.40.0"
 """The Envoy version that the rendered configuration is tested on."""

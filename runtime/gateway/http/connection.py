@@ -5,18 +5,16 @@ from collections import deque
 from http import HTTPStatus
 from typing import Final, cast
 
-from runtime.gateway.app import GatewayApp, LocalResponse, error_response
-from runtime.gateway.errors import as_api_error, no_connection
+from runtime.gateway.body.errors import as_api_error, no_connection
 from runtime.gateway.http import messages, timeouts
 from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
 from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
-from runtime.gateway.http.proxy import Proxy
-from runtime.gateway.http.reading_limit import ReadingLimit
-from runtime.gateway.http.request_reader import RequestReader
-from runtime.gateway.http.response_sink import ResponseSink
-from runtime.gateway.http.turns import LARGE_BODY
-from runtime.gateway.limits import UnreadBytes
+from runtime.gateway.http.proxy import Proxy, ResponseSink
+from runtime.gateway.http.request_reader import ReadingLimit, RequestReader
+from runtime.gateway.http.write_batch import LARGE_BODY
+from runtime.gateway.request.app import GatewayApp, LocalResponse, error_response
+from runtime.gateway.traffic.limits import UnreadBytes
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of a response that wait for the client before the server is read no further."""

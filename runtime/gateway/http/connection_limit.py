@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from runtime.gateway import errors
-from runtime.gateway.app import error_response
+from runtime.gateway.body import errors
 from runtime.gateway.http import messages
-from runtime.gateway.shares import CONNECTIONS, ClientWeights
+from runtime.gateway.request.app import error_response
+from runtime.gateway.traffic.shares import CONNECTIONS, ClientWeights
 
 _IPV6_NETWORK = 64
 """Bits of an IPv6 address that are the same for all addresses of a customer."""

@@ -8,14 +8,14 @@ from typing import Final
 import httptools
 import msgspec
 
-from runtime.gateway import errors
-from runtime.gateway.body import BodyText
-from runtime.gateway.endpoints import PATHS
-from runtime.gateway.errors import ApiError
-from runtime.gateway.limits import UNCOUNTED_BYTES
-from runtime.gateway.request import ProxyRequest, RequestMeta
-from runtime.gateway.routing import Credentials
-from runtime.gateway.state import GatewayState
+from runtime.gateway.body import errors
+from runtime.gateway.body.body import BodyText
+from runtime.gateway.body.endpoints import PATHS
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.request.request import ProxyRequest, RequestMeta
+from runtime.gateway.request.state import GatewayState
+from runtime.gateway.table.routing import Credentials
+from runtime.gateway.traffic.limits import UNCOUNTED_BYTES
 from runtime.usage.row import UsageRecorder, sound_id
 
 MAX_HEAD: Final = 32_768

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from fleet.traffic import DEFAULT_DEADLINES, Deadlines
-from runtime.gateway.accounting import UsageWriter
 from runtime.gateway.http import messages
 from runtime.gateway.http.messages import Origin
 from runtime.gateway.http.timeouts import CONNECT_S, POOL_IDLE_S, VERIFY_S
-from runtime.gateway.http.turns import LoopTurns
 from runtime.gateway.http.upstream import OriginPool, ResponseReceiver, UpstreamConnection
-from runtime.gateway.http.write_batch import WriteBatch
-from runtime.gateway.probes import MODELS_PATH, ServerListing, parse_listing
+from runtime.gateway.http.write_batch import LoopTurns, WriteBatch
+from runtime.gateway.traffic.accounting import UsageWriter
+from runtime.gateway.traffic.probes import MODELS_PATH, ServerListing, parse_listing
 from runtime.server_tls import TlsToServer, tls_fault
 
 _SWEEP_S: Final = 0.25

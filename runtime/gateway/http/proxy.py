@@ -1,21 +1,63 @@
 """A request between a client's connection and a server's."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
 
-from runtime.gateway import errors
-from runtime.gateway.app import error_response
-from runtime.gateway.attempts import UpstreamAttempts
-from runtime.gateway.errors import as_api_error
+from runtime.gateway.body import errors
+from runtime.gateway.body.errors import as_api_error
+from runtime.gateway.body.sse import MAX_ANSWER, spellings, with_asked_name
 from runtime.gateway.http import messages
 from runtime.gateway.http.pool import ConnectionPool
-from runtime.gateway.http.response_sink import NullClient, ResponseSink
 from runtime.gateway.http.upstream import UpstreamConnection
-from runtime.gateway.lines import MAX_ANSWER, spellings, with_asked_name
-from runtime.gateway.request import ProxyRequest
+from runtime.gateway.request.app import LocalResponse, error_response
+from runtime.gateway.request.attempts import UpstreamAttempts
+from runtime.gateway.request.request import ProxyRequest
+
+
+class ResponseSink:
+    """The receiver of the response to a request; drops the response unless a method is replaced."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of a stream."""
+
+    def respond(self, response: LocalResponse) -> None:  # noqa: ARG002 (dropped)
+        """Send a response of the gateway's own; the request is over."""
+        self.finish()
+
+    def relay(self, start: bytes, shown: str, body: bytes) -> None:  # noqa: ARG002 (dropped)
+        """Send a server's complete response; the request is over.
+
+        `start`: of its head, `relayed_start`; `shown`: the request's id, and further headers.
+        """
+        self.finish()
+
+    def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (dropped)
+        """Send the head of a stream; return whether its parts are to be chunks."""
+        return False
+
+    def finish(self) -> None:
+        """Note that the stream is complete; the request is over."""
+
+    def abort(self) -> None:
+        """End the connection in the middle of the response; the request is over."""
+        self.finish()
+
+
+@dataclass(slots=True)
+class NullClient(ResponseSink):
+    """The client of a shadow request; `on_end` is called when the request is over."""
+
+    _on_end: Callable[[], None]
+
+    def finish(self) -> None:
+        """Note that the request is over."""
+        self._on_end()
+
 
 _OK: Final = 200
 _NOT_FOR_CLIENTS: Final = frozenset({*range(300, 400), 401, 403, 407})

@@ -6,11 +6,11 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from runtime.gateway.app import GatewayApp
 from runtime.gateway.http import timeouts
 from runtime.gateway.http.connection import ClientConnection
 from runtime.gateway.http.connection_limit import ConnectionLimit
 from runtime.gateway.http.pool import ConnectionPool
+from runtime.gateway.request.app import GatewayApp
 
 _BACKLOG: Final = 1024
 RESERVED_FILES: Final = 64

@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from fleet.traffic import DEFAULT_DEADLINES, Deadlines
-from runtime.gateway.http.repeated_head import RepeatedHead, repeated_head
+from runtime.gateway.http.messages import RepeatedHead, repeated_head
 from runtime.gateway.http.timeouts import POOL_IDLE_S, STALE_S, SUSPECT_S
 from runtime.gateway.http.write_batch import MAX_BATCH, WriteBatch
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fleet.resources import Route, Share
-from runtime.gateway.table import ShareEntry
+from runtime.gateway.table.table import ShareEntry
 
 
 def raised_pairs(

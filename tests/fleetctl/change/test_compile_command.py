@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from fleet.errors import FleetError
 from fleet.hardware import HostSpec
 from fleetctl.cli import main_group
-from runtime.gateway.state_dir import write_table
+from runtime.gateway.admin.state_dir import write_table
 from tests.quadlets import generated, words_of
 from tests.runtime.gateway.stage import OLD, table
 

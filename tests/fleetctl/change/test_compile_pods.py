@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fleet.errors import FleetError
-from runtime.gateway.state_dir import write_table
+from runtime.gateway.admin.state_dir import write_table
 from tests.fleetctl.change.test_compile_command import fleetctl, project
 from tests.runtime.gateway.stage import OLD, table
 

@@ -14,7 +14,7 @@ from fleet.errors import ConfigError
 from fleet.hardware import BaseShape
 from fleet.spec import ClientKey, FleetSpec
 from plans.diagnostics import RENDERERS
-from runtime.gateway.table import KeyEntry
+from runtime.gateway.table.table import KeyEntry
 from runtime.project.load import library_folder, load_project
 from tests.broken.cases import CASES
 from tests.broken.project import ACME, FLEET, valid, write

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.state_dir import TABLE_FILE, read_table
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.admin.state_dir import TABLE_FILE, read_table
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project, applied
 

@@ -21,9 +21,10 @@ from click.testing import CliRunner, Result
 from fleet.errors import FleetError
 from fleet.spec import GatewaySpec
 from fleetctl.cli import main_group
-from runtime.gateway import state_dir, supervisor
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.state_dir import run_dir
+from runtime.gateway.admin import state_dir
+from runtime.gateway.admin.state_dir import run_dir
+from runtime.gateway.control import supervisor
+from runtime.gateway.control.control import LocalGateways
 from tests.broken.project import valid, write
 from tests.ports import free_port
 from tests.runtime.gateway.stage import ACME, NEW, OLD, table

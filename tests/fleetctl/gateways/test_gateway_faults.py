@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.gateway.supervisor import find_process
+from runtime.gateway.control.supervisor import find_process
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.ports import free_port

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runtime.gateway.admin_socket import short_path
+from runtime.gateway.admin.admin_socket import short_path
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runtime.gateway.state_dir import read_table
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.table.table import RoutingTable
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project

@@ -15,7 +15,7 @@ import pytest
 
 from fleet.names import Stamps
 from runtime.engines.launch_records import LaunchRecords
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project, applied

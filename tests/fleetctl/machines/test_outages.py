@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.engines import liveness, vllm_api
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.supervisor import WANTED, find_process
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.control.supervisor import WANTED, find_process
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.outage_checks import left, outages, state, the_outage
 from tests.fleetctl.project_on_disk import Project, applied

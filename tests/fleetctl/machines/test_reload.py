@@ -13,7 +13,7 @@ from threading import Event, Thread
 import pytest
 
 from fleet.history import StepFinished
-from runtime.gateway.state_dir import read_table, write_table
+from runtime.gateway.admin.state_dir import read_table, write_table
 from runtime.ledger.file import FileLedger
 from tests.faults import servers
 from tests.faults.actions import APPLY, RECONCILE

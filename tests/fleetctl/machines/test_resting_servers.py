@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from runtime.gateway import state_dir, supervisor
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin import state_dir
+from runtime.gateway.control import supervisor
+from runtime.gateway.control.control import LocalGateways
 from tests.fleetctl.gateways.test_gateway_commands import fleetctl, post, status
 from tests.ports import free_port
 from tests.runtime.gateway.stage import table

@@ -25,8 +25,8 @@ from runtime.engine_conformance import write_adapter
 from runtime.engines.launching import flags_of
 from runtime.evals.target import through_gateway
 from runtime.files import try_lock
+from runtime.gateway.admin.state_dir import gateway_dir
 from runtime.gateway.envoy.files import become_envoy, not_started_here
-from runtime.gateway.state_dir import gateway_dir
 from runtime.json_client import JsonClient
 from runtime.library.inspect import inspect
 from runtime.project.load import load_project

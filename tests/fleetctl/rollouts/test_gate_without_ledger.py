@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet.history import LedgerEvent, Noted, event_of
-from runtime.gateway.state_dir import read_table
+from runtime.gateway.admin.state_dir import read_table
 from runtime.ledger.file import FileLedger
 from runtime.ledger.replica import MIRROR_FILE
 from tests.fleetctl import impatient

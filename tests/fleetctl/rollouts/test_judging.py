@@ -16,9 +16,9 @@ from fleetctl.wiring import open_workspace
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import Evaluations
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.state_dir import read_table
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from runtime.operations import gate_failures, judge
 from runtime.operations.rounds import RoundParts
 from tests.fleet.rollouts.gate_trials import ACCURACY, declared

@@ -16,8 +16,8 @@ from fleet.history import event_of
 from fleet.steps import SetRoute
 from fleetctl.cli import main_group
 from fleetctl.wiring import open_workspace
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.state_dir import read_table
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.control.control import LocalGateways
 from runtime.project.load import load_project
 from runtime.rollback.publish import flipped
 from tests.fleet.planning.builders import route

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.state_dir import read_table
+from runtime.gateway.admin.state_dir import read_table
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project

@@ -21,8 +21,8 @@ from fleet.history import Adopted
 from fleet.resources import LoadedAdapter
 from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
-from runtime.gateway.state_dir import read_table
-from runtime.gateway.table import AliasEntry
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.table.table import AliasEntry
 from runtime.ledger import open_ledger
 from runtime.operations.rollback import roll_back
 from runtime.rollback.rollback import RollbackRequest
@@ -65,7 +65,7 @@ def test_nothing_that_plans_judges_or_stores_is_imported_however_far(flips: str)
         "fleetctl", "fleet", "plans", "runtime", include_external_packages=True
     )
     reached = graph.find_upstream_modules(flips)
-    assert "runtime.gateway.protocol" in reached or flips == "runtime.smoke"
+    assert "runtime.gateway.admin.protocol" in reached or flips == "runtime.smoke"
     laws = {each for each in DOWN if not each.startswith("fleet.gates")}  # findings have a type
     if flips.startswith("runtime.operations."):
         # Declarations are read where they can be, and a declared home is asked.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway import state_dir
+from runtime.gateway.admin import state_dir
 from runtime.ledger import file as ledger_file
 from runtime.processes import is_stopped
 from tests.fleetctl.in_process import call

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from runtime.files import is_locked
-from runtime.gateway.state_dir import LOCK, gateway_dir, known_gateways, read_table, run_dir
-from runtime.gateway.supervisor import find_process
+from runtime.gateway.admin.state_dir import LOCK, gateway_dir, known_gateways, read_table, run_dir
+from runtime.gateway.control.supervisor import find_process
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from fleetctl.cli import main
-from runtime.gateway.accounting import UsageCounters, UsageWriter
+from runtime.gateway.traffic.accounting import UsageCounters, UsageWriter
 from runtime.usage.log import UsageLog
 from runtime.usage.row import Tokens, UsageRecorder
 from tests.broken.project import ACME, valid, write

@@ -11,7 +11,7 @@ import pytest
 from fleet.alerting import OF_TRAFFIC
 from fleet.spec import MailSpec
 from plans.compile import alertmanager, grafana, prometheus
-from runtime.gateway import accounting
+from runtime.gateway.traffic import accounting
 from runtime.web import scraped
 
 BOARDS = {name: json.loads(text) for name, text in grafana.dashboards().items()}

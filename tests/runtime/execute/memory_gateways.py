@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleet.errors import LockHeldError, StalePlanError, problem
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.observed import ObservedGateways
-from runtime.gateway.protocol import READ_S, GatewayStatus, Note, address_unknown
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.admin.protocol import READ_S, GatewayStatus, Note, address_unknown
+from runtime.gateway.control.client import ObservedGateways
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from tests.fleet.planning.raised_pairs import raised_pairs
 
 Trap = Callable[[str], None]

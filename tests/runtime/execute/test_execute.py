@@ -17,7 +17,7 @@ from fleet.resources import LoadedAdapter, Resource, Route, Share, State
 from plans.reports.apply_progress import line, record
 from runtime.execute.context import Timings
 from runtime.execute.run import keep_for_restart
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from tests.runtime.execute.bench import Bench, MemoryEngine
 from tests.runtime.execute.small_fleet import FAQ, NEW, OLD, declared, kinds, on, verdicts
 

@@ -12,7 +12,7 @@ from fleet.steps import Drain
 from plans.reports.apply_progress import record
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome
-from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
+from runtime.gateway.table.table import AliasEntry, RoutingTable, ShareEntry
 from tests.fleet.planning.builders import adapter, attached, device, fleet, host
 from tests.runtime.execute.bench import Bench
 from tests.runtime.execute.small_fleet import DAY, FAQ, NEW, OLD, declared, verdicts

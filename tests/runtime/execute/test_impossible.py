@@ -11,7 +11,7 @@ from fleet.errors import ConfigError, EngineError, EngineRejectedError, LibraryE
 from fleet.spec import FleetSpec
 from plans.reports.apply_progress import line
 from runtime.execute import run
-from runtime.gateway.protocol import GatewayStatus
+from runtime.gateway.admin.protocol import GatewayStatus
 from tests.fleet.planning.builders import base, digest_of
 from tests.runtime.execute.bench import Bench
 from tests.runtime.execute.small_fleet import FAQ, NEW, OLD, declared, kinds, on, verdicts

@@ -24,9 +24,9 @@ from fleet.resources import Server, ServerFlags
 from fleet.traffic import Sticky
 from runtime.engines.registry import make_engine
 from runtime.gates.live import judge_traffic
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import publish
 from runtime.processes import in_session, listening, send

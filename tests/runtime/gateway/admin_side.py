@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from runtime.gateway.admin_socket import short_path, socket_path
+from runtime.gateway.admin.admin_socket import short_path, socket_path
 from runtime.json_client import JsonClient
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from runtime.gateway import probes
+from runtime.gateway.traffic import probes
 from tests.runtime.gateway.envoy_stage import needs_envoy
 from tests.runtime.gateway.fronts import ENVOY, OURS, Front
 

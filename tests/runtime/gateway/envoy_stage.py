@@ -14,10 +14,10 @@ import pytest
 
 from fleet.spec import GatewaySpec
 from fleetctl.envoys import envoys_of
-from runtime.gateway.admin_socket import short_path
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin.admin_socket import short_path
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.envoy.files import command_line
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from tests.runtime.gateway.live import CORVID
 from tests.runtime.gateway.stage import ACME, GLOBEX, Stage, fake_servers, table
 

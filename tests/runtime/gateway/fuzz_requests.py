@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from runtime.gateway.endpoints import PATHS
-from runtime.gateway.fields import DROPPED
+from runtime.gateway.body.endpoints import PATHS
+from runtime.gateway.body.fields import DROPPED
 from tests.runtime.gateway.sockets import post
 from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, OTHERS, TEXT
 

@@ -14,9 +14,9 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
 from runtime.engines.registry import make_engine
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import publish
 from tests.ports import free_port

@@ -21,9 +21,9 @@ from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
 from runtime.fake_vllm.weights import FakeWeights
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
+from runtime.gateway.table.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.typed_server import with_typed
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES
+from runtime.gateway.body.endpoints import CHAT, MESSAGES, RESPONSES
 from runtime.gateway.http import timeouts
 from tests.runtime.gateway.sockets import connected, post, raw, scripted
 from tests.runtime.gateway.stage import OLD, Stage, alias, stage, table

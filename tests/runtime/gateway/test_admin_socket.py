@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import EngineError, FleetError
-from runtime.gateway import admin_socket
-from runtime.gateway.admin_socket import reachable_path, short_path, socket_path
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin import admin_socket
+from runtime.gateway.admin.admin_socket import reachable_path, short_path, socket_path
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from tests.ports import free_port
 from tests.runtime.gateway.stage import MAIN, OLD, table

@@ -5,13 +5,12 @@ from http import HTTPStatus
 import pytest
 
 from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
-from runtime.gateway.admission import MAX_WAITING, Admission
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.errors import ApiError
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.routing import RouteTarget
-from runtime.gateway.turns import Ticket
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.table.routing import RouteTarget
+from runtime.gateway.traffic.admission import MAX_WAITING, Admission
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.waiting import Ticket
 
 
 def target(client: str, alias: str, policy: TrafficPolicy) -> RouteTarget:

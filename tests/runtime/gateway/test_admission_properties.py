@@ -6,12 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.admission import Admission
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.routing import RouteTarget
-from runtime.gateway.turns import Ticket
+from runtime.gateway.table.routing import RouteTarget
+from runtime.gateway.traffic.admission import Admission
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.waiting import Ticket
 
 CLIENT, ALIAS, SERVER = 3, 2, 4
 POLICIES = {

@@ -6,8 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.lines import with_asked_name
-from runtime.gateway.sse import CompletionsStream, TypedStream
+from runtime.gateway.body.sse import CompletionsStream, TypedStream, with_asked_name
 from tests.runtime.gateway.stage import OLD
 
 ASKED = "acme-support"

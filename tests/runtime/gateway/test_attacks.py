@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import lines, state
-from runtime.gateway.body import MAX_COLONS, BodyText, parse_body
-from runtime.gateway.errors import ApiError
+from runtime.gateway.body import sse
+from runtime.gateway.body.body import MAX_COLONS, BodyText, parse_body
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.body.sse import LineBuffer
 from runtime.gateway.http import proxy
-from runtime.gateway.http.turns import LARGE_BODY, LoopTurns
-from runtime.gateway.lines import LineBuffer
+from runtime.gateway.http.write_batch import LARGE_BODY, LoopTurns
+from runtime.gateway.request import state
 from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import GLOBEX, HEAD, Stage, chat, until
 
@@ -125,7 +126,7 @@ def test_an_answer_without_end_is_broken_off_and_its_server_is_not_blamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, *, streams: bool
 ) -> None:
     monkeypatch.setattr(proxy, "MAX_ANSWER", MIB)
-    monkeypatch.setattr(lines, "MAX_ANSWER", MIB)
+    monkeypatch.setattr(sse, "MAX_ANSWER", MIB)
 
     async def scenario(ours: Stage) -> None:
         tracemalloc.reset_peak()

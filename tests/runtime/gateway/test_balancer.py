@@ -2,15 +2,14 @@
 
 import pytest
 
-from runtime.gateway.balancer import (
+from runtime.gateway.traffic.balancer import (
     MAX_ATTEMPTS,
     MISSING_S,
     SHOWN_MISSING_S,
     LoadBalancer,
 )
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.outliers import MAX_CONSECUTIVE_ERRORS, MAX_EJECTION_S
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.outliers import MAX_CONSECUTIVE_ERRORS, MAX_EJECTION_S
 
 THREE = ("a", "b", "c")
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.body import RequestBody, parse_body
-from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES, TEXT
-from runtime.gateway.errors import ApiError
-from runtime.gateway.fields import PASSED, SENT
+from runtime.gateway.body.body import RequestBody, parse_body
+from runtime.gateway.body.endpoints import CHAT, MESSAGES, RESPONSES, TEXT
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.body.fields import PASSED, SENT
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -9,8 +9,8 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from fleet.traffic import Budget, LimitPolicy, TrafficPolicy
-from runtime.gateway.budgets import FILE
-from runtime.gateway.state_dir import gateway_dir
+from runtime.gateway.admin.state_dir import gateway_dir
+from runtime.gateway.traffic.limits import FILE
 from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.stage import (
     GLOBEX,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import state
+from runtime.gateway.request import state
 from tests.runtime.gateway.sockets import answered, asked, connected, on, post, raw, settled, told
 from tests.runtime.gateway.stage import ACME, HEAD, OLD, Stage, alias, stage, table, until
 

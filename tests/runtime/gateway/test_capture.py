@@ -10,7 +10,7 @@ import pytest
 
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.traffic import CapturePolicy, TrafficPolicy
-from runtime.gateway.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE, read_table
+from runtime.gateway.admin.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE, read_table
 from runtime.usage import captured
 from runtime.usage.captured import FOLDER
 from tests.runtime.gateway.sockets import Script, asked, scripted

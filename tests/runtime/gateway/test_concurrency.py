@@ -5,9 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.engines.vllm_metrics import parse_metrics
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import FIRST_LIMIT, SILENT_LIMIT, ConcurrencyLimiter
-from runtime.gateway.in_flight import InFlight
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import (
+    FIRST_LIMIT,
+    SILENT_LIMIT,
+    ConcurrencyLimiter,
+    InFlight,
+)
 
 
 class Server:

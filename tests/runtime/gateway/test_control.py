@@ -18,11 +18,11 @@ from fleet.errors import (
 )
 from fleet.spec import GatewaySpec
 from fleetctl.catalogue import entries
-from runtime.gateway import admin_socket, state_dir
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin import admin_socket, state_dir
+from runtime.gateway.admin.state_dir import read_table, write_table
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.state_dir import read_table, write_table
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.stage import (

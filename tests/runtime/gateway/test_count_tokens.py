@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Budget, LimitPolicy, TrafficPolicy
-from runtime.gateway import attempts, outliers
 from runtime.gateway.http import upstream
+from runtime.gateway.request import attempts
+from runtime.gateway.traffic import outliers
 from runtime.usage.row import COUNTING
 from tests.runtime.gateway.admin_side import ask_admin, metrics_of
 from tests.runtime.gateway.fronts import Front

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from fleet.traffic import TimeoutPolicy, TrafficPolicy
-from runtime.gateway import probes
+from runtime.gateway.traffic import probes
 from tests.runtime.gateway.admin_side import ask_admin
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import (

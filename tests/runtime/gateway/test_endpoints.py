@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.body import parse_body
-from runtime.gateway.endpoints import (
+from runtime.gateway.body.body import parse_body
+from runtime.gateway.body.endpoints import (
     ANTHROPIC,
     CHAT,
     EMBEDDINGS,
@@ -20,7 +20,7 @@ from runtime.gateway.endpoints import (
     TEXT,
     check_fields,
 )
-from runtime.gateway.errors import ApiError
+from runtime.gateway.body.errors import ApiError
 from tests.runtime.gateway.admin_side import ask_admin
 from tests.runtime.gateway.sockets import scripted
 from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat, stage, table

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from runtime.gateway.endpoints import MESSAGES
+from runtime.gateway.body.endpoints import MESSAGES
 from runtime.usage.row import COUNT_TOKENS, COUNTING, LIVE
 from tests.runtime.gateway.live import NAME, TEXTS, Served, in_front, routes
 from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat

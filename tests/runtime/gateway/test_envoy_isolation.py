@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.fields import DROPPED
+from runtime.gateway.body.fields import DROPPED
 from tests.drawn import examples
 from tests.runtime.gateway.envoy_stage import envoy_stage, needs_envoy
 from tests.runtime.gateway.fuzz_requests import drawn

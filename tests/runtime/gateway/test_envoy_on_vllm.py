@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.fields import DROPPED
+from runtime.gateway.body.fields import DROPPED
 from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import in_front, needs_envoy
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, routes

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from fleet.traffic import LimitPolicy, Sticky, TimeoutPolicy, TrafficPolicy
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
 from tests.runtime.gateway.envoy_stage import envoy_stage, healthy_server, needs_envoy
 from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, NEW, OLD, chat, table
 

@@ -12,7 +12,7 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from fleetctl.envoys import envoys_of
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.envoy.files import ROUTES
 from runtime.usage.read import UsageReader

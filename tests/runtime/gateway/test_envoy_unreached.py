@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import EngineUnreachableError
-from runtime.gateway import admin_socket
+from runtime.gateway.admin import admin_socket
 from tests.ports import free_port
 from tests.runtime.gateway.envoy_stage import ENVOY, gateways_of, in_front, needs_envoy
 from tests.runtime.gateway.stage import OLD, table

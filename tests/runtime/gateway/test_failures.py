@@ -7,8 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import admission
-from runtime.gateway.concurrency import FIRST_LIMIT
+from runtime.gateway.traffic import admission
+from runtime.gateway.traffic.concurrency import FIRST_LIMIT
 from tests.runtime.gateway.stage import (
     GLOBEX,
     NEW,

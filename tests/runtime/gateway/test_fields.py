@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.body import parse_body
-from runtime.gateway.endpoints import CHAT, EMBEDDINGS, TEXT, check_fields
-from runtime.gateway.errors import ApiError
-from runtime.gateway.fields import BOUNDS, BY_PATH, DROPPED, PASSED, REFUSED
+from runtime.gateway.body.body import parse_body
+from runtime.gateway.body.endpoints import CHAT, EMBEDDINGS, TEXT, check_fields
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.body.fields import BOUNDS, BY_PATH, DROPPED, PASSED, REFUSED
 from tests.runtime.gateway.stage import chat, stage
 
 IDS = "`{}` may have at most {} elements."

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.fields import KNOWN
+from runtime.gateway.body.fields import KNOWN
 from tests.runtime.gateway.live import CORVID, Served, in_front
 from tests.runtime.gateway.stage import Stage, chat
 from tests.runtime.gateway.test_schemas import form, matching, schema

@@ -8,10 +8,10 @@ import pytest
 from fleet.errors import EngineRejectedError
 from fleet.spec import GatewaySpec
 from runtime.files import make_private
-from runtime.gateway.client import connect
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin.state_dir import SECRET_FILE, operator_secret
+from runtime.gateway.control.client import connect
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.state_dir import SECRET_FILE, operator_secret
 from tests.ports import free_port
 from tests.runtime.gateway.stage import table
 

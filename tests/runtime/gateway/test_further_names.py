@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.table import AliasEntry, RoutingTable
+from runtime.gateway.table.table import AliasEntry, RoutingTable
 from tests.runtime.gateway.fronts import Front
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, Stage, alias, chat, table
 

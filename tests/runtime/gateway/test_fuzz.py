@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from pydantic import TypeAdapter, ValidationError
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.endpoints import COUNTED, PATHS
-from runtime.gateway.fields import DROPPED
+from runtime.gateway.body.endpoints import COUNTED, PATHS
+from runtime.gateway.body.fields import DROPPED
 from tests.runtime.gateway.fuzz_requests import FOREIGN, Sent, sent
 from tests.runtime.gateway.sockets import answered, connected, post, raw, scripted, told
 from tests.runtime.gateway.stage import ACME, NEW, OLD, OTHERS, TEXT, Stage, chat, stage, table

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.fields import DROPPED
+from runtime.gateway.body.fields import DROPPED
 from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS
 from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import (

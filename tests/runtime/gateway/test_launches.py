@@ -10,11 +10,11 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from fleet.names import RESOLVER_STAMP, Stamps, launch_stamp
-from runtime.gateway import probes
-from runtime.gateway.state import GatewayState
-from runtime.gateway.state_dir import read_table
-from runtime.gateway.table import RoutingTable
-from runtime.gateway.table_loader import build_routes
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.request.state import GatewayState
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.table.table_loader import build_routes
+from runtime.gateway.traffic import probes
 from runtime.observe import lost
 from runtime.usage.log import UsageLog
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS, Replica, Stage, chat, long, stage, table

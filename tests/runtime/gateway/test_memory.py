@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import state
-from runtime.gateway.accounting import UsageCounters, UsageWriter
 from runtime.gateway.http.connection import ClientConnection
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.request_reader import RequestReader
 from runtime.gateway.http.upstream import UpstreamConnection
+from runtime.gateway.request import state
+from runtime.gateway.traffic.accounting import UsageCounters, UsageWriter
 from runtime.usage.log import UsageLog
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told

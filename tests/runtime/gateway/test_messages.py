@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.endpoints import MESSAGES, PATHS
+from runtime.gateway.body.endpoints import MESSAGES, PATHS
 from runtime.gateway.http.incoming import MAX_BODY
 from tests.runtime.gateway.sockets import asked, on, told
 from tests.runtime.gateway.stage import (

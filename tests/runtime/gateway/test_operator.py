@@ -10,9 +10,9 @@ import pytest
 
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin.state_dir import SECRET_FILE, operator_secret
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.state_dir import SECRET_FILE, operator_secret
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of, ask_admin, metrics_of
 from tests.runtime.gateway.stage import (

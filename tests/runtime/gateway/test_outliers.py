@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 
 from fleet.traffic import DEFAULT_DEADLINES, TimeoutPolicy, TrafficPolicy
-from runtime.gateway import attempts, outliers
 from runtime.gateway.http import upstream
-from runtime.gateway.outliers import FIRST_EJECTION_S, MAX_CONSECUTIVE_ERRORS, SILENT_S, Outliers
-from runtime.gateway.table_loader import build_routes
+from runtime.gateway.request import attempts
+from runtime.gateway.table.table_loader import build_routes
+from runtime.gateway.traffic import outliers
+from runtime.gateway.traffic.outliers import (
+    FIRST_EJECTION_S,
+    MAX_CONSECUTIVE_ERRORS,
+    SILENT_S,
+    Outliers,
+)
 from tests.runtime.gateway.admin_side import ask_admin, metrics_of
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import ACME, GLOBEX, OLD, Stage, alias, chat, key, stage, table

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.state_dir import SECRET_FILE
+from runtime.gateway.admin.state_dir import SECRET_FILE
 from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.stage import (
     GLOBEX,

@@ -11,9 +11,9 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from fleet.spec import GatewaySpec
-from runtime.gateway import supervisor
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.supervisor import GatewayProcess, find_process
+from runtime.gateway.control import supervisor
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.control.supervisor import GatewayProcess, find_process
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.sockets import post, raw

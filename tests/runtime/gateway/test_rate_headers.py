@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.limits import RateLeft, RateLimiter, rate_headers
+from runtime.gateway.traffic.limits import RateLeft, RateLimiter, rate_headers
 from tests.runtime.gateway.stage import NEW, Reply, alias, chat, stage, table
 
 pytestmark = pytest.mark.usefixtures("serving_loop")

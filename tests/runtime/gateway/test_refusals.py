@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.accounting import ROWS_AN_HOUR, RefusalQuota
+from runtime.gateway.traffic.accounting import ROWS_AN_HOUR, RefusalQuota
 from runtime.usage.row import UsageRow
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import answered, connected, post, raw

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
-from runtime.gateway.admission import MAX_WAITING, RELOAD_S, Admission
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.errors import ApiError
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.routing import DEFAULT_POLICY, RouteTable
-from runtime.gateway.table import RoutingTable
-from runtime.gateway.table_loader import build_routes
-from runtime.gateway.turns import Ticket
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.table.routing import DEFAULT_POLICY, RouteTable
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.table.table_loader import build_routes
+from runtime.gateway.traffic.admission import MAX_WAITING, RELOAD_S, Admission
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.waiting import Ticket
 from tests.runtime.gateway.stage import (
     ACME,
     GLOBEX,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.http.repeated_head import RepeatedHead, repeated_head
+from runtime.gateway.http.messages import RepeatedHead, repeated_head
 from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import stage
 

@@ -9,8 +9,8 @@ import pytest
 
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.responses import ResponseFacts, inspect_response, texts_of
-from runtime.gateway.sse import CompletionsStream, TypedStream
+from runtime.gateway.body.responses import ResponseFacts, inspect_response, texts_of
+from runtime.gateway.body.sse import CompletionsStream, TypedStream
 from runtime.usage.row import Tokens
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import OLD, alias, chat, stage, table

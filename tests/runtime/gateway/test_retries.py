@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import concurrency, shares
-from runtime.gateway.limits import MIN_RETRIES, RETRY_SHARE, RetryBudget
+from runtime.gateway.traffic import concurrency, shares
+from runtime.gateway.traffic.limits import MIN_RETRIES, RETRY_SHARE, RetryBudget
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import asked, scripted, told
 from tests.runtime.gateway.stage import Stage, chat, stage, table

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.routing import RouteTable, digest
-from runtime.gateway.table import AliasEntry, RoutingTable
-from runtime.gateway.table_loader import InvalidTableError, build_routes
+from runtime.gateway.table.routing import RouteTable, digest
+from runtime.gateway.table.table import AliasEntry, RoutingTable
+from runtime.gateway.table.table_loader import InvalidTableError, build_routes
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, alias, key, table
 
 USERS = [f"user-{number}".encode() for number in range(10_000)]

@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.responses import inspect_response
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.body.responses import inspect_response
+from runtime.gateway.table.table import RoutingTable
 from runtime.usage.parquet import compact
 from tests.runtime.gateway.sockets import on
 from tests.runtime.gateway.stage import GLOBEX, OLD, Stage, alias, chat, stage, table, until

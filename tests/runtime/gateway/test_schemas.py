@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.gateway.errors import ApiError
-from runtime.gateway.fields import BOUNDS
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.body.fields import BOUNDS
 from tests.runtime.gateway.test_fields import refusal
 
 TEXT = {"type": "string"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.errors import refusal_of_server
+from runtime.gateway.body.errors import refusal_of_server
 from tests.runtime.gateway.live import Served, in_front
 from tests.runtime.gateway.sockets import Script, asked, on
 from tests.runtime.gateway.stage import Stage, chat, raw_server, stage, table

@@ -11,8 +11,8 @@ import pytest
 
 from fleet.errors import EngineUnreachableError
 from fleet.hardware import ServerTls
-from runtime.gateway.accounting import UsageCounters, UsageWriter
 from runtime.gateway.http.pool import ConnectionPool
+from runtime.gateway.traffic.accounting import UsageCounters, UsageWriter
 from runtime.json_client import SERVER_TLS, JsonClient
 from runtime.server_tls import TlsFilesError, TlsToServer
 from runtime.usage.log import UsageLog

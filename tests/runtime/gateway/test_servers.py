@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import probes
+from runtime.gateway.traffic import probes
 from tests.runtime.gateway.sockets import asked, connected, on, post, raw, scripted, told
 from tests.runtime.gateway.stage import EVENT, GLOBEX, HEAD, OLD, Stage, chat, stage, table, until
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.balancer import MIN_BOUND, LoadBalancer, in_order, session_hash
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.limits import least_tokens
-from runtime.gateway.routing import RouteTarget
+from runtime.gateway.table.routing import RouteTarget
+from runtime.gateway.traffic.balancer import MIN_BOUND, LoadBalancer, in_order, session_hash
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.limits import least_tokens
 from tests.runtime.gateway.stage import (
     LASTING,
     OLD,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import LimitPolicy, ShadowPolicy, TrafficPolicy
-from runtime.gateway import state
+from runtime.gateway.request import state
 from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.sockets import Script, asked, scripted, settled
 from tests.runtime.gateway.stage import (

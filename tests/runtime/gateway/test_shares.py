@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.admission import Admission
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import FIRST_LIMIT, ConcurrencyLimiter
-from runtime.gateway.errors import ApiError
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.limits import MemoryBudget
-from runtime.gateway.routing import RouteTarget
-from runtime.gateway.shares import (
+from runtime.gateway.body.errors import ApiError
+from runtime.gateway.table.routing import RouteTarget
+from runtime.gateway.traffic.admission import Admission
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import FIRST_LIMIT, ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.limits import MemoryBudget
+from runtime.gateway.traffic.shares import (
     CONNECTIONS,
     MEMORY,
     PLACES,
@@ -24,7 +23,7 @@ from runtime.gateway.shares import (
     UNSHARED,
     ClientWeights,
 )
-from runtime.gateway.turns import Ticket
+from runtime.gateway.traffic.waiting import Ticket
 from tests.runtime.gateway.stage import (
     GLOBEX,
     LASTING,

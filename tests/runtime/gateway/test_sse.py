@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.sse import CompletionsStream
+from runtime.gateway.body.sse import CompletionsStream
 from runtime.usage.row import Tokens
 
 DONE = b"data: [DONE]\n\n"

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from fleet.errors import FleetError
 from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TrafficPolicy
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin.state_dir import PREVIOUS_FILE, read_table, write_table
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.state_dir import PREVIOUS_FILE, read_table, write_table
-from runtime.gateway.table import RoutingTable
-from runtime.gateway.table_loader import build_routes, parse_routes
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.table.table_loader import build_routes, parse_routes
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, alias, table
 
 TABLE = RoutingTable(revision=1)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Sticky, TrafficPolicy
-from runtime.gateway.body import parse_body
-from runtime.gateway.routing import Credentials, RouteTable
-from runtime.gateway.table import RoutingTable
-from runtime.gateway.table_loader import build_routes
+from runtime.gateway.body.body import parse_body
+from runtime.gateway.table.routing import Credentials, RouteTable
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.table.table_loader import build_routes
 from tests.runtime.gateway.stage import NEW, OLD, alias, key
 
 KEYS = [f"secret-{number}" for number in range(60)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.accounting import ROWS_AN_HOUR
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table.table import RoutingTable
+from runtime.gateway.traffic.accounting import ROWS_AN_HOUR
 from tests.runtime.gateway.stage import (
     ACME,
     CHAT,

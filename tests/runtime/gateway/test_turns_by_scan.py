@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.admission import Admission
-from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import ConcurrencyLimiter
-from runtime.gateway.in_flight import InFlight
-from runtime.gateway.routing import RouteTarget
-from runtime.gateway.turns import Ticket, Turns
+from runtime.gateway.table.routing import RouteTarget
+from runtime.gateway.traffic.admission import Admission
+from runtime.gateway.traffic.balancer import LoadBalancer
+from runtime.gateway.traffic.concurrency import ConcurrencyLimiter, InFlight
+from runtime.gateway.traffic.waiting import Ticket, Turns
 
 SERVERS = ("s1", "s2", "s3")
 PLACES = (("s1",), ("s1", "s2"), ("s2", "s3"), SERVERS, ("s3",))

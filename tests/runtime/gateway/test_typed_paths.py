@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.fields import DROPPED
+from runtime.gateway.body.fields import DROPPED
 from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import EnvoyStage
 from tests.runtime.gateway.fronts import Front

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Sticky, TrafficPolicy
-from runtime.gateway.endpoints import PATHS
-from runtime.gateway.routing import alias_key, digest, unit
-from runtime.gateway.state_dir import SECRET_FILE
+from runtime.gateway.admin.state_dir import SECRET_FILE
+from runtime.gateway.body.endpoints import PATHS
+from runtime.gateway.table.routing import alias_key, digest, unit
 from runtime.usage.row import COUNT_TOKENS
 from tests.runtime.gateway.sockets import asked, on, told
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, chat

@@ -9,8 +9,9 @@ import pytest
 
 from fleet.errors import EngineUnreachableError
 from fleet.spec import GatewaySpec
-from runtime.gateway import admin_socket, faults, supervisor
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin import admin_socket
+from runtime.gateway.control import faults, supervisor
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.rollback.publish import Written
 from tests.ports import free_port

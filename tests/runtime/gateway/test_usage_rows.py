@@ -10,9 +10,9 @@ import pytest
 
 from fleet.config.resolve.clients import USUAL_SLO_S
 from fleet.traffic import LATENCY_BOUNDS_S, TrafficPolicy
-from runtime.gateway import accounting
-from runtime.gateway.accounting import KEPT_S, UsageCounters, exposition
-from runtime.gateway.table_loader import build_routes
+from runtime.gateway.table.table_loader import build_routes
+from runtime.gateway.traffic import accounting
+from runtime.gateway.traffic.accounting import KEPT_S, UsageCounters, exposition
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.row import UsageRow
 from tests.runtime.gateway.admin_side import metrics_of

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Self
 
-from runtime.gateway.accounting import UsageCounters, UsageWriter
 from runtime.gateway.http.write_batch import MAX_BATCH, WriteBatch
+from runtime.gateway.traffic.accounting import UsageCounters, UsageWriter
 from runtime.usage.log import UsageLog
 
 PARTS = 20_000

@@ -19,8 +19,8 @@ from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import parse_flags
 from runtime.fake_vllm.state import FakeModelServer, RefusedError
 from runtime.fake_vllm.weights import MissingAdapterError, UnloadableAdapterError, read_weights
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import RoutingTable
 from runtime.json_client import JsonClient
 from runtime.observe import FleetConnections
 from runtime.store_paths import STORE, StoreView

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runtime.fake_vllm.state import Call, RefusedError
-from runtime.gateway.state_dir import write_table
+from runtime.gateway.admin.state_dir import write_table
 from tests.runtime.operations.walk_world import ALIASES, NUMBERS, World
 
 

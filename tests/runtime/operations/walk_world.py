@@ -22,8 +22,8 @@ from runtime.execute.outcome import ApplyOutcome
 from runtime.fake_vllm.weights import (
     read_weights,
 )
-from runtime.gateway.state_dir import read_table
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.table.table import RoutingTable
 from runtime.library.add import add
 from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import damaged

@@ -7,7 +7,7 @@ import pytest
 from fleet.errors import FleetError
 from fleet.history.blocks import FAILED, ROLLED_BACK, UNPROVEN, FallbackCheck
 from fleet.traffic import ShadowPolicy, TrafficPolicy
-from runtime.gateway.table import AliasEntry
+from runtime.gateway.table.table import AliasEntry
 from runtime.rollback.publish import choose_target, newer_than, refuse_rejected
 from tests.runtime.gateway.stage import NEW, OLD, alias
 

@@ -11,10 +11,10 @@ from fleet.errors import FleetError, LockHeldError, problem
 from fleet.history import Entry, FallbackCheck, StepStarted, fallback_check, fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
-from runtime.gateway.control import LocalGateways
-from runtime.gateway.protocol import READ_S, Note
-from runtime.gateway.state_dir import read_table
-from runtime.gateway.table import AliasEntry, RoutingTable
+from runtime.gateway.admin.protocol import READ_S, Note
+from runtime.gateway.admin.state_dir import read_table
+from runtime.gateway.control.control import LocalGateways
+from runtime.gateway.table.table import AliasEntry, RoutingTable
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger

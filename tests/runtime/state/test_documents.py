@@ -10,7 +10,7 @@ import pytest
 
 from fleet.errors import FleetError, StalePlanError
 from runtime.engines.launch_records import RECORD
-from runtime.gateway.state_dir import _GATEWAY_FILE, TABLE_FILE
+from runtime.gateway.admin.state_dir import _GATEWAY_FILE, TABLE_FILE
 from runtime.operations.costs import FOLDER as MONTHS
 from runtime.removed_hosts import HOSTS_FILE
 from runtime.state.documents import Document, StateDocuments, open_documents

@@ -12,7 +12,7 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator
-from runtime.gateway.admin import MAX_USAGE_PART
+from runtime.gateway.admin.admin import MAX_USAGE_PART
 from runtime.usage.ingest import BATCH_BYTES, Ingested, ingest, network_filesystem
 from runtime.usage.parquet import compact
 from runtime.usage.segments import segments

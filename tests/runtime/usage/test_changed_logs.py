@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fleet.spec import GatewaySpec
-from runtime.gateway.faults import faults_of
-from runtime.gateway.state_dir import remember
+from runtime.gateway.admin.state_dir import remember
+from runtime.gateway.control.faults import faults_of
 from runtime.usage import ingest as ingestion
 from runtime.usage.ingest import ingest
 from runtime.usage.segments import gateway_segments

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fleet.spec import GatewaySpec
-from runtime.gateway.faults import faults_of
-from runtime.gateway.state_dir import known_gateways, remember
+from runtime.gateway.admin.state_dir import known_gateways, remember
+from runtime.gateway.control.faults import faults_of
 from runtime.operations.usage import remove_old_logs
 from runtime.usage.ingest import ingest
 from runtime.usage.segments import log_bytes

@@ -17,9 +17,9 @@ from fleet.policies import GateSpec
 from fleet.spec import GatewaySpec
 from fleet.traffic import Sticky, TrafficPolicy
 from runtime.gates.live import judge_traffic
-from runtime.gateway.admin import MAX_USAGE_PART
-from runtime.gateway.client import usage_sources
-from runtime.gateway.control import LocalGateways
+from runtime.gateway.admin.admin import MAX_USAGE_PART
+from runtime.gateway.control.client import usage_sources
+from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.usage.log import COPY_PREFIX
 from runtime.usage.read import UsageReader

@@ -1,0 +1,1 @@
+"""Bodies of requests and answers: paths, fields, streams and errors of each API."""

@@ -1,0 +1,1 @@
+"""Gateways from outside: asked, started, stopped, restarted in turn, and their faults named."""

@@ -1,0 +1,1 @@
+"""The life of a request: admitted, routed, tried on servers, answered, counted."""

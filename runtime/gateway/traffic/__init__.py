@@ -1,0 +1,1 @@
+"""What bounds and spreads requests: limits, shares, turns, balance, health."""
