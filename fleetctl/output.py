@@ -15,8 +15,8 @@ import click
 
 from fleet.errors import Diagnostic, Position
 from fleetctl.harmless_stream import print_exact
-from plans.amounts import counted
 from plans.diagnostics import RENDERERS, render_text
+from plans.tables import counted
 from runtime.messages import FailureMessage, Message
 
 Form = Literal["text", "json"]

@@ -12,7 +12,7 @@ from fleetctl.advice import completed, given_options
 from fleetctl.lazy_group import FOR_FORKS
 from fleetctl.output import print_message
 from runtime.ci import fork_of
-from runtime.trust_file import require_outside
+from runtime.trust import require_outside
 from runtime.workspace import Workspace
 
 if TYPE_CHECKING:

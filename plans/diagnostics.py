@@ -10,8 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import Diagnostic, Position
-from plans.amounts import and_more, counted
-from plans.tables import Paint, painter
+from plans.tables import Paint, and_more, counted, painter
 from plans.visible import visible
 
 SHOWN = 50

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from plans.amounts import capitalized
+from plans.tables import capitalized
 from plans.visible import visible
 
 

@@ -9,7 +9,7 @@ from fleet.names import AdapterName, kind_of_address
 from fleet.plan import Action, Change, Freeze, Impact, Plan
 from fleet.resources import Server, client_in, servers_in
 from fleet.steps import LoadAdapter, schedule
-from plans.amounts import counted, iso, listed
+from plans.tables import counted, iso, listed
 
 SYMBOLS = dict(zip(Action, ("+", "-", "~", "-/+", ">"), strict=True))
 UPGRADED = "^"

@@ -18,8 +18,8 @@ from fleet.errors import EngineRejectedError
 from fleet.names import AdapterName, adapter_address
 from fleet.resources import LoadedAdapter, Server
 from runtime.engines.protocol import Completion, Engine
+from runtime.extensions import shipped
 from runtime.library.layout import folder_digest
-from runtime.shipped import shipped
 from runtime.store_paths import STORE
 
 BASE: Final = shipped("examples/quickstart") / "models" / "base" / "tiny"

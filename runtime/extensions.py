@@ -9,12 +9,27 @@ import site
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
 from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.spec import ExtensionGroup
 from runtime.ci import fork_of
 from runtime.trust import UntrustedError, require_package
+
+_PACKAGE: Final = Path(__file__).parent
+PLUGIN_FOLDER: Final = _PACKAGE / "vllm_plugin"
+"""The plug-in of vLLM, a distribution of its own."""
+
+
+def shipped(path: str) -> Path:
+    """Return a file or folder, named as in the repository; a checkout has its own.
+
+    The wheel gets them by `force-include` of pyproject.toml.
+    """
+    inside = _PACKAGE / "shipped" / path
+    return inside if inside.exists() else _PACKAGE.parent / path
+
 
 SHIPPED: Final[Mapping[ExtensionGroup, Mapping[str, str]]] = {
     "engines": {
@@ -36,7 +51,7 @@ SHIPPED: Final[Mapping[ExtensionGroup, Mapping[str, str]]] = {
     },
     "sources": {
         "hf": "runtime.sources.opening:open_hub",
-        "https": "runtime.sources.folder_url:FolderUrl",
+        "https": "runtime.sources.http:FolderUrl",
         "oci": "runtime.sources.opening:open_registry",
         "s3": "runtime.sources.bucket:Bucket",
     },

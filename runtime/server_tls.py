@@ -5,12 +5,17 @@ its key and the clients' prompts.
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from fleet.environment import server_key
 from fleet.hardware import ServerTls
 from runtime.files import read_plain
+from runtime.secrets import read_secret, secret_unreadable
+from runtime.trust import UntrustedError, authorization, require_bound
 
 _LARGEST: Final = 1 << 20
 """Upper bound of a PEM file. Bytes."""
@@ -122,3 +127,44 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def attached_key(root: Path, server: str, url: str, reference: str) -> str:
+    """Return the key that an attached server asks for. Nothing is sent.
+
+    Raises:
+        UntrustedError: FC1270 to FC1273, the key may not go there, and was not read.
+        EngineError: FC4025, the key cannot be read here.
+    """
+    require_bound(url, reference)  # before the secret is read
+    key = read_secret(root, reference)
+    if key is None:
+        raise secret_unreadable(reference, server)
+    authorization(url, reference, key)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKeys:
+    """The keys that servers ask for; they stand in no routing table."""
+
+    secret: str = field(default="", repr=False)
+    """The secret that keys of servers of fleetctl's own are derived from; empty: none have any."""
+    attached: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    """Reference and key of attached servers, by server."""
+    tls: Mapping[str, TlsToServer] = field(default_factory=dict)
+    """TLS to attached servers that declare files for TLS, by server."""
+
+    def key(self, server: str, launch: str, url: str) -> str:
+        """Return the key for a server at a URL; empty: none is asked for, or none may go there."""
+        if launch:
+            return server_key(self.secret, server, launch)
+        reference, key = self.attached.get(server, ("", ""))
+        if key:
+            with suppress(UntrustedError):
+                authorization(url, reference, key)
+                return key
+        return ""
+
+
+NO_KEYS: Final = ServerKeys()

@@ -31,7 +31,7 @@ def command(workspace: Workspace, plan_id: str, accept_outage: int, reason: str)
       fleetctl approve 8bd91b9c43dc7b1b --reason "agreed with acme"
       fleetctl approve 8bd91b9c43dc7b1b --accept-outage 3 --reason "announced for Sunday"
     """
-    from plans.amounts import counted
+    from plans.tables import counted
     from runtime.operations.reviewed import approve_plan, known_outage
 
     text = " ".join(reason.split())

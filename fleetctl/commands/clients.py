@@ -22,7 +22,7 @@ def key() -> None:
 def _declared_keys(ctx: click.Context) -> Iterable[str]:
     """Return the declared API keys as CLIENT/KEY."""
     from runtime.project import load
-    from runtime.project.parse_cache import ParseCache
+    from runtime.project.load import ParseCache
 
     options = ctx.find_root().params
     variables = dict(text.partition("=")[::2] for text in options["variables"])

@@ -345,7 +345,7 @@ def _written(out: Path, files: Mapping[str, str], *notes: str) -> Compiled:
 def _of_extension(workspace: Workspace, options: CompileOptions) -> Compiled:
     """Write the files of a target that a declared package has."""
     from fleetctl.envoys import routing_of
-    from plans.compile.facts import CompileFacts, CompileTarget
+    from plans.compile.launch import CompileFacts, CompileTarget
     from runtime.extensions import make, unusable
     from runtime.operations.compile import served_table
 

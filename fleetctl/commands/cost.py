@@ -12,7 +12,7 @@ from fleetctl.output import print_lines, print_result, waiting
 from runtime.files import write_text
 
 if TYPE_CHECKING:
-    from plans.reports.tabular import TabularReport
+    from plans.reports.cost import TabularReport
     from runtime.operations.costs import MonthBills
 
 FORMATS = ("text", "md", "csv", "json", "html")
@@ -59,10 +59,10 @@ def _print(text: str, out: Path | None) -> None:
 
 
 def _rendered(report: "TabularReport", form: str) -> str:
-    from plans.reports import tabular
+    from plans.reports import cost
 
-    renderers = {"md": tabular.render_markdown, "html": tabular.render_html}
-    return renderers.get(form, tabular.render_text)(report)
+    renderers = {"md": cost.render_markdown, "html": cost.render_html}
+    return renderers.get(form, cost.render_text)(report)
 
 
 def _require(client: str | None, known: object) -> None:
@@ -122,7 +122,7 @@ def budgets_command(workspace: Workspace, form: str) -> None:
     """
     import asyncio
 
-    from plans.reports import budgets
+    from plans.reports import cost
     from runtime.operations.budgets import uses_of_month
     from runtime.operations.usage import WAIT_S, gather_usage_rows
 
@@ -131,7 +131,7 @@ def budgets_command(workspace: Workspace, form: str) -> None:
     print_lines(lacking)
     now = workspace.now()
     month, uses = uses_of_month(workspace.fleet(), workspace.state_dir, now)
-    print_result(form, budgets.rows(uses, month, now), budgets.table)
+    print_result(form, cost.rows(uses, month, now), cost.table)
 
 
 @cost.command("invoice")

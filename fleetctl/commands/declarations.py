@@ -19,8 +19,8 @@ from fleetctl.options import (
     with_format,
 )
 from fleetctl.output import print_diagnostics, print_preflight, print_problems
-from plans.amounts import counted
 from plans.diagnostics import RENDERERS
+from plans.tables import counted
 from runtime.files import read_plain
 
 if TYPE_CHECKING:

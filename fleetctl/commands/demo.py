@@ -28,8 +28,8 @@ def command(workspace: Workspace, *, fake: bool, model: str) -> None:
       fleetctl demo
     """
     from fleet.errors import FleetError
+    from runtime.extensions import shipped
     from runtime.operations.vllm_install import FOLDER
-    from runtime.shipped import shipped
 
     root = workspace.root.absolute()
     if not fake and not (root / FOLDER / "bin" / "python").exists():

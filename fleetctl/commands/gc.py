@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl.options import Command, Workspace, with_format
-from plans.amounts import counted
+from plans.tables import counted
 
 if TYPE_CHECKING:
     from runtime.operations.collect import Garbage

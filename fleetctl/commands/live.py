@@ -11,7 +11,7 @@ from fleet.errors import EngineError, FleetError, did_you_mean
 from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, with_format
 from fleetctl.output import print_diagnostics, print_result
-from plans.amounts import counted
+from plans.tables import counted
 from runtime.files import LARGEST_LOG, normal_path, read_plain
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ def explain(
       fleetctl explain acme-support --format json
       fleetctl explain FC1210
     """
-    from plans.explain.explanation import render_json, render_text
+    from plans.explain.figures import render_json, render_text
 
     render = render_json if form == "json" else render_text
     if IS_CODE.fullmatch(address):

@@ -22,8 +22,8 @@ from fleetctl.options import (
     without_broken_option,
 )
 from fleetctl.output import has_colour, print_lines, print_preflight, waiting
-from plans.amounts import capitalized
 from plans.render import ALL_FORMATS
+from plans.tables import capitalized
 
 if TYPE_CHECKING:
     from fleet.placement import SearchLimits

@@ -11,7 +11,7 @@ import click
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleetctl.options import EXISTING_FILE, Command, Group, Workspace, with_format
 from fleetctl.output import waiting
-from plans.amounts import counted
+from plans.tables import counted
 from runtime.files import read_text
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 
 from fleetctl.options import EXISTING_FILE, OUTPUT_FILE, Group, Workspace, with_format
 from fleetctl.output import print_lines, print_result
-from plans.amounts import counted
+from plans.tables import counted
 
 if TYPE_CHECKING:
     from runtime.operations.state_drill import DrilledBackup
@@ -43,7 +43,7 @@ def backup(workspace: Workspace, *, file: Path, with_keys: bool, force: bool, fo
       fleetctl state backup /backups/fleet.tar.gz --force
       fleetctl state backup vault/fleet.tar.gz --with-keys
     """
-    from plans.amounts import file_size
+    from plans.tables import file_size
     from runtime.operations.state_backup import back_up
 
     done = back_up(workspace, file, with_keys=with_keys, force=force)

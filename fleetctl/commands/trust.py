@@ -70,7 +70,7 @@ def add(
       fleetctl trust add --package fleetctl-acme==1.2.0
     """
     from runtime.operations.trust import add_trust, parse_items
-    from runtime.trust_file import trust_path
+    from runtime.trust import trust_path
 
     _require_items((*items, *packages), code, host)
     if no_secret and secrets:
@@ -105,7 +105,7 @@ def remove(
       fleetctl trust remove --code trust-remote-code --host box1
     """
     from runtime.operations.trust import parse_items, remove_trust
-    from runtime.trust_file import trust_path
+    from runtime.trust import trust_path
 
     _require_items((*items, *packages), code, host)
     change = parse_items(items, packages, adding=False)
@@ -123,8 +123,7 @@ def list_trust(workspace: Workspace, form: str) -> None:  # noqa: ARG001 (every 
       fleetctl trust list
       fleetctl trust list --format json
     """
-    from runtime.trust import load_trust
-    from runtime.trust_file import trust_path
+    from runtime.trust import load_trust, trust_path
 
     trust = load_trust()
     document = {"file": str(trust_path()), **trust.model_dump(mode="json")}

@@ -11,8 +11,7 @@ import click
 from fleetctl import completion
 from fleetctl.options import Group, Workspace, format_option, moment
 from fleetctl.output import print_lines, print_result, waiting
-from plans.amounts import counted
-from plans.tables import WIDE_GAP, aligned
+from plans.tables import WIDE_GAP, aligned, counted
 
 if TYPE_CHECKING:
     from runtime.usage.ingest import Ingested

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from plans.amounts import date_time, percent
-from plans.charts.paths import ChartPath, ceiling, figure, polyline, rectangle, runs
+from plans.charts.figures import ChartPath, ceiling, figure, polyline, rectangle, runs
+from plans.tables import date_time, percent
 from plans.templating import rendered
 
 WIDTH, HEIGHT = 240.0, 24.0

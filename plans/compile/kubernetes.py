@@ -19,7 +19,7 @@ from fleet.hosts import STOP_S, cleared_variables
 from fleet.names import dns_label
 from fleet.resources import Server
 from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, Pod
-from plans.amounts import listed
+from plans.tables import listed
 
 CLAIM = "fleetctl-store"
 NODE_LABEL = "fleetctl.dev/host"

@@ -3,10 +3,30 @@
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from fleet.hosts import cleared_variables, flag_lines
+from fleet.resources import Route
+from fleet.spec import FleetSpec
 from fleet.vllm import LaunchCommand
+
+
+@dataclass(frozen=True, slots=True)
+class CompileFacts:
+    """The declared fleet, and the routes that gateways serve; no secret is among them."""
+
+    fleet: FleetSpec
+    revision: int
+    """Of the routing table."""
+    routes: Mapping[str, Route]
+    """By alias."""
+    servers: Mapping[str, str]
+    """Base URL by server."""
+
+
+CompileTarget = Callable[[CompileFacts], Mapping[str, str]]
+"""Returns the texts of files by name; pure."""
 
 
 def as_shell(launches: Sequence[LaunchCommand]) -> str:

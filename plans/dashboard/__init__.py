@@ -4,7 +4,6 @@ FleetSpec + PlacementResult -> hosts -> document
 page, document -> render -> HTML
 """
 
-from plans.dashboard.hosts import hosts
-from plans.dashboard.pages import render, stylesheet
+from plans.dashboard.pages import hosts, render, stylesheet
 
 __all__ = ["hosts", "render", "stylesheet"]

@@ -2,14 +2,16 @@
 
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from markupsafe import Markup
 
 from fleet.costing import ALARM
-from plans import amounts
+from fleet.placement import PlacementResult
+from fleet.spec import FleetSpec
+from plans import tables
 from plans.charts import (
     BarPart,
     ChartSeries,
@@ -22,9 +24,77 @@ from plans.charts import (
     share_bar,
     timeline,
 )
+from plans.drawing import drawing_of
+from plans.drawing.content import DeviceBox, ServerPanel
 from plans.drawing.labels import PART_NAMES
 from plans.reports.cost import money
 from plans.templating import rendered
+
+
+def hosts(
+    fleet: FleetSpec,
+    placement: PlacementResult,
+    silent: Iterable[str],
+    shares: Mapping[str, int],
+) -> list[Mapping[str, Any]]:
+    """Return the devices by host, as they are once the placement is applied.
+
+    `silent`: servers that do not answer. `shares`: live percent by full adapter name.
+    """
+    return [
+        {
+            "host": row.host,
+            "idle": list(row.idle),
+            "silent": list(row.silent),
+            "groups": [
+                {
+                    "boxes": [_box(box) for box in group.boxes],
+                    "panels": [_panel(panel, shares) for panel in group.panels],
+                }
+                for group in row.groups
+            ],
+        }
+        for row in drawing_of(fleet, placement, silent).rows
+    ]
+
+
+def _box(box: DeviceBox) -> Mapping[str, Any]:
+    return {
+        "device": box.device,
+        "kind": box.kind,
+        "memory_bytes": box.memory_bytes,
+        "free_bytes": box.free_bytes,
+        "price_per_hour": box.price_per_hour,
+        "parts": [
+            {"name": part.name, "server": part.server, "bytes": part.bytes} for part in box.parts
+        ],
+    }
+
+
+def _panel(panel: ServerPanel, shares: Mapping[str, int]) -> Mapping[str, Any]:
+    return {
+        "server": panel.server,
+        "base": panel.base,
+        "slots": panel.slots,
+        "empty": panel.empty,
+        "others": list(panel.others),
+        "requests": panel.requests,
+        "hours": [round(part, 4) for part in panel.hours],
+        "limit": panel.limit,
+        "worst_hour": panel.worst_hour,
+        "basis": panel.basis,
+        "blocks": [
+            {
+                "alias": block.alias,
+                "client": block.client,
+                "version": block.version,
+                "cached": block.cached,
+                "percent": shares.get(block.adapter),
+            }
+            for block in panel.blocks
+        ],
+    }
+
 
 MOST_SERIES = 6
 """Upper bound of the colours of a chart's bars."""
@@ -66,7 +136,7 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         page=page,
         navigation=NAVIGATION,
         states=STATES,
-        amounts=amounts,
+        amounts=tables,
         split=split,
         memory=memory,
         day=day,
@@ -123,7 +193,7 @@ def memory(box: Mapping[str, Any]) -> Markup:
     """Return the bar of a device's memory."""
     parts = [
         BarPart(
-            part["name"], part["bytes"], f"{PART_NAMES[part['name']]} {amounts.size(part['bytes'])}"
+            part["name"], part["bytes"], f"{PART_NAMES[part['name']]} {tables.size(part['bytes'])}"
         )
         for part in box["parts"]
     ]

@@ -9,8 +9,8 @@ from math import ceil
 from textwrap import wrap
 
 from fleet.capacity import HOURS
-from plans.amounts import counted, listed, percent, size
 from plans.drawing.content import AdapterBlock, DeviceBox, Drawing, HostRow, PartName, ServerPanel
+from plans.tables import counted, listed, percent, size
 
 PART_NAMES: Mapping[PartName, str] = {
     "base": "base",

@@ -12,8 +12,7 @@ from typing import Any
 
 from fleet.advice import Advice, Diagnosis, LossDiagnosis
 from fleet.placement import Loss
-from plans.amounts import and_more, counted, listed, percent
-from plans.tables import WIDE_GAP, aligned
+from plans.tables import WIDE_GAP, aligned, and_more, counted, listed, percent
 
 SHOWN = 5
 """Upper bound of changes that are shown as text; JSON holds all."""

@@ -10,11 +10,10 @@ from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
-from plans.amounts import counted, duration, listed, size
-from plans.explain.explanation import Fact, names_of
-from plans.explain.figures import adapter_facts, host_memory, server_facts
+from plans.explain.figures import Fact, adapter_facts, host_memory, names_of, server_facts
 from plans.explain.rollout import rollout_facts
 from plans.render.sections import memory
+from plans.tables import counted, duration, listed, size
 from plans.wording import SYMBOLS, short_version, verb
 
 AT_LIMIT = 0.995

@@ -8,9 +8,9 @@ from fleet.history import History, RolloutMark
 from fleet.plan import Plan
 from fleet.resources import Route
 from fleet.rollouts import Phase, RolloutTargets
-from plans.amounts import iso
-from plans.explain.explanation import Fact
+from plans.explain.figures import Fact
 from plans.render.text import evidence, limit
+from plans.tables import iso
 from plans.wording import short_version
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from fleet.plan import Change, DeviceUse, Impact, Plan
-from plans.amounts import about, counted, duration, listed
+from plans.tables import about, counted, duration, listed
 from plans.wording import client_of, interruption, kind_of, servers_of, tally
 
 MANY = 50

@@ -6,9 +6,9 @@ from types import MappingProxyType
 
 from fleet.errors import Diagnostic
 from plans import diagnostics
-from plans.redact import fenced
 from plans.render.markdown import LIMIT
 from plans.templating import rendered
+from plans.visible import fenced
 
 _NEXT = "Nothing is planned before this is mended."
 

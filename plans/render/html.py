@@ -1,8 +1,8 @@
 """Render a plan as an HTML file: no script, no outside asset, for phones and dark screens."""
 
 from fleet.plan import Plan
-from plans import amounts, wording
-from plans.render import consent, detail_levels, prospects, sections, text
+from plans import tables, wording
+from plans.render import detail_levels, prospects, sections, text, verdict
 from plans.render.verdict import judge
 from plans.templating import rendered
 
@@ -13,11 +13,11 @@ def render(plan: Plan) -> str:
         "plan.html.j2",
         plan=plan,
         verdict=judge(plan),
-        amounts=amounts,
+        amounts=tables,
         levels=detail_levels,
         prospects=prospects,
         sections=sections,
-        consent=consent,
+        consent=verdict,
         text=text,
         wording=wording,
     )

@@ -7,11 +7,11 @@ and the comment says so; nothing is cut in the middle.
 from collections.abc import Iterable, Iterator, Sequence
 
 from fleet.plan import Change, Plan
-from plans.amounts import about, capitalized, counted
-from plans.redact import command, fenced, prose
-from plans.render import consent, detail_levels, prospects, sections
+from plans.render import detail_levels, prospects, sections
 from plans.render.text import as_declared, evidence, is_unknown, limit
-from plans.render.verdict import judge
+from plans.render.verdict import decision_lines, judge, rule_lines
+from plans.tables import about, capitalized, counted
+from plans.visible import command, fenced, prose
 from plans.wording import (
     SYMBOLS,
     cost,
@@ -82,7 +82,7 @@ def _headline(plan: Plan) -> Iterator[str]:
     verdict = judge(plan)
     yield f"### {verdict.light} {verdict.level.value.capitalize()} · `{plan.fleet}` · `{plan.id}`"
     yield f"{capitalized('; '.join(prose(reason) for reason in verdict.reasons))}."
-    for line in consent.decision_lines(plan):
+    for line in decision_lines(plan):
         said, typed, text = line.partition("fleetctl ")
         bullet = "- " if line[:1] == " " else "\n"
         yield f"{bullet}{prose(said.strip())}" + (f" {command(typed + text)}" if typed else "")
@@ -168,7 +168,7 @@ def _facts(plan: Plan) -> Iterator[str]:
 
 
 def _rules(plan: Plan) -> Iterator[str]:
-    for place, line in enumerate(consent.rules(plan)):
+    for place, line in enumerate(rule_lines(plan)):
         yield f"- {prose(line.strip())}" if place else f"{prose(line)}\n"
 
 

@@ -6,8 +6,8 @@ from collections.abc import Container, Iterator
 from fleet.names import base_of, server_address, version_of
 from fleet.plan import Chances, Change, Plan, Prospect, RolloutAhead, SettingChange
 from fleet.resources import Key
-from plans.amounts import counted, duration, listed, size
 from plans.render.detail_levels import FEW
+from plans.tables import counted, duration, listed, size
 from plans.wording import client_of
 
 TITLE = "What follows"

@@ -20,8 +20,8 @@ from fleet.plan import (
     SettingChange,
 )
 from fleet.resources import LoadedAdapter, Server
-from plans.amounts import and_more, counted, listed, percent, size
 from plans.render.detail_levels import capacity_rows
+from plans.tables import and_more, counted, listed, percent, size
 
 GATEWAY_NAMES: Final = {
     GatewayTarget.ENVOY: "Envoy",

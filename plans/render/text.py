@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from fleet.plan import Action, GateDue, Plan
-from plans.amounts import about, capitalized, counted
-from plans.render import consent, detail_levels, prospects, sections
-from plans.render.verdict import Review, ReviewLevel, judge
-from plans.tables import WIDE_GAP, Paint, aligned, painter
+from plans.render import detail_levels, prospects, sections
+from plans.render.verdict import Review, ReviewLevel, decision_lines, judge, rule_lines
+from plans.tables import WIDE_GAP, Paint, about, aligned, capitalized, counted, painter
 from plans.wording import (
     SYMBOLS,
     UPGRADED,
@@ -51,7 +50,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
         first_line,
-        [_headline(plan, judge(plan), paint), *consent.decision_lines(plan)],
+        [_headline(plan, judge(plan), paint), *decision_lines(plan)],
         [*_upgrades(plan)],
         [*_prospects(plan)],
         [*_clients(plan)],
@@ -61,7 +60,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         [f"Cost: {line}." for line in [cost(plan)] if line],
         [*sections.saving(plan), *sections.loss(plan)],
         [*sections.client_costs(plan)],
-        [*consent.rules(plan)],
+        [*rule_lines(plan)],
         [*_changes(plan, paint, every=every or len(plan.changes) <= detail_levels.MANY)],
         [*_settings(plan, every=every)],
         *_notes(plan),

@@ -10,8 +10,8 @@ from typing import Final
 
 from fleet.plan import Plan
 from plans.documents.document import write
-from plans.redact import prose
 from plans.tables import WIDE_GAP, aligned
+from plans.visible import prose
 
 WHAT_IF_FORMAT: Final = "fleetctl-what-if"
 """Field `format` of a supposed plan as JSON; `fleetctl apply` refuses such a file."""

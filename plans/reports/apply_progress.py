@@ -8,8 +8,8 @@ from fleet.codec import canonical_json
 from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.resources import OutageKind
 from fleet.steps import VERSION, ApplyEvent
-from plans.amounts import counted, iso_millis, size
 from plans.reports.drift import impact_of, outage_lines
+from plans.tables import counted, iso_millis, size
 
 Data = Mapping[str, Any]
 

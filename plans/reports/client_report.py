@@ -10,10 +10,10 @@ from typing import Any
 from fleet import history
 from fleet.history import Entry
 from fleet.resources import FULL
-from plans.amounts import date_time
 from plans.explain.rollout import client_reason
-from plans.redact import prose, scrubbed
+from plans.tables import date_time
 from plans.templating import rendered
+from plans.visible import prose, scrubbed
 from plans.wording import short_version
 
 METRICS: Mapping[str, str] = {

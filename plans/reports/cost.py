@@ -3,12 +3,16 @@
 Amounts are rounded once, so that the lines add up to the bill, to the cent.
 """
 
+import csv
+import io
 from calendar import monthrange
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from fleet.alerting import BudgetUse, Month
 from fleet.codec import plain
 from fleet.costing import (
     ALARM,
@@ -30,9 +34,119 @@ from fleet.costing import (
     to_cents,
 )
 from fleet.names import alias_of
-from plans.amounts import listed, percent
 from plans.documents.document import write
-from plans.reports.tabular import ReportTable, TabularReport, csv_text
+from plans.tables import WIDE_GAP, aligned, listed, percent
+from plans.templating import rendered
+from plans.visible import prose, visible
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """A table; the first column holds names, and numbers follow."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+    """Columns of names; the columns after them are aligned to the right."""
+
+
+@dataclass(frozen=True, slots=True)
+class TabularReport:
+    """A report."""
+
+    title: str
+    facts: tuple[str, ...]
+    tables: tuple[ReportTable, ...]
+    notes: tuple[str, ...] = ()
+
+
+def render_text(report: TabularReport) -> str:
+    """Return the report for a terminal."""
+    blocks = [[report.title, *report.facts]]
+    for table in report.tables:
+        right = range(table.names, len(table.heads))
+        lines = aligned((table.heads, *table.rows), gap=WIDE_GAP, right=right)
+        blocks.append([f"{table.title}:", *(f"  {line}" for line in lines)])
+    blocks.append(list(report.notes))
+    return "\n\n".join("\n".join(map(visible, block)) for block in blocks if block) + "\n"
+
+
+def render_markdown(report: TabularReport) -> str:
+    """Return the report as Markdown."""
+    blocks = [[f"## {prose(report.title)}"], [f"- {prose(fact)}" for fact in report.facts]]
+    for table in report.tables:
+        rule = "---|" * table.names + "---:|" * (len(table.heads) - table.names)
+        rows = (f"| {' | '.join(map(prose, row))} |" for row in table.rows)
+        head = f"| {' | '.join(map(prose, table.heads))} |"
+        blocks += [[f"### {prose(table.title)}"], [head, f"|{rule}", *rows]]
+    blocks.append([f"- {prose(note)}" for note in report.notes])
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def render_html(report: TabularReport) -> str:
+    """Return the report as a page without script; texts from outside are escaped."""
+    return rendered("tabular.html.j2", report=report)
+
+
+def csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """Return rows as CSV; a cell that a spreadsheet would compute begins with an apostrophe."""
+    out = io.StringIO()
+    acts = ("=", "+", "@")
+    safe = ([f"'{cell}" if str(cell).startswith(acts) else cell for cell in row] for row in rows)
+    csv.writer(out, lineterminator="\n").writerows(safe)
+    return out.getvalue()
+
+
+_HEADS = ("budget of", "", "used", "of", "", "", "reached", "then")
+
+
+def rows(uses: Iterable[BudgetUse], month: Month, now: datetime) -> list[dict[str, Any]]:
+    """Return a row for every budget; `reached` is a day of this month, by its pace so far."""
+    made = []
+    for use in uses:
+        (kind, name), reached = use.holder, use.ends_at(month, now)
+        made.append(
+            {
+                kind: name,
+                "kind": use.kind,
+                "used": use.used,
+                "limit": use.limit,
+                "budget": "hard" if use.is_hard else "soft",
+                "reached": f"{reached:%Y-%m-%d}" if reached else None,
+                "month_ends": f"{month.end:%Y-%m-%dT%H:%MZ}",
+            }
+        )
+    return made
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as a table."""
+    if not found:
+        return "No budget of a month is declared: `limits.tokens_per_month` of a tier or client.\n"
+    cells = [
+        (
+            str(row.get("client") or row["alias"]),
+            row["kind"],
+            f"{row['used']:,}",
+            f"{row['limit']:,}",
+            f"{row['used'] / row['limit']:.0%}",
+            row["budget"],
+            "yes" if row["used"] >= row["limit"] else row["reached"] or "-",
+            _then(row),
+        )
+        for row in found
+    ]
+    lines = aligned([_HEADS, *cells], gap=WIDE_GAP, right=(2, 3, 4))
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _then(row: dict[str, Any]) -> str:
+    if row["budget"] == "soft":
+        return "an alert alone"
+    verb = "are refused" if row["used"] >= row["limit"] else "would be refused"
+    return f"requests {verb} until {row['month_ends']}"
+
 
 _MOVES: Final = 2
 """Upper bound of cheaper moves that are told of a client."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from fleet.capacity import hourly_rpm, peak_hour
 from fleet.spec import AdapterSpec, FleetSpec
-from plans.amounts import and_more, counted
 from plans.documents.document import write
+from plans.tables import and_more, counted
 
 FEW = 20
 """Upper bound of aliases of a base that are listed, the largest first; `--all` lists all."""

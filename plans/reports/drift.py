@@ -13,8 +13,8 @@ from fleet.plan import Freeze
 from fleet.planning import DriftAction, DriftCause
 from fleet.resources import OutageKind
 from fleet.spec import FleetSpec
-from plans.amounts import and_more, capitalized, counted, listed
-from plans.redact import command, fenced, prose, scrubbed
+from plans.tables import and_more, capitalized, counted, listed
+from plans.visible import command, fenced, prose, scrubbed
 from plans.wording import frozen_document, frozen_line
 
 _LISTED = 12

@@ -8,8 +8,7 @@ from typing import Any
 
 from fleet.codec import plain
 from fleet.evals import EvalRecord, EvalRun, QualityDrift, spelled_as_utf8, summarize
-from plans.amounts import iso
-from plans.tables import aligned
+from plans.tables import aligned, iso
 
 _OF_A_RUN = ("alias", "adapter", "digest", "purpose", "golden", "golden_digest")
 _COLUMNS = (

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fleet.history import Entry, GateJudged, UpgradeJudged
-from plans.amounts import date_time, iso_millis
-from plans.tables import aligned
+from plans.tables import aligned, date_time, iso_millis
 
 
 def chosen(

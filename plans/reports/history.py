@@ -6,7 +6,7 @@ from typing import assert_never
 
 from fleet import history
 from fleet.history import Entry
-from plans.amounts import counted, date_time, iso_millis, listed
+from plans.tables import counted, date_time, iso_millis, listed
 from plans.visible import one_line
 
 STEPS = (history.StepStarted, history.StepFinished, history.StepFailed)

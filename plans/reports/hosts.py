@@ -5,7 +5,7 @@ from typing import Any
 
 from fleet.hardware import HostSpec
 from fleet.hosts import HostFinding
-from plans.amounts import counted
+from plans.tables import counted
 
 
 def host_document(host: HostSpec, findings: Sequence[HostFinding]) -> dict[str, Any]:

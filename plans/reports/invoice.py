@@ -10,8 +10,7 @@ from fleet.codec import canonical_json, plain
 from fleet.costing import Bill, bill_cents
 from fleet.names import alias_of, version_of
 from plans.documents.document import write
-from plans.reports.cost import money, promise_table, promises
-from plans.reports.tabular import ReportTable, TabularReport, csv_text
+from plans.reports.cost import ReportTable, TabularReport, csv_text, money, promise_table, promises
 
 
 def document(bill: Bill, client: str) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import Phase, RolloutStatus
 from fleet.spec import FleetSpec
-from plans.amounts import iso
 from plans.explain.rollout import mark_document
-from plans.tables import aligned
+from plans.tables import aligned, iso
 from plans.wording import short_version
 
 QUIET = (Phase.COMPLETE, Phase.FIRST)

@@ -13,11 +13,10 @@ from fleet.planning import DriftCause, ownerless
 from fleet.resources import LoadedAdapter, OutageKind, Route, State
 from fleet.rollouts import Phase, RolloutStatus, applied_route
 from fleet.spec import FleetSpec
-from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
 from plans.reports.drift import outage_documents, outage_lines
 from plans.reports.rollouts import condition_of, rollout_documents
-from plans.tables import Paint, painter
+from plans.tables import Paint, iso, painter
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (

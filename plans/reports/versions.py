@@ -6,8 +6,7 @@ Every function takes the documents that `--format json` prints, so that both for
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from plans.amounts import file_size, percent
-from plans.tables import aligned
+from plans.tables import aligned, file_size, percent
 
 _VERSION_COLUMNS = ("VERSION", "BASE", "RANK", "SIZE", "ACCURACY", "DIGEST", "")
 _RETRAINING_COLUMNS = ("TURN", "ADAPTER", "TRAINED", "NEXT", "CLAIMED BY", "")

@@ -8,18 +8,23 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
+import sqlite3
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from fleet.codec import decode_json
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry
-from runtime.backup.parts import is_part
+from runtime.engines.launch_records import RECORD
 from runtime.files import (
     LARGEST_LOG,
     PRIVATE,
@@ -29,8 +34,85 @@ from runtime.files import (
     read_plain,
     sync,
 )
+from runtime.gateway.admin.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger import chain
-from runtime.ledger.file import LEDGER_FILE
+from runtime.ledger.file import LEDGER_FILE, locked_ledger
+from runtime.ledger.outbox import FOLDER as QUEUE
+from runtime.ledger.signing import KEY_FILE
+from runtime.observe import HOSTS_FILE
+from runtime.usage.tables import FOLDER, STORE_FILE, told_errors
+
+STORE: Final = f"{FOLDER}/{STORE_FILE}"
+PARTS: Final = (
+    LEDGER_FILE,
+    "ledger-as-last-read.*.jsonl",
+    "ledger-before-restore.*.jsonl",
+    "lease.json",
+    TABLE_FILE,
+    PREVIOUS_FILE,
+    f"{QUEUE}/*.json",
+    f"servers/*/{RECORD}",
+    "gateways/*/gateway.json",
+    HOSTS_FILE,
+    "evals/cache/*",
+    "costs/*.json",
+    STORE,
+)
+"""Patterns of the files that every backup holds; `*` stands for a name without a slash."""
+SECRETS: Final = (SECRET_FILE, KEY_FILE, "keys/*")
+"""Patterns of the files that a backup holds only if asked."""
+
+
+def is_part(name: str, patterns: tuple[str, ...] = PARTS + SECRETS) -> bool:
+    """Say whether a path inside the state folder, with slashes, is a file that a backup may hold.
+
+    A path that leads out of the folder never is.
+    """
+    pieces = name.split("/")
+    if any(piece in {"", ".", ".."} or "\\" in piece or "\0" in piece for piece in pieces):
+        return False
+    return any(
+        len(pieces) == len(wanted := pattern.split("/")) and all(map(fnmatchcase, pieces, wanted))
+        for pattern in patterns
+    )
+
+
+def parts_in(state_dir: Path, *, with_keys: bool) -> Iterator[tuple[str, Path]]:
+    """Yield the files of a state folder for a backup, sorted; links and scratch files are not."""
+    for pattern in sorted(PARTS + (SECRETS if with_keys else ())):
+        for path in sorted(state_dir.glob(pattern)):
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                yield path.relative_to(state_dir).as_posix(), path
+
+
+def content_of(path: Path) -> bytes:
+    """Return the content of a part; of the usage store as it is between two transactions.
+
+    Raises:
+        FleetError: FC6065, the usage store is damaged.
+        OSError: the file cannot be read.
+    """
+    if path.name != STORE_FILE:
+        return read_plain(path, LARGEST_LOG)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        told_errors(path),
+        closing(sqlite3.connect(uri, uri=True)) as store,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        store.backup(copy)
+        return copy.serialize()
+
+
+def left_out(state_dir: Path, *, with_keys: bool) -> dict[str, int]:
+    """Return the bytes that a backup leaves out, by file or folder of the state folder."""
+    sizes = Counter[str]()
+    held = {path for _, path in parts_in(state_dir, with_keys=with_keys)}
+    for path in state_dir.rglob("*"):
+        if path not in held and path.is_file() and not path.is_symlink():
+            sizes[path.relative_to(state_dir).parts[0]] += path.stat().st_size
+    return dict(sorted((name, size) for name, size in sizes.items() if size))
+
 
 FORMAT: Final = 1
 """Newest format of a backup that this release reads."""
@@ -194,3 +276,59 @@ def broken(path: Path, why: str) -> FleetError:
     hint = "Take another backup; `fleetctl history` names those that were made."
     command = "fleetctl state drill FILE"
     return FleetError.of("FC6071", "The backup cannot be used", detail, hint=hint, command=command)
+
+
+RESTORING: Final = "restoring"
+"""Folder with files that wait for their place, laid out as the state folder."""
+_SCRATCH: Final = ".restoring-"
+
+
+def finish_restore(state_dir: Path) -> None:
+    """Finish an interrupted restore; without one nothing happens.
+
+    Raises:
+        FleetError: FC5107, another process restores and has stopped.
+        OSError: a file cannot be moved.
+    """
+    if (state_dir / RESTORING).is_dir():
+        with locked_ledger(state_dir):
+            _move_into_place(state_dir)
+
+
+@contextmanager
+def scratch_folder(state_dir: Path) -> Iterator[Path]:
+    """Give an empty folder inside the state folder, deleted at the end unless moved."""
+    scratch = state_dir / f"{_SCRATCH}{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    make_private(scratch)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def put_state_in_place(scratch: Path, state_dir: Path) -> None:
+    """Give the files of a scratch folder their places; the caller has locked the ledger.
+
+    Raises:
+        OSError: the disk; before the decision nothing has changed.
+    """
+    for path in [*scratch.rglob("*"), scratch]:
+        sync(path)
+    _move_into_place(state_dir)  # what an earlier restore has left
+    scratch.rename(state_dir / RESTORING)
+    sync(state_dir)
+    _move_into_place(state_dir)
+
+
+def _move_into_place(state_dir: Path) -> None:
+    waiting = state_dir / RESTORING
+    if not waiting.is_dir():
+        return
+    for path in sorted(path for path in waiting.rglob("*") if path.is_file()):
+        target = state_dir / path.relative_to(waiting)
+        make_private(target.parent)
+        path.replace(target)
+        sync(target.parent)
+    shutil.rmtree(waiting)
+    sync(state_dir)

@@ -10,7 +10,7 @@ from fleet.errors import EngineError, did_you_mean
 from fleet.hardware import BaseSpec, DeviceSpec, is_cpu
 from fleet.resources import State
 from fleet.spec import FleetSpec
-from runtime.engines.vllm_metrics import ServerMetrics
+from runtime.engines.vllm_api import ServerMetrics
 
 SHORT_TOKENS = 8
 """Output of the short batch of a pair. Common parts of a pair cancel out. Unit: tokens."""

@@ -1,12 +1,78 @@
 """Writes the shell scripts by which another machine fetches, hashes and finishes a copy."""
 
+import asyncio
+import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Final, Self
 
-from runtime.engines.protocol import DirectFile
-from runtime.engines.source_folder import SourceFolder
+from fleet.errors import EngineError
+from runtime.engines.protocol import DirectFile, Report
+from runtime.store_paths import manifest_of
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFolder:
+    """The files of a folder of this machine, to be brought to hosts."""
+
+    folder: Path
+    manifest: str
+    """The files with their digests, in the format of `sha256sum`."""
+    size: int
+    """Sum of the files. Bytes."""
+
+    @classmethod
+    def of(cls, folder: Path, names: Iterable[str], *, links: bool = False) -> Self:
+        """Hash the files of these names, relative to the folder; `links` are followed if allowed.
+
+        Raises:
+            OSError: as `manifest_of`.
+        """
+        chosen = sorted(names)
+        size = sum((folder / name).stat().st_size for name in chosen)
+        return cls(folder, manifest_of(folder, chosen, links=links), size)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the folder; an adapter version's is that of `fleet.lock`."""
+        return hashlib.sha256(self.manifest.encode()).hexdigest()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of the files by name."""
+        rows = (line.partition("  ") for line in self.manifest.splitlines())
+        return {name: digest for digest, _, name in rows}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files."""
+        return [*self.digests]
+
+
+async def source_of(folder: Path, *, links: bool = False) -> SourceFolder:
+    """Hash the files of a folder, without its folders; `links`: as `SourceFolder.of`.
+
+    Raises:
+        EngineError: FC4097, a file cannot be read.
+    """
+
+    def hashed() -> SourceFolder:
+        names = [path.name for path in folder.iterdir() if path.is_file()]
+        return SourceFolder.of(folder, names, links=links)
+
+    try:
+        return await asyncio.to_thread(hashed)
+    except OSError as error:
+        detail = f"`{error.filename or folder}` cannot be read: {error.strerror or error}."
+        hint = "Let your user read the folder and its files, then run the command again."
+        raise EngineError.of(
+            "FC4097", "Files did not arrive on a host", detail, hint=hint
+        ) from None
+
 
 OTHER_BYTES: Final = 5
 """Status of a check of files that are not those of the source."""
@@ -137,3 +203,28 @@ def _quoted(text: str) -> str:
     """Quote a value for a file of options of `curl`, without line ends."""
     plain = "".join(text.splitlines())
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_REPORT_S: Final = 5.0
+"""Time between two reports of a transfer. Seconds."""
+
+
+@dataclass(slots=True)
+class TransferReport:
+    """Tells of a folder on its way to a host every `_REPORT_S` seconds, and of faults at once."""
+
+    host: str
+    source: SourceFolder
+    report: Report
+    _told: float = field(default_factory=monotonic)
+
+    def __call__(self, done: int, size: int) -> None:
+        """Take the bytes that are there, and those of the folder."""
+        if monotonic() - self._told >= _REPORT_S:
+            self._told = monotonic()
+            self.report(f"{self.source.folder.name} to {self.host}", done, size)
+
+    def begun_anew(self, why: str) -> None:
+        """Tell why the folder is brought once more."""
+        what = f"{self.source.folder.name} to {self.host} once more, as {why}"
+        self.report(what, 0, self.source.size)

@@ -18,8 +18,8 @@ from fleet.evals import (
     questions,
 )
 from runtime.evals.context import EvalContext
-from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
 from runtime.evals.evaluate import required
+from runtime.evals.tool_process import interpreter, run_tool, tool_failed
 from runtime.files import read_text
 
 

@@ -1,18 +1,24 @@
 """Offline gates: evaluates both versions on the same golden set and judges pair by pair."""
 
 import asyncio
-from collections import defaultdict
+import hashlib
+import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fleet.errors import Diagnostic, EvalError, FleetError, problem_of
 from fleet.evals import (
     ACCURACY,
     GROUNDED,
+    NATIVE,
+    CapturedText,
     EvalRun,
+    EvalSpec,
     EvalTarget,
+    GoldenItem,
     GoldenItemError,
     GoldenSet,
     Purpose,
@@ -21,14 +27,15 @@ from fleet.evals import (
     must_pass_failed,
     paired_scores,
     read_golden_set,
+    replayed,
     scored_by,
     spelled_as_utf8,
     to_judge,
 )
-from fleet.gates import Finding, Verdict, judge_paired
+from fleet.gates import LEAST_ITEMS, Finding, Verdict, judge_paired
 from fleet.history import EvalFinished
 from fleet.names import client_of
-from fleet.policies import REPLAY, GateSpec
+from fleet.policies import NEWEST, REPLAY, GateSpec
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollouts import GateTrial, engine_digest, golden_of
@@ -38,7 +45,70 @@ from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.record import eval_event
 from runtime.files import read_plain
 from runtime.gates.evidence import JudgedGate, unjudged
-from runtime.gates.replays import USERS_ALIKE, read_replays, replay_spec
+from runtime.usage.captured import read_captured, request_of
+
+NAME: Final = "captured"
+"""The name of the requests in the place of a golden set's path."""
+MOST_OF_USER: Final = 5
+"""Upper bound of the requests of a user, or of a session, so that many users are asked for."""
+USERS_ALIKE: Final = 0.2
+"""How alike requests of a user are taken to be: less than items that were written about a document.
+
+`make bench-gates` prints what verdicts are good for with requests that are so alike.
+"""
+UNANSWERED: Final = 20
+"""Requests of which a single request may stay unanswered, such as a prompt that is too long."""
+
+
+def read_replays(evals: EvalContext, fleet: FleetSpec, alias: str) -> GoldenSet:
+    """Return the newest captured requests of an alias; each expects the answer of its time.
+
+    A repeated request is asked once, and requests of a user, or of a session, are a group.
+
+    Raises:
+        EvalError: FC4537, fewer requests than a verdict needs.
+    """
+    client = client_of(alias)
+    agreed = fleet.clients[client].capture is not None
+    items: dict[str, GoldenItem] = {}
+    first: dict[str, str] = {}
+    members: Counter[str] = Counter()
+    asked = hashlib.sha256()
+    for found in read_captured(evals.state_dir, client, newest_first=True) if agreed else ():
+        who = found.user or found.session
+        group = first.get(who, found.request_id) if who else ""
+        if found.alias != alias or (group and members[group] == MOST_OF_USER):
+            continue
+        text = CapturedText(found.request_id, request_of(found), found.answer, found.output_tokens)
+        item = replayed(text, group)
+        question = json.dumps([item.messages, item.prompt]) if item else ""
+        if item is None or question in items:
+            continue
+        items[question] = item
+        members[group] += 1
+        first.setdefault(who, group)
+        asked.update(f"{question}{found.answer}".encode())
+        if len(items) == NEWEST:
+            break
+    if len(items) < LEAST_ITEMS:
+        raise _too_few(client, alias, len(items), agreed=agreed)
+    by_id = {item.id: item for item in items.values()}
+    return GoldenSet(NAME, asked.hexdigest(), tuple(by_id.values()), by_id)
+
+
+def replay_spec(spec: EvalSpec, items: int) -> EvalSpec:
+    """Return the way in which captured requests are asked."""
+    return replace(spec, engine=NATIVE, max_missing=max(spec.max_missing, items // UNANSWERED))
+
+
+def _too_few(client: str, alias: str, number: int, *, agreed: bool) -> EvalError:
+    why = f"{number} captured requests of `{alias}` can be asked again, and {LEAST_ITEMS} must be"
+    hint = "Wait until more are captured, or name prompts: `golden: golden/FILE.jsonl` on the gate."
+    if not agreed:
+        why = f"`{client}` has not agreed to `capture`, so that none of its requests is kept"
+        hint = 'Declare the consent: `capture: {consent: "WHO, WHEN"}`.'
+    return EvalError.of("FC4537", "Too few captured requests", f"{why}.", hint=hint)
+
 
 SHOWN = 3
 """Upper bound of the problems that a verdict lists in full."""

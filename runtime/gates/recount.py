@@ -19,9 +19,9 @@ from fleet.resources import FULL
 from runtime.evals.store import EvalStore
 from runtime.gates.live import count_again
 from runtime.gates.offline import judge_runs
+from runtime.usage.log import GATEWAYS
 from runtime.usage.parquet import KEEP_LOGS, kept_rows
 from runtime.usage.read import UsageReader
-from runtime.usage.segments import GATEWAYS
 
 
 class RecountState(StrEnum):

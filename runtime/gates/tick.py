@@ -12,14 +12,13 @@ from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, Upgrade, decide_upgrades, due_gates, upgrade_trials
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress
-from runtime.gates.attempts import began
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
-from runtime.gates.live import WEEKS, WINDOWS_A_BAKE, Pasts, judge_traffic
+from runtime.gates.live import WEEKS, WINDOWS_A_BAKE, Pasts, began, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, obstacle, prevented
 from runtime.gateway.control.client import usage_sources
-from runtime.ledger.snapshot import LedgerSnapshot
+from runtime.ledger.protocol import LedgerSnapshot
+from runtime.usage.log import GATEWAYS
 from runtime.usage.read import UsageReader
-from runtime.usage.segments import GATEWAYS
 from runtime.usage.sync import sync_usage
 
 AT_ONCE = 2

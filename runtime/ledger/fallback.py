@@ -25,10 +25,9 @@ from runtime.ledger.checkpoint import (
     write_checkpoint,
 )
 from runtime.ledger.outbox import LedgerOutbox, queued
-from runtime.ledger.protocol import Lease, Ledger, unanswered
+from runtime.ledger.protocol import Lease, Ledger, LedgerSnapshot, unanswered
 from runtime.ledger.replica import LedgerReplica
 from runtime.ledger.signing import EntrySigner, believed
-from runtime.ledger.snapshot import LedgerSnapshot
 
 Found = TypeVar("Found")
 

@@ -1,5 +1,6 @@
 """Adds a version: checked, copied into the library, pinned in the lock; never overwritten."""
 
+import re
 import shlex
 import shutil
 import stat
@@ -8,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 from fleet.config import (
     LOCK_FILE,
@@ -35,9 +36,33 @@ from runtime.files import (
     read_plain,
     replace_file,
 )
-from runtime.library.committed import committed_bytes
+from runtime.git import additions
 from runtime.library.inspect import inspect
 from runtime.library.layout import RECORDS, SERVED_FILES, SIGNATURE, folder_digest, version_folder
+
+_ENTRY: Final = re.compile(r'"([a-z0-9_.-]+)": \{[^{}]*?"digest": "([0-9a-f]{64})"')
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedBytes:
+    """The bytes with which a commit names a version for the first time."""
+
+    digest: str
+    commit: str
+    """Short hash."""
+
+
+def committed_bytes(root: Path) -> dict[str, CommittedBytes]:
+    """Return the bytes of the versions that commits of the lock name, by full name.
+
+    Commits that are not here, as in a shallow clone, say nothing.
+    """
+    found: dict[str, CommittedBytes] = {}
+    for commit, line in additions(root, LOCK_FILE):
+        for name, digest in _ENTRY.findall(line):
+            found.setdefault(name, CommittedBytes(digest, commit))
+    return found
+
 
 Outcome = Literal["added", "locked", "present"]
 """Copied and pinned; pinned, already in the library; in the library and pinned already."""

@@ -8,8 +8,7 @@ from functools import partial
 
 from fleet.spec import MailSpec
 from runtime.deadline import call_with_timeout
-from runtime.notify.notice import Notice
-from runtime.notify.webhook import DELIVER_S
+from runtime.notify.webhook import DELIVER_S, Notice
 from runtime.secrets import read_secret
 from runtime.trust import UntrustedError, is_own, require_bound, require_contact
 

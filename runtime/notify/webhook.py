@@ -1,16 +1,41 @@
 """Post a document to a webhook, or to an Alertmanager."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
+from fleet.spec import NotifySpec
 from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
-from runtime.notify.notice import Notice
 from runtime.secrets import read_secret
 from runtime.trust import UntrustedError, peer_of, require_bound, require_contact
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The facts of an event in words, and where they go."""
+
+    body: Mapping[str, Any]
+    """The sentence under `text`, beside the facts."""
+    receivers: NotifySpec
+    """All declared receivers, of which the sink finds its own."""
+    root: Path
+    """Folder of the project; references of secrets are relative to it."""
+    to: str = ""
+    """Address that is declared for a sink of an extension."""
+
+
+NoticeSink = Callable[[Notice], Awaitable[str]]
+"""Sends a notice once, in a few seconds; returns why it was not delivered; empty: it was.
+
+The reason is written to the ledger, so it never holds a secret.
+"""
+
 
 DELIVER_S: Final = 5.0
 """Upper bound of the time for sending a notice. Seconds."""

@@ -27,14 +27,13 @@ from runtime.execute.run import execute, moved_since
 from runtime.git import commit_of
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, publish
-from runtime.observe import FleetConnections
+from runtime.observe import FleetConnections, remember_hosts
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.planning import plan_fleet
 from runtime.operations.preflight import preflight_of
 from runtime.project.load import library_folder
-from runtime.removed_hosts import remember_hosts
 from runtime.secrets import read_secret
-from runtime.sources.direct import direct_from
+from runtime.sources.opening import direct_from
 from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 

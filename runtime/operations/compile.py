@@ -11,6 +11,7 @@ from fleet.errors import EngineTimedOutError, EngineUnreachableError, FleetError
 from fleet.resources import Route, State
 from fleet.spec import FleetSpec, GatewaySpec
 from fleet.vllm import POD_ADAPTERS, POD_PORT, POD_STORE, RESOLVER, Pod, launch_of
+from runtime.extensions import PLUGIN_FOLDER
 from runtime.files import replace_file
 from runtime.gateway.admin.state_dir import known_gateways, named_gateway
 from runtime.gateway.control.control import LocalGateways
@@ -20,7 +21,6 @@ from runtime.operations.planning import desired_fleet
 from runtime.operations.start_commands import require_hosts
 from runtime.project.declaration_files import is_compiled
 from runtime.secrets import read_secret
-from runtime.shipped import PLUGIN_FOLDER
 from runtime.trust import load_trust
 from runtime.workspace import Workspace
 

@@ -41,7 +41,7 @@ from fleet.usage import Operator
 from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
-from runtime.usage.writing import BUSY
+from runtime.usage.tables import BUSY
 from runtime.workspace import Workspace
 
 CORRECTED: Final = 3

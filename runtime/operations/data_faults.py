@@ -18,7 +18,7 @@ from fleet.usage import Grain, Operator
 from runtime.files import read_text, write_text
 from runtime.operations.usage import gather_usage_rows
 from runtime.usage.store import UsageStore
-from runtime.usage.writing import BUSY
+from runtime.usage.tables import BUSY
 from runtime.workspace import Workspace
 
 FILE: Final = "watch.json"

@@ -35,7 +35,7 @@ from runtime.operations.usage import WAIT_S, gather_usage_rows
 from runtime.project.facts import read_recording
 from runtime.project.load import declared_aliases
 from runtime.usage.ingest import ingest
-from runtime.usage.segments import gateway_segments
+from runtime.usage.log import gateway_segments
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 

@@ -27,7 +27,7 @@ from runtime.files import make_private
 from runtime.gateway.admin.state_dir import known_gateways
 from runtime.gateway.control import supervisor
 from runtime.gateway.control.control import LocalGateways
-from runtime.ledger.snapshot import LedgerSnapshot
+from runtime.ledger.protocol import LedgerSnapshot
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, gone, publish, repair_copies
 from runtime.messages import FailureMessage

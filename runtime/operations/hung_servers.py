@@ -20,8 +20,7 @@ from fleet.names import Address, server_address, server_of_address, step_id
 from fleet.resources import Fault, OutageKind, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
-from runtime.engines.liveness import Liveness, signs_of_life, without_token
-from runtime.engines.observation import turn
+from runtime.engines.observation import Liveness, signs_of_life, turn, without_token
 from runtime.engines.remote.box import MEMORIES, BoxMemory
 from runtime.engines.remote.units import has_units
 from runtime.files import read_plain, replace_file

@@ -24,7 +24,7 @@ from runtime.project.declaration_files import MAIN
 from runtime.project.facts import read_dimensions, read_shape
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder, read_files, read_tree
-from runtime.server_keys import attached_key
+from runtime.server_tls import attached_key
 from runtime.trust import is_own, peer_of
 from runtime.workspace import Workspace
 

@@ -21,8 +21,7 @@ from runtime.gates.tick import (
     tick_context,
 )
 from runtime.gateway.control.control import LocalGateways
-from runtime.ledger.protocol import unanswered
-from runtime.ledger.snapshot import LedgerSnapshot
+from runtime.ledger.protocol import LedgerSnapshot, unanswered
 from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected

@@ -9,7 +9,7 @@ from fleet.history import settled
 from fleet.names import LEDGER, Address
 from fleet.planning import DriftCause, classify_drift, outages_of
 from fleet.resources import Fault, OutageKind, State
-from runtime.ledger.snapshot import LedgerSnapshot
+from runtime.ledger.protocol import LedgerSnapshot
 from runtime.library.served_copies import damaged
 from runtime.operations.hung_servers import (
     OutageMemory,

@@ -12,8 +12,7 @@ from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.planning import changed_bytes
 from fleet.steps import LoadAdapter
-from runtime.library.add import KnownBase
-from runtime.library.committed import committed_bytes
+from runtime.library.add import KnownBase, committed_bytes
 from runtime.library.layout import WEIGHTS, copies_of, version_folder
 from runtime.library.preflight import FiniteValues, Preflight
 from runtime.library.served_copies import require_bytes, wrong_with

@@ -20,8 +20,7 @@ from runtime.library.add import AddedVersion
 from runtime.library.catalog import CatalogVersion, VersionCheck
 from runtime.library.layout import SIGNATURE, version_folder
 from runtime.project.load import library_folder, read_files, read_tree
-from runtime.signing.bundle import check_bundle, read_bundle
-from runtime.signing.keys import fingerprint, read_key
+from runtime.signing.bundle import check_bundle, fingerprint, read_bundle, read_key
 from runtime.workspace import Workspace
 
 

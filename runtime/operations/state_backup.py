@@ -8,9 +8,18 @@ from pathlib import Path
 from fleet import __version__
 from fleet.errors import FleetError
 from fleet.history import ApplyStarted, BackedUp, BackupDrilled, Entry, Restored
-from runtime.backup.archive import Backup, Manifest, unpack, write_backup
-from runtime.backup.parts import STORE, content_of, left_out, parts_in
-from runtime.backup.restore import put_state_in_place, scratch_folder
+from runtime.backup.archive import (
+    STORE,
+    Backup,
+    Manifest,
+    content_of,
+    left_out,
+    parts_in,
+    put_state_in_place,
+    scratch_folder,
+    unpack,
+    write_backup,
+)
 from runtime.engines.launch_records import RECORD, LaunchRecords
 from runtime.files import LARGEST_LOG, make_private, read_plain, replace_file
 from runtime.gateway.admin.state_dir import PREVIOUS_FILE, TABLE_FILE, read_table
@@ -20,8 +29,7 @@ from runtime.ledger.file import LEDGER_FILE, FileLedger, locked_ledger
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.replica import MIRROR_FILE
 from runtime.operations.usage import WAIT_S
-from runtime.usage.tables import FOLDER
-from runtime.usage.writing import alone
+from runtime.usage.tables import FOLDER, alone
 from runtime.workspace import Workspace
 
 QUIET = (BackedUp, BackupDrilled, Restored)

@@ -10,8 +10,16 @@ from pydantic import ValidationError
 
 from fleet.errors import FleetError
 from runtime.files import PRIVATE_FOLDER, locked_folder
-from runtime.trust import OPERATOR, Trust, dump_trust, load_trust, peer_of
-from runtime.trust_file import require_outside, trust_path, write_trust
+from runtime.trust import (
+    OPERATOR,
+    Trust,
+    dump_trust,
+    load_trust,
+    peer_of,
+    require_outside,
+    trust_path,
+    write_trust,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,11 @@ from runtime.messages import FailureMessage
 from runtime.operations.status import require_client
 from runtime.usage.captured import delete_expired, read_captured, request_of
 from runtime.usage.ingest import Ingested, ingest
-from runtime.usage.log import USAGE_FILE
+from runtime.usage.log import GATEWAYS, LOG_BYTES, USAGE_FILE, gateway_segments, log_bytes
 from runtime.usage.parquet import KEEP_PARTS
-from runtime.usage.segments import GATEWAYS, LOG_BYTES, gateway_segments, log_bytes
 from runtime.usage.store import UsageStore
 from runtime.usage.sync import sync_usage
-from runtime.usage.writing import BUSY
+from runtime.usage.tables import BUSY
 from runtime.workspace import Workspace
 
 WAIT_S: Final = 60.0

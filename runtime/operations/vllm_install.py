@@ -18,8 +18,8 @@ from typing import Final, Literal
 import runtime
 from fleet.errors import EngineError
 from fleet.vllm import RELEASE
+from runtime.extensions import PLUGIN_FOLDER, shipped
 from runtime.messages import EmitMessage, Message
-from runtime.shipped import PLUGIN_FOLDER, shipped
 
 Backend = Literal["cpu", "cuda", "rocm"]
 

@@ -20,7 +20,7 @@ from fleet.vllm import base_shape, dimensions
 from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain
 from runtime.secrets import LEAST_BITS, is_weak, read_secret
-from runtime.signing.keys import key_in
+from runtime.signing.bundle import key_in
 from runtime.trust import load_trust
 
 PROFILES = "calibration"

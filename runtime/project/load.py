@@ -4,6 +4,8 @@
 golden sets, the model library, hidden folders and what `compile` wrote.
 """
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from fleet import __version__
+from fleet.codec import decode_json
 from fleet.codes import Sources, diagnostic
 from fleet.config import (
     KEY,
@@ -43,15 +46,77 @@ from fleet.config import (
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
 from runtime.confined import NamedPath, confined, links_in, problems_of
-from runtime.files import read_plain
+from runtime.files import make_private, plain_text, read_plain, replace_file
 from runtime.gateway.admin.state_dir import SECRET_FILE
 from runtime.ledger.file import LEDGER_FILE
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, missing_library, read_facts, weak_secrets
-from runtime.project.parse_cache import ParseCache
 from runtime.secrets import FILLED
 from runtime.state.home import HomeAddress
 from runtime.trust import may_hold
+
+FORMAT = "fleetctl-parsed-1"
+"""Format of the cache; changes with the values of `fleet.config.parse`."""
+_WORTHWHILE = 64 << 10
+"""Lower bound of the characters of text for which a cache is kept."""
+
+
+class ParseCache:
+    """A JSON file with the last run's parsed files by the hash of their text.
+
+    The file lies in the user's own cache, `${XDG_CACHE_HOME:-~/.cache}/fleetctl`, by the project's
+    path: a file of the checkout could be forged to hold other declarations than the files.
+    A cache that is missing, damaged or of another format is ignored; a cache that cannot be
+    written is no error. `save` writes the cache, once everything proved valid.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use the file of the project at `root`, which need not exist."""
+        home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if not home.is_absolute():
+            try:
+                home = Path.home() / ".cache"
+            except RuntimeError:  # a user without a home has no cache
+                home = Path(os.devnull)
+        place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+        self._path = home / "fleetctl" / f"parsed-{place}.json"
+        self._known: dict[str, Any] | None = None
+        self._used: dict[str, Any] = {}
+        self._misses = 0
+
+    def parse(self, text: str, file: str) -> Parsed:
+        """Parse a file as `fleet.config.parse`, or take the result from the cache."""
+        if self._known is None:
+            self._known = self._read()
+        key = hashlib.sha256(text.encode()).hexdigest()
+        entry = self._known.get(key)
+        if entry is None:
+            parsed = parse(text, file)
+            self._misses += 1
+            entry = [parsed.value, parsed.marks]
+        self._used[key] = entry
+        return Parsed(*entry)
+
+    def save(self, texts: Mapping[str, str]) -> None:
+        """Write the files that this run used, where some are new and a cache is worth a file."""
+        if not self._misses or sum(map(len, texts.values())) < _WORTHWHILE:
+            return
+        body = json.dumps(self._used, separators=(",", ":"))
+        with suppress(OSError):
+            make_private(self._path.parent)
+            replace_file(self._path, f"{_seal(body)}\n{body}".encode())
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            seal, _, body = plain_text(self._path).partition("\n")
+            found: dict[str, Any] = decode_json(body) if seal == _seal(body) else {}
+        except (OSError, ValueError):
+            return {}
+        return found
+
+
+def _seal(body: str) -> str:
+    return f"{FORMAT} {hashlib.sha256(body.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

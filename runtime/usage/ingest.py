@@ -23,12 +23,11 @@ from fleet.errors import FleetError
 from fleet.usage import COUNTS, Grain
 from runtime.files import make_private, open_plain
 from runtime.usage.batch import KEPT_S, Batch, Cells
+from runtime.usage.log import TAIL_BYTES, Segment, distinct, is_same_log, segments
 from runtime.usage.parts import TOO_LONG, IngestedParts, LogPart
 from runtime.usage.row import UsageRow, translate_lines
-from runtime.usage.segments import TAIL_BYTES, Segment, distinct, is_same_log, segments
 from runtime.usage.store import seen
-from runtime.usage.tables import FOLDER, SERIES, STORE_FILE, told_errors
-from runtime.usage.writing import alone, opened, transaction
+from runtime.usage.tables import FOLDER, SERIES, STORE_FILE, alone, opened, told_errors, transaction
 
 BATCH_BYTES: Final = 16 * 2**20
 """Upper bound of a transaction, in bytes of a log (35,000 rows or so): bounds memory."""

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 from fleet.codec import decode_json
 from fleet.errors import FleetError
 from runtime.files import PRIVATE, locked_file, make_private, put_in_place, read_plain, replace_file
-from runtime.usage.log import COPY_PATTERN, USAGE_FILE
+from runtime.usage.log import COPY_PATTERN, LONGEST_ROW, USAGE_FILE, Segment, whole_segments
 from runtime.usage.row import UsageRow, translate_lines
-from runtime.usage.segments import LONGEST_ROW, Segment, whole_segments
 from runtime.usage.store import UsageStore
 from runtime.usage.tables import FOLDER
 

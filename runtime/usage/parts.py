@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.usage.log import Segment, is_same_log
 from runtime.usage.row import translate_lines
-from runtime.usage.segments import Segment, is_same_log
 
 _COMPARED_BYTES: Final = 16 * 2**20
 """Upper bound of the bytes of a log that are compared when the log grew, but for a part."""

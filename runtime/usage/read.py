@@ -18,9 +18,8 @@ import msgspec
 
 from fleet.codec import decode_json
 from runtime.files import LARGEST_LOG, open_plain, too_large
-from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
+from runtime.usage.log import COPY_PATTERN, LOG_PATTERN, LONGEST_ROW, whole_segments
 from runtime.usage.row import UsageRow, to_usage_row
-from runtime.usage.segments import LONGEST_ROW, whole_segments
 
 _MAX_LISTINGS: Final = 10
 """Upper bound of folder listings in a reading; a rotation makes another listing necessary, and a

@@ -27,8 +27,8 @@ from fleet.usage import (
     UsageCell,
     UsageFigures,
 )
+from runtime.usage.batch import latencies_within, merged, summed
 from runtime.usage.row import LIVE
-from runtime.usage.sketches import latencies_within, merged, summed
 from runtime.usage.tables import (
     FOLDER,
     SCHEMA,

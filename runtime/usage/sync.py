@@ -16,8 +16,7 @@ from typing import Any, Final
 from fleet.errors import EngineError, FleetError
 from runtime.files import locked_file
 from runtime.json_client import JsonClient
-from runtime.usage.log import COPY_PREFIX, cut_incomplete_line
-from runtime.usage.segments import USAGE_PATH, gateway_segments
+from runtime.usage.log import COPY_PREFIX, USAGE_PATH, cut_incomplete_line, gateway_segments
 
 MAX_SECONDS: Final = 20.0
 """Upper bound of the seconds that a run copies from a gateway; the next run goes on."""

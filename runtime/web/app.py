@@ -26,13 +26,14 @@ from runtime.operations.deploy import branch_change, other_versions, plan_change
 from runtime.web.access import (
     SESSION_S,
     Grant,
+    Guard,
     TokenSigner,
     TrustedProxy,
     allowed_hosts,
+    not_found,
     subject_of,
 )
 from runtime.web.facts import Documents
-from runtime.web.guard import Guard, not_found
 from runtime.web.scraped import ScrapedPages
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.sources import ARRANGE, CLIENT_PATHS, OWN, PATHS, VIEW, FactSource

@@ -23,8 +23,8 @@ from runtime.gateway.traffic.accounting import CONTENT_TYPE, in_families, labell
 from runtime.operations.costs import BillReader
 from runtime.operations.forecasts import projected_shares
 from runtime.operations.watch import FILE as ALERTS_FILE
+from runtime.web.access import not_found
 from runtime.web.gather import alias_rows
-from runtime.web.guard import not_found
 from runtime.web.snapshot import FleetSnapshot
 from runtime.workspace import Workspace
 

@@ -8,18 +8,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from fleet.capacity import HOURS
 from fleet.codec import plain
 from fleet.errors import FleetError
 from fleet.names import adapter_address, alias_of, client_of, version_of
 from fleet.usage import Operator, UsageCell
-from runtime.engines.vllm_api import read_metrics
-from runtime.engines.vllm_metrics import ServerMetrics
+from runtime.engines.vllm_api import ServerMetrics, read_metrics
 from runtime.json_client import JsonClient
 from runtime.usage.store import UsageStore
 from runtime.web.facts import Document, Heading
 from runtime.web.gather import heading
 from runtime.web.snapshot import FleetSnapshot
-from runtime.web.usage import HOURS, HourFacts, UsageFacts, hour_facts, usage_facts
+from runtime.web.usage import HourFacts, UsageFacts, hour_facts, usage_facts
 
 ASK_S: Final = 1.0
 """Upper bound of the time in which a server answers with its figures. Seconds."""

@@ -11,7 +11,7 @@ import pytest
 from fleet.environment import FORBIDDEN, inherited, read_command
 from fleet.errors import EvalError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.evals.engines.tool_process import run_tool
+from runtime.evals.tool_process import run_tool
 from runtime.gateway.control import supervisor
 from runtime.processes import environment
 from runtime.training import Training, _run

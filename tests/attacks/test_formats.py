@@ -13,7 +13,7 @@ from fleet.resources import Route, Share
 from plans.compile import litellm
 from plans.drawing import DRAWINGS, Drawing
 from plans.drawing.content import HostRow
-from plans.redact import prose
+from plans.visible import prose
 from runtime.gateway.traffic.accounting import UsageCounters, exposition
 from runtime.project import declaration_files
 from tests.attacks.conftest import call

@@ -17,11 +17,10 @@ from fleet.resources import Route, Share
 from fleetctl.harmless_stream import HarmlessStream
 from plans.compile.envoy import Credential, RoutePlace, Routing, files, whole
 from plans.diagnostics import render_github, render_text
-from plans.redact import fenced, prose
 from plans.render import RENDERERS
 from plans.render.graph import FORMATS
 from plans.reports.notifications import fault
-from plans.visible import harmless, one_line, quiet, visible
+from plans.visible import fenced, harmless, one_line, prose, quiet, visible
 from tests.attacks.conftest import call
 from tests.plans.conftest import _canary
 

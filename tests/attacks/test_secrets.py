@@ -14,8 +14,7 @@ from runtime.evals.judge import judge_client
 from runtime.evals.target import through_gateway
 from runtime.gateway.control.client import connect
 from runtime.notify.webhook import deliver
-from runtime.trust import Trust, UntrustedError, authorization, dump_trust
-from runtime.trust_file import trust_path, write_trust
+from runtime.trust import Trust, UntrustedError, authorization, dump_trust, trust_path, write_trust
 from tests.attacks.conftest import REPOSITORY, Listener, call, declare
 
 SECRET = "env:AWS_SECRET_ACCESS_KEY"
@@ -282,11 +281,11 @@ def test_one_module_connects_and_one_function_makes_headers_of_secrets() -> None
                 case _:
                     pass
     # Sources of versions are named by an operator, or by the lock where their hosts are trusted.
-    sources = {"runtime/sources/http.py", "runtime/sources/registry_login.py"}
+    sources = {"runtime/sources/http.py", "runtime/sources/registry.py"}
     assert clients - sources == {"runtime/json_client.py", "runtime/notify/mail.py"}
     # The gateway reads such headers; the client sends servers their keys, which are derived.
     others = {"runtime/gateway/http/incoming.py", "runtime/json_client.py"}
-    others |= {"runtime/sources/hub.py", "runtime/sources/registry_login.py"}
+    others |= {"runtime/sources/hub.py", "runtime/sources/registry.py"}
     assert makers - others == {"runtime/trust.py"}
 
 

@@ -33,9 +33,9 @@ from runtime.ledger.outbox import deliver, queued
 from runtime.ledger.replica import LedgerReplica
 from runtime.library.preflight import FiniteValues
 from runtime.operations.hung_servers import read_memory
+from runtime.usage.log import segments
 from runtime.usage.parquet import _read_marks
 from runtime.usage.read import UsageReader
-from runtime.usage.segments import segments
 from tests.attacks.conftest import LONGEST_S, call
 from tests.attacks.test_bounds import special
 

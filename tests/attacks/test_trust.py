@@ -9,8 +9,15 @@ import pytest
 
 from fleet.errors import FleetError
 from runtime.operations.trust import add_trust, parse_items
-from runtime.trust import UntrustedError, is_own, load_trust, parse_trust, peer_of, require_contact
-from runtime.trust_file import trust_path
+from runtime.trust import (
+    UntrustedError,
+    is_own,
+    load_trust,
+    parse_trust,
+    peer_of,
+    require_contact,
+    trust_path,
+)
 from tests.attacks.conftest import Listener, call, declare
 from tests.attacks.test_secrets import attached
 

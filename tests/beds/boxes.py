@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.engines.remote.connection import SshConnection
-from runtime.trust import Trust, dump_trust
-from runtime.trust_file import trust_path, write_trust
+from runtime.trust import Trust, dump_trust, trust_path, write_trust
 
 SCRIPT = Path(__file__).parent / "boxes.sh"
 

@@ -23,8 +23,7 @@ from runtime.engines.ray.engine import RayEngine
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
 from runtime.store_paths import STORE
-from runtime.trust import Trust, dump_trust
-from runtime.trust_file import trust_path, write_trust
+from runtime.trust import Trust, dump_trust, trust_path, write_trust
 from tests.beds.rays import HEAD, RayBed, running
 from tests.certificates import Authority
 from tests.runtime.engines.conftest import Bench, make_bench

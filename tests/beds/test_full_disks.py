@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from fleet.errors import EngineError
+from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile
 from runtime.engines.remote.copies import bring_folder, fault_of_copy
-from runtime.engines.source_folder import SourceFolder
 from runtime.library.layout import SERVED_FILES
 from tests.beds.box_sources import NAME, WEIGHTS, box_source, moved_away
 from tests.beds.boxes import BoxBed

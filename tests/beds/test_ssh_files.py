@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import EngineError
+from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile
 from runtime.engines.remote.copies import bring_folder, fault_of_copy
-from runtime.engines.source_folder import SourceFolder
 from runtime.library.layout import SERVED_FILES, folder_digest
 from tests.beds.boxes import BoxBed
 from tests.certificates import Authority

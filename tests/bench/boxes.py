@@ -21,8 +21,7 @@ from fleet.hardware import HostSpec
 from runtime.engines.recognition import FleetMark
 from runtime.engines.remote.connection import SshConnection
 from runtime.engines.remote.engine import SshEngine
-from runtime.trust import Trust, dump_trust
-from runtime.trust_file import trust_path, write_trust
+from runtime.trust import Trust, dump_trust, trust_path, write_trust
 
 ROUNDS = 10
 CONFIG = Path("/etc/ssh/ssh_config.d/many.conf")

@@ -21,7 +21,7 @@ from pathlib import Path
 import aiohttp
 
 from fleet.traffic import TrafficPolicy
-from runtime.engines.vllm_metrics import parse_metrics
+from runtime.engines.vllm_api import parse_metrics
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from tests.runtime.gateway.live import CORVID, Served, routes, running

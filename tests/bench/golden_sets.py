@@ -13,7 +13,7 @@ import numpy as np
 
 from fleet.gates import USUAL_DISCORDANCE, Verdict, certifiable, judge_paired
 from fleet.policies import NEWEST, GateSpec
-from runtime.gates.replays import MOST_OF_USER, USERS_ALIKE
+from runtime.gates.offline import MOST_OF_USER, USERS_ALIKE
 
 ITEMS, SAMPLES = 60, 5
 BORDERLINE = 0.05

@@ -33,7 +33,7 @@ EXTENSIONS: Final = (
     "runtime.evals.engines.inspect_bridge",
     "runtime.evals.engines.inspect_engine",
     "runtime.evals.engines.lm_eval",
-    "runtime.evals.engines.tool_process",
+    "runtime.evals.tool_process",
     "runtime.fake_vllm",
     "runtime.gateway.envoy",
 )

@@ -1,6 +1,6 @@
 import pytest
 
-from plans.redact import scrubbed
+from plans.visible import scrubbed
 
 
 @pytest.mark.parametrize("address", ["10.0.0.5", "10.0.0.5:8000", "[::1]:8000", "[fe80::1]"])

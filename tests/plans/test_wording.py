@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fleet.names import Address
 from fleet.plan import Action, Change, Plan, Reason
-from plans.amounts import and_more, duration, file_size, listed, percent, size
+from plans.tables import and_more, duration, file_size, listed, percent, size
 from plans.wording import SYMBOLS, cost, difference, short_version, tally, verb
 
 

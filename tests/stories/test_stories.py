@@ -28,8 +28,8 @@ from fleet.spec import FleetSpec
 from plans.diagnostics import render_text
 from plans.documents import live_file, plan_file
 from plans.render import RENDERERS
+from runtime.observe import known_hosts, with_removed
 from runtime.project.load import load_project
-from runtime.removed_hosts import known_hosts, with_removed
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/fleet.yaml"))

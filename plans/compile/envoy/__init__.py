@@ -20,9 +20,9 @@ from plans.compile.envoy.messages import (
     Routing,
     address,
     extension,
+    local_replies,
     seconds,
 )
-from plans.compile.envoy.refusals import local_replies
 from plans.compile.envoy.routes import route_configuration
 
 __all__ = [

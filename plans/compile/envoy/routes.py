@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from plans.compile.envoy import endpoints, filters, messages, refusals
+from plans.compile.envoy import endpoints, filters, messages
 from plans.compile.envoy.messages import (
     Json,
     Routing,
@@ -119,18 +119,18 @@ def _matcher(answers: dict[str, list[Json]], most: int) -> Json:
         named = header_input(messages.ASKED)
         tree["matcher_tree"] = {"input": named, "exact_match_map": {"map": found}}
     refused = [
-        (every(is_other(endpoints.ECHOED, _FALSE), is_like(endpoints.LOGPROBS)), refusals.ECHO),
-        *([(is_other(endpoints.CHOICES, up_to(most)), refusals.CHOICES)] if most else []),
+        (every(is_other(endpoints.ECHOED, _FALSE), is_like(endpoints.LOGPROBS)), messages.ECHO),
+        *([(is_other(endpoints.CHOICES, up_to(most)), messages.CHOICES)] if most else []),
         *(
-            (is_other(name, _FALSE), refusals.stored(field))
+            (is_other(name, _FALSE), messages.stored(field))
             for field, name in endpoints.STORED.items()
         ),
-        (is_like(endpoints.TOOLS, endpoints.FOREIGN_TOOLS), refusals.TOOLS),
+        (is_like(endpoints.TOOLS, endpoints.FOREIGN_TOOLS), messages.TOOLS),
     ]
     matchers = [
         {
             "predicate": predicate,
-            "on_match": _routes([{"match": ANY_PATH, **refusals.answer(400, refusal)}]),
+            "on_match": _routes([{"match": ANY_PATH, **messages.answer(400, refusal)}]),
         }
         for predicate, refusal in refused
     ]
@@ -152,9 +152,9 @@ def _elsewhere() -> list[Json]:
     post = [{"name": ":method", "string_match": {"exact": "POST"}}]
     get = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
     models: Json = {"safe_regex": {"regex": f"{MODELS}(/[^/]*)?"}}
-    missing = refusals.answer(404, refusals.NO_SUCH_MODEL)
-    wrong = refusals.answer(405, refusals.WRONG_METHOD)
-    healthy = refusals.answer(200, {"status": "ok"})
+    missing = messages.answer(404, messages.NO_SUCH_MODEL)
+    wrong = messages.answer(405, messages.WRONG_METHOD)
+    healthy = messages.answer(200, {"status": "ok"})
     asked = [
         [
             {
@@ -179,7 +179,7 @@ def _elsewhere() -> list[Json]:
             **healthy,
             "typed_per_filter_config": {filters.AUTHENTICATION: _OFF},
         },
-        {"match": ANY_PATH, **refusals.answer(404, refusals.NO_SUCH_PATH)},
+        {"match": ANY_PATH, **messages.answer(404, messages.NO_SUCH_PATH)},
     ]
 
 
@@ -190,6 +190,6 @@ def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
     pages: dict[str, Json] = {f"{MODELS}/{alias}": card for alias, card in cards.items()}
     pages[MODELS] = {"object": "list", "data": list(cards.values())}
     return {
-        f"{filters.LISTING}{client}{path}": [{"match": ANY_PATH, **refusals.answer(200, page)}]
+        f"{filters.LISTING}{client}{path}": [{"match": ANY_PATH, **messages.answer(200, page)}]
         for path, page in pages.items()
     }

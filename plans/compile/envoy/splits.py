@@ -5,7 +5,7 @@ from typing import Final
 
 from fleet.resources import Route, Share
 from fleet.traffic import Sticky, TrafficPolicy
-from plans.compile.envoy import messages, refusals
+from plans.compile.envoy import messages
 from plans.compile.envoy.clusters import cluster_name, path_of
 from plans.compile.envoy.endpoints import CHOICES
 from plans.compile.envoy.filters import CHOOSING, STICKY
@@ -43,7 +43,7 @@ def routes_of_alias(routing: Routing, route: Route, most: int) -> list[Json]:
         | {"invert_match": True},
         {"name": CHOICES, "present_match": True},
     ]
-    refusal = refusals.answer(400, refusals.CHOICES)
+    refusal = messages.answer(400, messages.CHOICES)
     return [{"match": ANY_PATH | {"headers": above}, **refusal}, split]
 
 

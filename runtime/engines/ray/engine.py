@@ -23,9 +23,8 @@ from runtime.engines.launching import (
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion, Direct, Report
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster, cluster_of
-from runtime.engines.ray.fetching import NodeFetcher
 from runtime.engines.ray.launching import RayLauncher
-from runtime.engines.ray.shared_folder import SharedFolder
+from runtime.engines.ray.shared_folder import NodeFetcher, SharedFolder
 from runtime.engines.recognition import FleetMark
 from runtime.engines.remote.box import MEMORIES, BoxMemory
 from runtime.engines.vllm_api import (

@@ -10,6 +10,7 @@ from fleet.errors import EngineError, EngineUnreachableError
 from runtime.engines.adapters_file import FILE
 from runtime.engines.copy_scripts import (
     OTHER_BYTES,
+    SourceFolder,
     check_limit_s,
     check_script,
     fault_of,
@@ -26,7 +27,6 @@ from runtime.engines.remote.box import SERVERS
 from runtime.engines.remote.client_process import run_client
 from runtime.engines.remote.connection import SCRIPT_S, SshConnection
 from runtime.engines.remote.units import done
-from runtime.engines.source_folder import SourceFolder
 from runtime.store_paths import name_of_copy
 
 _SPARE: Final = 1 << 20

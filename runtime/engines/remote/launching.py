@@ -27,6 +27,7 @@ from fleet.hosts import (
 from fleet.resources import Server, ServerFlags
 from fleet.vllm import RESOLVER, gpus_of, launch_of, servers_per_device_of
 from runtime.engines.adapters_file import FILE
+from runtime.engines.copy_scripts import TransferReport, source_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.launching import (
     LAUNCH_LENGTH,
@@ -53,8 +54,6 @@ from runtime.engines.remote.units import (
     remove_unit,
     write_unit,
 )
-from runtime.engines.source_folder import source_of
-from runtime.engines.transfer_report import TransferReport
 from runtime.secrets import secret_unreadable
 from runtime.store_paths import StoreView, number_of_copy
 from runtime.trust import load_trust

@@ -18,11 +18,11 @@ from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec, is_cpu
 from fleet.hosts import TEMPLATE, HostFacts, instance_name, judge_template, parse_facts, root_script
 from fleet.vllm import RELEASE
+from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.remote.connection import SCRIPT_S, SshConnection
 from runtime.engines.remote.copies import bring_folder
 from runtime.engines.remote.units import PLUGIN
-from runtime.engines.source_folder import SourceFolder
-from runtime.shipped import PLUGIN_FOLDER
+from runtime.extensions import PLUGIN_FOLDER
 
 _SCRIPT: Final = Path(__file__).with_name("facts.sh")
 _SCRIPT_S: Final = 90.0

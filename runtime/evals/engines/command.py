@@ -16,8 +16,8 @@ from pathlib import Path
 from fleet.errors import EvalError
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
 from runtime.evals.context import EngineAnswers, EngineJob
-from runtime.evals.engines.tool_process import refuse_headers, refuse_tls, run_tool, tool_failed
 from runtime.evals.judge import judge_client
+from runtime.evals.tool_process import refuse_headers, refuse_tls, run_tool, tool_failed
 from runtime.json_client import SERVER_KEYS
 
 

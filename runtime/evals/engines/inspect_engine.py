@@ -18,8 +18,8 @@ from fleet.evals import (
     inspect_version,
 )
 from runtime.evals.context import EngineAnswers, EngineJob
-from runtime.evals.engines.tool_process import interpreter, refuse_tls, run_tool, tool_failed
 from runtime.evals.target import PURPOSE_HEADER
+from runtime.evals.tool_process import interpreter, refuse_tls, run_tool, tool_failed
 from runtime.files import read_plain
 from runtime.json_client import SERVER_KEYS
 

@@ -11,7 +11,7 @@ from fleet.codec import decode_json
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.inspect_engine import cannot_score, refuse_other_metrics
-from runtime.evals.engines.tool_process import (
+from runtime.evals.tool_process import (
     ProcessResult,
     interpreter,
     refuse_headers,

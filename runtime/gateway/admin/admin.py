@@ -32,7 +32,7 @@ from runtime.gateway.table.table_loader import InvalidTableError, parse_routes
 from runtime.gateway.traffic.accounting import CONTENT_TYPE, exposition
 from runtime.gateway.traffic.concurrency import counts_document
 from runtime.gateway.traffic.limits import MonthFigures
-from runtime.usage.segments import USAGE_PATH, gateway_segments
+from runtime.usage.log import USAGE_PATH, gateway_segments
 
 MAX_TABLE: Final = 256 * 2**20
 """Upper bound of a table, in bytes: tens of thousands of aliases."""

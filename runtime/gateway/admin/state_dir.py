@@ -47,9 +47,8 @@ from runtime.gateway.table.table import RoutingTable
 from runtime.gateway.table.table_loader import require_format
 from runtime.processes import described_holder, lock_holder
 from runtime.secrets import read_or_make_secret, read_secret, secret_unreadable
-from runtime.server_keys import ServerKeys
-from runtime.server_tls import TlsToServer
-from runtime.usage.segments import GATEWAYS
+from runtime.server_tls import ServerKeys, TlsToServer
+from runtime.usage.log import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
 """The gateway of a state folder that knows no other."""

@@ -27,8 +27,7 @@ from runtime.gateway.control.supervisor import (
     wanted,
 )
 from runtime.trust import may_contact
-from runtime.usage.log import USAGE_FILE
-from runtime.usage.segments import LOG_BYTES, log_bytes
+from runtime.usage.log import LOG_BYTES, USAGE_FILE, log_bytes
 
 END_S = 2.0
 """Upper bound in seconds from the end of a gateway's admin socket to the end of its process."""

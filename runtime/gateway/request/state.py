@@ -22,8 +22,7 @@ from runtime.gateway.traffic.limits import (
 )
 from runtime.gateway.traffic.probes import ServerListing
 from runtime.gateway.traffic.shares import ClientWeights
-from runtime.server_keys import NO_KEYS, ServerKeys
-from runtime.server_tls import TlsToServer
+from runtime.server_tls import NO_KEYS, ServerKeys, TlsToServer
 from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import UsageLog
 

@@ -25,7 +25,7 @@ from fleet.response_format import flaw
 from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TURNS, TrafficPolicy
 from runtime.gateway.table import routing
 from runtime.gateway.table.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
-from runtime.server_keys import NO_KEYS, ServerKeys
+from runtime.server_tls import NO_KEYS, ServerKeys
 
 _WORK_S: Final = 0.0005
 """Time for which the thread works before a rest."""

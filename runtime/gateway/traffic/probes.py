@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from fleet.names import Stamps
-from runtime.engines.vllm_metrics import parse_metrics
+from runtime.engines.vllm_api import parse_metrics
 from runtime.gateway.traffic.balancer import LoadBalancer
 from runtime.gateway.traffic.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines import liveness, vllm_api
+from runtime.engines import observation, vllm_api
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.control.supervisor import WANTED, find_process
 from tests.fleetctl.in_process import Done, call
@@ -233,7 +233,7 @@ def test_a_frozen_server_is_named(project: Project, monkeypatch: pytest.MonkeyPa
     (pid,) = project.server_processes()
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr(vllm_api, "OBSERVE_DEADLINE_S", 0.2)
-    monkeypatch.setattr(liveness, "HEALTH_S", 0.2)
+    monkeypatch.setattr(observation, "HEALTH_S", 0.2)
     try:
         kind, subject, summary = the_outage(project)
         assert (kind, subject) == ("server_hung", "server/tiny-laptop-cpu0")

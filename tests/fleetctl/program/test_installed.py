@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.shipped import shipped
+from runtime.extensions import shipped
 from tests.examples.test_demo import TOLD
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project

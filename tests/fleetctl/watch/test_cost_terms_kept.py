@@ -18,7 +18,7 @@ import pytest
 
 from fleet.costing import CostLine
 from fleetctl.output import print_message
-from runtime.engines import liveness, vllm_api
+from runtime.engines import observation, vllm_api
 from runtime.engines.launch_records import LOG
 from runtime.operations.costs import MonthBills
 from tests.fleetctl.billed import At
@@ -107,7 +107,7 @@ def healing(project: Project) -> Done:
     """
     with pytest.MonkeyPatch.context() as impatient:
         impatient.setattr(vllm_api, "OBSERVE_DEADLINE_S", 0.2)
-        impatient.setattr(liveness, "HEALTH_S", 0.2)
+        impatient.setattr(observation, "HEALTH_S", 0.2)
         rounds = (call(project, "reconcile", "--once") for _ in range(100))
         return next(done for done in rounds if "Heals server/tiny-laptop-cpu0" in done.stderr)
 

@@ -19,7 +19,7 @@ from plans.charts import (
     sparkline,
     timeline,
 )
-from plans.charts.paths import ceiling
+from plans.charts.figures import ceiling
 from plans.dashboard.pages import daily_costs
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)

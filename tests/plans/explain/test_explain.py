@@ -9,7 +9,7 @@ from fleet.plan import Plan, PlanNote
 from fleet.policies import RolloutPolicy
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.spec import AdapterFacts, AdapterSpec, ClientKey, ClientSpec, FleetSpec
-from plans.explain.explanation import render_text
+from plans.explain.figures import render_text
 from plans.explain.resource import ExplainInput, find
 from plans.explain.resource import explain as facts_of
 

@@ -11,8 +11,7 @@ from fleet.planning.desired import desired_state_of
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts
-from plans.explain.explanation import render_text
-from plans.explain.figures import adapter_facts, host_memory, server_facts
+from plans.explain.figures import adapter_facts, host_memory, render_text, server_facts
 from plans.explain.resource import ExplainInput
 from plans.explain.resource import explain as facts_of
 from tests.fleet.placement.placements import (

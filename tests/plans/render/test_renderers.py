@@ -12,8 +12,8 @@ import pytest
 from fleet.names import Address
 from fleet.plan import Action, Change, Plan, PlanNote, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share
-from plans.redact import prose, scrubbed
 from plans.render import ALL_FORMATS, RENDERERS, markdown, text
+from plans.visible import prose, scrubbed
 
 RESOURCES: dict[str, Resource] = {
     "server": Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, "0a1b2c3d4e5f"),

@@ -16,7 +16,7 @@ from runtime.calibrate.measure import (
     require_times,
 )
 from runtime.calibrate.run import file_name, reserve
-from runtime.engines.vllm_metrics import ServerMetrics
+from runtime.engines.vllm_api import ServerMetrics
 from runtime.project.load import load_project
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import base

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runtime.engines import liveness
-from runtime.engines.liveness import Liveness, signs_of_life, without_token
+from runtime.engines import observation
+from runtime.engines.observation import Liveness, signs_of_life, without_token
 from runtime.json_client import JsonClient
 
 
@@ -50,8 +50,8 @@ HEALTHY, DEAD = says(200), says(503)
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that hangs hangs for ever, so that a short wait tells as much as a long one."""
-    monkeypatch.setattr(liveness, "TOKEN_S", 0.05)
-    monkeypatch.setattr(liveness, "HEALTH_S", 0.05)
+    monkeypatch.setattr(observation, "TOKEN_S", 0.05)
+    monkeypatch.setattr(observation, "HEALTH_S", 0.05)
 
 
 @pytest.mark.parametrize(

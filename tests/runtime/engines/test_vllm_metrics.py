@@ -1,6 +1,6 @@
 """Reading a server's own figures."""
 
-from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
+from runtime.engines.vllm_api import ServerMetrics, parse_metrics
 
 METRICS = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.

@@ -11,7 +11,7 @@ from fleet.names import Address, server_of_address, step_parts
 from fleet.resources import LoadedAdapter, Resource, Route, State
 from fleet.steps import TIMES, SetRoute, Step
 from plans.documents import live_file, plan_file
-from runtime.execute.branches import not_begun
+from runtime.execute.scheduler import not_begun
 from tests.drawn import drawn, examples
 from tests.stories.test_stories import PLANNED
 from tests.stories.test_stories import given as told_in

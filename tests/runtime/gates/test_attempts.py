@@ -7,7 +7,7 @@ import pytest
 
 from fleet.codec import plain
 from fleet.history.events import Entry, event_of
-from runtime.gates.attempts import began
+from runtime.gates.live import began
 from tests.fleet.planning.builders import route
 from tests.runtime.gates.test_evidence import trial
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS

@@ -9,7 +9,7 @@ from fleet.resources import State
 from fleet.rollouts.trials import GateTrial
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.gates.tick import Evaluations, TickContext, tick_context
-from runtime.ledger.snapshot import LedgerSnapshot
+from runtime.ledger.protocol import LedgerSnapshot
 from tests.fleet.rollouts.test_trials import declared, live
 from tests.runtime.gates.test_evidence import golden_set, office
 from tests.runtime.gateway.stage import raw_server

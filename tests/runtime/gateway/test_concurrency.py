@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engines.vllm_metrics import parse_metrics
+from runtime.engines.vllm_api import parse_metrics
 from runtime.gateway.traffic.balancer import LoadBalancer
 from runtime.gateway.traffic.concurrency import (
     FIRST_LIMIT,

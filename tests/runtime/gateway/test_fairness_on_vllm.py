@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
+from runtime.engines.vllm_api import ServerMetrics, parse_metrics
 from runtime.gateway.traffic.probes import LOAD_PATH
 from tests.runtime.gateway.live import AT_ONCE, CORVID, Served, in_front
 from tests.runtime.gateway.stage import Stage, long

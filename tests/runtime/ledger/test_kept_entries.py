@@ -36,8 +36,8 @@ from runtime.ledger.chain import LedgerPrefix
 from runtime.ledger.checkpoint import EVERY, Checkpoint
 from runtime.ledger.fallback import FallbackLedger
 from runtime.ledger.file import FileLedger
+from runtime.ledger.protocol import LedgerSnapshot
 from runtime.ledger.replica import LedgerReplica
-from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.rollback.drill import unfinished
 from tests.bench.ledgers import life
 from tests.drawn import drawn, examples

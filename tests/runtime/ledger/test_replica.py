@@ -14,8 +14,8 @@ from runtime.files import try_lock
 from runtime.ledger.fallback import FallbackLedger, last_known
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 from runtime.ledger.outbox import LedgerOutbox, deliver
+from runtime.ledger.protocol import LedgerSnapshot
 from runtime.ledger.replica import MIRROR_FILE, LedgerReplica
-from runtime.ledger.snapshot import LedgerSnapshot
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from fleet.policies import SignedBytes
 from runtime.library.layout import folder_digest
-from runtime.signing.bundle import check_bundle, read_bundle
-from runtime.signing.keys import fingerprint
+from runtime.signing.bundle import check_bundle, fingerprint, read_bundle
 from tests.drawn import drawn, examples
 from tests.fleetctl.project_on_disk import QUICKSTART
 from tests.runtime.signing.keys import make_key, sign

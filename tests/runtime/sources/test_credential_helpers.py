@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import LibraryError
-from runtime.sources.registry_login import login_of
+from runtime.sources.registry import login_of
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 

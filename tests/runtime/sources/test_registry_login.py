@@ -12,8 +12,7 @@ from aiohttp import web
 
 from fleet.errors import LibraryError
 from runtime.sources.reference import SourceReference
-from runtime.sources.registry import MANIFEST, TITLE, Registry
-from runtime.sources.registry_login import login_of
+from runtime.sources.registry import MANIFEST, TITLE, Registry, login_of
 from runtime.sources.remote import Listing
 from tests.runtime.sources.stand_ins import StandIn, serving
 

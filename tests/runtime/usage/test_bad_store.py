@@ -14,8 +14,8 @@ from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator
 from runtime.gateway.admin.admin import MAX_USAGE_PART
 from runtime.usage.ingest import BATCH_BYTES, Ingested, ingest, network_filesystem
+from runtime.usage.log import segments
 from runtime.usage.parquet import compact
-from runtime.usage.segments import segments
 from runtime.usage.store import UsageStore, about, seen, union
 from tests.runtime.usage.sums import summed
 from tests.runtime.usage.test_parquet import logged, row

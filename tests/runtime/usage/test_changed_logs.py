@@ -11,7 +11,7 @@ from runtime.gateway.admin.state_dir import remember
 from runtime.gateway.control.faults import faults_of
 from runtime.usage import ingest as ingestion
 from runtime.usage.ingest import ingest
-from runtime.usage.segments import gateway_segments
+from runtime.usage.log import gateway_segments
 from tests.runtime.usage.test_mutations import NOW, altered, made_rows, sums
 from tests.runtime.usage.test_parquet import logged, row
 

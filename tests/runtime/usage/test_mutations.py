@@ -12,8 +12,8 @@ import pytest
 
 from fleet.usage import COUNTS, Operator
 from runtime.usage.ingest import ingest
+from runtime.usage.log import segments
 from runtime.usage.parquet import KEEP_LOGS, compact
-from runtime.usage.segments import segments
 from runtime.usage.store import UsageStore
 from runtime.usage.tables import FOLDER, STORE_FILE
 from tests.drawn import drawn, examples

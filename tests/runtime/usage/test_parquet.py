@@ -12,10 +12,9 @@ import pytest
 
 from fleet.errors import FleetError
 from runtime.usage.ingest import ingest
-from runtime.usage.log import USAGE_FILE, UsageLog
+from runtime.usage.log import USAGE_FILE, UsageLog, segments
 from runtime.usage.parquet import KEEP_LOGS, KEEP_PARTS, MARKS, compact
 from runtime.usage.row import UsageRow
-from runtime.usage.segments import segments
 from runtime.usage.tables import FOLDER
 from tests.runtime.usage.sums import summed
 

@@ -10,7 +10,7 @@ from runtime.gateway.admin.state_dir import known_gateways, remember
 from runtime.gateway.control.faults import faults_of
 from runtime.operations.usage import remove_old_logs
 from runtime.usage.ingest import ingest
-from runtime.usage.segments import log_bytes
+from runtime.usage.log import log_bytes
 from tests.runtime.usage.sums import summed
 from tests.runtime.usage.test_parquet import logged, row
 

@@ -1,6 +1,6 @@
 import random
 
-from runtime.usage.sketches import SKETCH_STEP, merged, stored_pairs, summed
+from runtime.usage.batch import SKETCH_STEP, merged, stored_pairs, summed
 
 
 def test_sketches_that_were_summed_before_add_up_to_the_same() -> None:

@@ -21,9 +21,8 @@ from runtime.gateway.admin.admin import MAX_USAGE_PART
 from runtime.gateway.control.client import usage_sources
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.usage.log import COPY_PREFIX
+from runtime.usage.log import COPY_PREFIX, USAGE_PATH, segments
 from runtime.usage.read import UsageReader
-from runtime.usage.segments import USAGE_PATH, segments
 from runtime.usage.sync import sync_usage
 from tests.fleet.planning.builders import loaded, state
 from tests.ports import free_port

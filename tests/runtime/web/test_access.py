@@ -12,6 +12,7 @@ from fleet.errors import FleetError
 from fleet.history import DashboardRevoked
 from fleet.usage import OfClient
 from runtime.web.access import (
+    NOT_FOUND,
     Grant,
     TokenSigner,
     TrustedProxy,
@@ -19,7 +20,6 @@ from runtime.web.access import (
     is_same_origin,
     signing_key,
 )
-from runtime.web.guard import NOT_FOUND
 from tests.runtime.web.stage import Viewer, project, reading, viewing
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)

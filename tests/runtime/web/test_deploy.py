@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet.config import set_value
-from runtime.web.guard import NOT_FOUND
+from runtime.web.access import NOT_FOUND
 from tests.runtime.web.stage import PERSON, Viewer, project, reading, viewing
 
 PATH = "/deploy/acme-support"

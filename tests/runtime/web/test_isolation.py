@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.routing import Route
 
-from runtime.web.guard import NOT_FOUND
+from runtime.web.access import NOT_FOUND
 from tests.fleetctl.project_on_disk import CLIENTS
 from tests.runtime.web.stage import PERSON, SERVER, Viewer, project, reading, viewing
 

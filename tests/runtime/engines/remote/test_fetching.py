@@ -10,13 +10,13 @@ import pytest
 from aiohttp import web
 
 from fleet.errors import EngineError
+from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile
 from runtime.engines.remote.connection import ThisMachine
 from runtime.engines.remote.copies import bring_folder
-from runtime.engines.source_folder import SourceFolder
 from runtime.library.layout import SERVED_FILES
-from runtime.sources.direct import direct_from
 from runtime.sources.http import HttpSource
+from runtime.sources.opening import direct_from
 from tests.certificates import Authority
 from tests.runtime.sources.stand_ins import StandIn, serving
 

@@ -1,6 +1,6 @@
 """A compile target: the servers of every version, a line each."""
 
-from plans.compile.facts import CompileFacts
+from plans.compile.launch import CompileFacts
 
 
 def compiled(facts: CompileFacts) -> dict[str, str]:
