@@ -20,7 +20,7 @@ from fleet.resources import LoadedAdapter, Server
 from runtime.engines.protocol import Completion, Engine
 from runtime.extensions import shipped
 from runtime.library.layout import folder_digest
-from runtime.store_paths import STORE
+from runtime.state_folder import STORE
 
 BASE: Final = shipped("examples/quickstart") / "models" / "base" / "tiny"
 """Folder of the base that the tests' adapters fit."""

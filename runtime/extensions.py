@@ -33,11 +33,11 @@ def shipped(path: str) -> Path:
 
 SHIPPED: Final[Mapping[ExtensionGroup, Mapping[str, str]]] = {
     "engines": {
-        "attach": "runtime.engines.registry:attach_engine",
-        "fake": "runtime.engines.registry:process_engine",
-        "local": "runtime.engines.registry:process_engine",
-        "ray": "runtime.engines.registry:ray_engine",
-        "ssh": "runtime.engines.registry:ssh_engine",
+        "attach": "runtime.engine_registry:attach_engine",
+        "fake": "runtime.engine_registry:process_engine",
+        "local": "runtime.engine_registry:process_engine",
+        "ray": "runtime.engine_registry:ray_engine",
+        "ssh": "runtime.engine_registry:ssh_engine",
     },
     "eval_engines": {
         "command": "runtime.evals.engines.command:run_command",

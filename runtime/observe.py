@@ -22,10 +22,10 @@ from fleet.names import (
 )
 from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
+from runtime.engine_registry import make_engine
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.observation import merge
 from runtime.engines.protocol import Direct, Engine, Observer, Report
-from runtime.engines.registry import make_engine
 from runtime.files import make_private, read_plain, replace_file
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys

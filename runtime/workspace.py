@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, did_you_mean
 from fleet.hardware import HostSpec
 from fleet.history import Audience, History, marked_unsure
 from fleet.resources import State
@@ -104,6 +104,15 @@ class Workspace:
         """Emit lines as warnings."""
         for line in lines:
             self.inform(line, "warning")
+
+    def require_client(self, client: str | None) -> None:
+        """Raise FC5122 where a client is named that is not declared."""
+        declared = self.fleet().clients
+        if client is not None and client not in declared:
+            near = did_you_mean(client, sorted(declared))
+            raise FleetError.of(
+                "FC5122", "No such client", f"`{client}` is not declared.", hint=near
+            )
 
     def now(self) -> datetime:
         """Return the time, in UTC."""

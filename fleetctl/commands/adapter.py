@@ -62,7 +62,12 @@ def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, 
       fleetctl adapter add hf://acme/support@main --as acme-support-tiny-v2.1.0
       fleetctl adapter add https://models.example/support/2.1.0/ --as acme-support-tiny-v2.1.0
     """
-    from runtime.operations.sources import add_from, add_path, parsed_reference, refuse_offline
+    from runtime.operations.versions.sources import (
+        add_from,
+        add_path,
+        parsed_reference,
+        refuse_offline,
+    )
 
     parsed = _parsed(name)
     reference = parsed_reference(workspace, source)
@@ -89,7 +94,7 @@ def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool
       fleetctl adapter pull acme-support-tiny-v2.1.0
       fleetctl adapter pull --offline
     """
-    from runtime.operations.sources import missing_versions, pull, refuse_offline
+    from runtime.operations.versions.sources import missing_versions, pull, refuse_offline
     from runtime.project.facts import read_lock
 
     for name in names:
@@ -118,7 +123,7 @@ def push_a_version(workspace: Workspace, name: str, target: str) -> None:
     Example:
       fleetctl adapter push acme-support-tiny-v2.1.0 oci://registry.example/acme/support:2.1.0
     """
-    from runtime.operations.sources import push_version
+    from runtime.operations.versions.sources import push_version
     from runtime.project.facts import read_lock
     from runtime.sources.reference import SourceReference
 
@@ -197,7 +202,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
     """
     from fleet.history import deployments_of
     from plans.reports.versions import render_version
-    from runtime.operations.signatures import signature_document
+    from runtime.operations.versions.signatures import signature_document
 
     versions = {version.name: version for version in _catalogue(workspace)}
     _require_known(name, sorted(versions))
@@ -232,7 +237,7 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
     """
     from plans.reports.versions import render_checks
     from runtime.library.catalog import verify
-    from runtime.operations.signatures import signature_checks
+    from runtime.operations.versions.signatures import signature_checks
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
 

@@ -71,10 +71,14 @@ def apply(
     """
     import asyncio
 
-    from runtime.operations.freeze import require_thawed
-    from runtime.operations.plan_rules import exit_code, require_allowed
-    from runtime.operations.planning import way_on_told
-    from runtime.operations.reviewed import require_approved, require_id
+    from runtime.operations.change.planning import way_on_told
+    from runtime.operations.change.reviewed import (
+        exit_code,
+        require_allowed,
+        require_approved,
+        require_id,
+    )
+    from runtime.operations.rollouts.rollouts import require_thawed
 
     if [file is not None, auto, plan_id is not None].count(True) != 1:
         text = "Name a plan file (fleetctl plan --out plan.json), or pass --auto or --plan-id ID."
@@ -103,10 +107,10 @@ def apply(
 
 def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]":
     """Observe the fleet; return the live state, and the plan that was saved or is made now."""
-    from runtime.operations.heal import put_back_store
-    from runtime.operations.planning import observe_copies, plan_fleet
-    from runtime.operations.reviewed import require_reviewed
-    from runtime.operations.unknown_fleet import draw_fleet_id, require_known
+    from runtime.operations.change.planning import observe_copies, plan_fleet
+    from runtime.operations.change.reviewed import require_reviewed
+    from runtime.operations.change.unknown_fleet import draw_fleet_id, require_known
+    from runtime.operations.machines.heal import put_back_store
 
     live = observe_copies(workspace)
     if saved is not None:
@@ -122,7 +126,7 @@ def _read_plan(workspace: Workspace, file: Path) -> "Plan":
     """Return a saved plan that is applicable; the clients that it sets aside are set aside here."""
     from plans.documents import plan_file
     from runtime.files import read_text
-    from runtime.operations.apply import require_applicable
+    from runtime.operations.change.apply import require_applicable
 
     if PLAN_ID.fullmatch(str(file)) and not file.exists():
         raise click.UsageError(f"`{file}` is a plan's id: pass --plan-id {file}")
@@ -135,8 +139,8 @@ def _read_plan(workspace: Workspace, file: Path) -> "Plan":
 def _is_due(workspace: Workspace, plan: "Plan", live: "State") -> bool:
     """Say whether anything is to be done; raise where the plan is untrusted or of another fleet."""
     from fleet.planning import require_kept
-    from runtime.operations.apply import report_changes_since, require_trusted
-    from runtime.operations.planning import is_record_due
+    from runtime.operations.change.apply import report_changes_since, require_trusted
+    from runtime.operations.change.planning import is_record_due
 
     require_kept(plan, workspace.fleet(), workspace.history())
     require_trusted(workspace, plan)
@@ -147,8 +151,8 @@ def _is_due(workspace: Workspace, plan: "Plan", live: "State") -> bool:
 
 async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
     from plans.wording import first_lines
-    from runtime.operations.apply import execute_plan
-    from runtime.operations.rounds import stop_signals
+    from runtime.operations.change.apply import execute_plan
+    from runtime.operations.rounds.rounds import stop_signals
 
     print_lines(first_lines(plan), "Note")
     emit = _progress_printer(workspace, plan.id, form)
@@ -219,7 +223,7 @@ def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, f
     """
     import asyncio
 
-    from runtime.operations.reconcile import Reconciler
+    from runtime.operations.rounds.reconcile import Reconciler
 
     if once == (interval is not None):
         raise click.UsageError("Pass --once or --interval DURATION.")

@@ -32,7 +32,7 @@ def command(workspace: Workspace, plan_id: str, accept_outage: int, reason: str)
       fleetctl approve 8bd91b9c43dc7b1b --accept-outage 3 --reason "announced for Sunday"
     """
     from plans.tables import counted
-    from runtime.operations.reviewed import approve_plan, known_outage
+    from runtime.operations.change.reviewed import approve_plan, known_outage
 
     text = " ".join(reason.split())
     if not text:

@@ -54,7 +54,7 @@ def create(workspace: Workspace, name: str | None, *, every: bool, replace: bool
       fleetctl key create acme/prod
       fleetctl key create --all
     """
-    from runtime.operations.keys import create_keys
+    from runtime.operations.change.keys import create_keys
 
     if (name is None) != every:
         raise click.UsageError("Name one CLIENT/KEY, or pass --all.")

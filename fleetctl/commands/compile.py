@@ -162,7 +162,7 @@ def command(workspace: Workspace, /, target: str, **given: Any) -> None:
 
 def _servers(workspace: Workspace, options: CompileOptions) -> Compiled:
     from plans.compile.launch import LAUNCH_FORMATS
-    from runtime.operations.start_commands import launches_of
+    from runtime.operations.change.start_commands import launches_of
 
     if options.are_server_units:
         return _systemd(workspace, options)
@@ -171,7 +171,7 @@ def _servers(workspace: Workspace, options: CompileOptions) -> Compiled:
 
 
 def _systemd(workspace: Workspace, options: CompileOptions) -> Compiled:
-    from runtime.operations.start_commands import for_systemd
+    from runtime.operations.change.start_commands import for_systemd
 
     programs = options.target == Target.SYSTEMD and not options.hosts
     user = options.system_user or ""
@@ -179,7 +179,7 @@ def _systemd(workspace: Workspace, options: CompileOptions) -> Compiled:
 
 
 def _quadlet(workspace: Workspace, options: CompileOptions) -> Compiled:
-    from runtime.operations.start_commands import for_quadlet
+    from runtime.operations.change.start_commands import for_quadlet
 
     if bool(options.hosts) is bool(options.image):
         raise click.UsageError(
@@ -191,7 +191,7 @@ def _quadlet(workspace: Workspace, options: CompileOptions) -> Compiled:
 
 def _kubernetes(workspace: Workspace, options: CompileOptions) -> Compiled:
     from plans.compile.kubernetes import as_yaml, objects, pod_notes
-    from runtime.operations.compile import planned_pods, resolver_files
+    from runtime.operations.change.compile import planned_pods, resolver_files
 
     pods, held_bytes = planned_pods(workspace, options.hosts, options.image or "")
     text = as_yaml(objects(workspace.fleet().name, pods, resolver_files(), held_bytes))
@@ -200,7 +200,7 @@ def _kubernetes(workspace: Workspace, options: CompileOptions) -> Compiled:
 
 def _for_cluster(out: Path | None, name: str, text: str, notes: tuple[str, ...]) -> Compiled:
     """Write objects of Kubernetes into a folder, or return their text; the notes come along."""
-    from runtime.operations.compile import write_compiled
+    from runtime.operations.change.compile import write_compiled
 
     if out is None:
         return text, notes
@@ -218,7 +218,7 @@ def _envoy(workspace: Workspace, options: CompileOptions) -> Compiled:
     from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, whole
     from runtime.gateway.envoy.admin import EnvoyClient
     from runtime.gateway.envoy.files import command_line
-    from runtime.operations.compile import compiled_gateway, give_envoy, served_table
+    from runtime.operations.change.compile import compiled_gateway, give_envoy, served_table
 
     gateway = compiled_gateway(workspace, options.name)
     table = served_table(workspace)
@@ -244,7 +244,7 @@ def _litellm(workspace: Workspace, options: CompileOptions) -> Compiled:
     from fleet.plan import GatewayTarget
     from fleetctl.envoys import routing_of
     from plans.compile.litellm import config
-    from runtime.operations.compile import served_table, write_compiled
+    from runtime.operations.change.compile import served_table, write_compiled
 
     routing = routing_of(served_table(workspace))
     text = config(routing.routes, routing.servers)
@@ -261,7 +261,7 @@ def _gateway_api(workspace: Workspace, options: CompileOptions) -> Compiled:
     from fleet.plan import GatewayTarget
     from plans.compile.gateway_api import objects
     from plans.compile.kubernetes import as_yaml
-    from runtime.operations.compile import routes_due
+    from runtime.operations.change.compile import routes_due
 
     routes, servers, is_served = routes_due(workspace)
     planned = () if is_served else (
@@ -307,7 +307,7 @@ def _prometheus(workspace: Workspace, options: CompileOptions) -> Compiled:
 def _alertmanager(workspace: Workspace, options: CompileOptions) -> Compiled:
     from fleet.spec import NotifySpec
     from plans.compile import alertmanager
-    from runtime.operations.compile import receiver_secret
+    from runtime.operations.change.compile import receiver_secret
 
     out, to = _folder(options), workspace.fleet().notify or NotifySpec()
     login = receiver_secret(workspace, to.mail.login) if to.mail else ""
@@ -347,7 +347,7 @@ def _of_extension(workspace: Workspace, options: CompileOptions) -> Compiled:
     from fleetctl.envoys import routing_of
     from plans.compile.launch import CompileFacts, CompileTarget
     from runtime.extensions import make, unusable
-    from runtime.operations.compile import served_table
+    from runtime.operations.change.compile import served_table
 
     fleet, target = workspace.fleet(), options.target
     packages = fleet.extensions.get("compile_targets", {})

@@ -13,7 +13,7 @@ from runtime.files import write_text
 
 if TYPE_CHECKING:
     from plans.reports.cost import TabularReport
-    from runtime.operations.costs import MonthBills
+    from runtime.operations.watch.costs import MonthBills
 
 FORMATS = ("text", "md", "csv", "json", "html")
 
@@ -46,7 +46,7 @@ def cost() -> None:
 
 
 def _bills(workspace: Workspace) -> "MonthBills":
-    from runtime.operations.costs import MonthBills
+    from runtime.operations.watch.costs import MonthBills
 
     return MonthBills(workspace)
 
@@ -123,8 +123,8 @@ def budgets_command(workspace: Workspace, form: str) -> None:
     import asyncio
 
     from plans.reports import cost
-    from runtime.operations.budgets import uses_of_month
-    from runtime.operations.usage import WAIT_S, gather_usage_rows
+    from runtime.operations.watch.budgets import uses_of_month
+    from runtime.operations.watch.usage import WAIT_S, gather_usage_rows
 
     with waiting("Reading usage…"):
         _, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
@@ -241,7 +241,7 @@ def import_command(workspace: Workspace, file: Path) -> None:
     Examples:
       fleetctl cost staff import hours.csv
     """
-    from runtime.operations.costs import import_staff
+    from runtime.operations.watch.costs import import_staff
 
     for month, hours in import_staff(workspace, file).items():
         total = sum(hours.values()) / 1000

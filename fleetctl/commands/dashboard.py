@@ -109,7 +109,7 @@ def make_dashboard(
     """Return the dashboard of a workspace with the renderers of `plans`."""
     from fleetctl.advice import completed, workspace_options
     from plans import dashboard
-    from runtime.operations.costs import BillReader
+    from runtime.operations.watch.costs import BillReader
     from runtime.web.access import TokenSigner, signing_key
     from runtime.web.app import Dashboard
     from runtime.web.sources import FactSource

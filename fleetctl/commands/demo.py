@@ -29,7 +29,7 @@ def command(workspace: Workspace, *, fake: bool, model: str) -> None:
     """
     from fleet.errors import FleetError
     from runtime.extensions import shipped
-    from runtime.operations.vllm_install import FOLDER
+    from runtime.operations.machines.vllm_install import FOLDER
 
     root = workspace.root.absolute()
     if not fake and not (root / FOLDER / "bin" / "python").exists():

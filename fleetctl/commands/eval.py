@@ -86,9 +86,9 @@ def run(
     import asyncio
 
     from plans.reports.evals import drift_table, table
-    from runtime.operations.eval_jobs import choose_jobs, read_evals, spec_for
-    from runtime.operations.evaluate import run_all
-    from runtime.operations.notifications import notify_all_open
+    from runtime.operations.versions.eval_jobs import choose_jobs, read_evals, spec_for
+    from runtime.operations.versions.evaluate import run_all
+    from runtime.operations.watch.notifications import notify_all_open
 
     selection = {name: settings.pop(name) for name in ("version", "golden", "purpose")}
     if bool(names) + every + due_only != 1:
@@ -138,8 +138,8 @@ def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) ->
       fleetctl eval list acme-support --limit 0 --format json
     """
     from plans.reports.evals import row, table
-    from runtime.operations.eval_jobs import read_evals
-    from runtime.operations.evaluate import evals_of
+    from runtime.operations.versions.eval_jobs import read_evals
+    from runtime.operations.versions.evaluate import evals_of
 
     past = evals_of(workspace, read_evals(workspace), alias)
     runs = sorted((run for runs in past.values() for run in runs), key=lambda run: run.at)
@@ -181,8 +181,8 @@ def drift(workspace: Workspace, alias: str | None, form: str) -> None:
       fleetctl eval drift acme-support --format json
     """
     from plans.reports.evals import drift_table
-    from runtime.operations.eval_jobs import read_evals
-    from runtime.operations.evaluate import evals_of
+    from runtime.operations.versions.eval_jobs import read_evals
+    from runtime.operations.versions.evaluate import evals_of
 
     past = evals_of(workspace, read_evals(workspace), alias)
     adapters = {
@@ -240,7 +240,7 @@ def import_results(
       fleetctl eval import logs/acme.eval --from inspect --as acme-support-tiny-v2.1.0
     """
     from plans.reports.evals import table
-    from runtime.operations import evaluate
+    from runtime.operations.versions import evaluate
 
     if chosen and source != "lm-eval":
         raise click.UsageError("--filter needs --from lm-eval.")
@@ -265,7 +265,7 @@ def judge(workspace: Workspace, path: Path, client: str, form: str) -> None:
       fleetctl eval judge golden/acme.labels.jsonl --client acme
     """
     from plans.reports.evals import judge_text
-    from runtime.operations.evaluate import compare_judge
+    from runtime.operations.versions.evaluate import compare_judge
 
     agreement = compare_judge(workspace, path, client, quiet=form == "json")
     print_result(form, agreement, judge_text)

@@ -21,7 +21,7 @@ def freeze(workspace: Workspace, *, reason: str, form: str) -> None:
       fleetctl freeze --reason "incident 4711" --format json
     """
     from plans.wording import frozen_document, frozen_line
-    from runtime.operations.freeze import freeze_fleet
+    from runtime.operations.rollouts.rollouts import freeze_fleet
 
     text = " ".join(reason.split())
     if not text:
@@ -46,7 +46,7 @@ def thaw(workspace: Workspace, *, reason: str, form: str) -> None:
       fleetctl thaw --reason "the incident is over"
     """
     from plans.wording import frozen_document
-    from runtime.operations.freeze import thaw_fleet
+    from runtime.operations.rollouts.rollouts import thaw_fleet
 
     ended = thaw_fleet(workspace, " ".join(reason.split()))
     if form == "json":

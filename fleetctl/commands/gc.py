@@ -11,7 +11,7 @@ from fleetctl.options import Command, Workspace, with_format
 from plans.tables import counted
 
 if TYPE_CHECKING:
-    from runtime.operations.collect import Garbage
+    from runtime.operations.state.collect import Garbage
 
 
 @click.command(cls=Command)
@@ -32,7 +32,7 @@ def command(workspace: Workspace, *, dry_run: bool, yes: bool, form: str) -> Non
       fleetctl gc --yes
       fleetctl gc --dry-run --format json
     """
-    from runtime.operations.collect import delete_garbage, find_garbage, garbage_sizes
+    from runtime.operations.state.collect import delete_garbage, find_garbage, garbage_sizes
 
     if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
         text = "Not a terminal: pass --yes to delete without confirmation, or --dry-run."

@@ -40,7 +40,7 @@ def check(workspace: Workspace, *, name: str, form: str) -> None:
       fleetctl host check box1
       fleetctl host check box1 --format json
     """
-    from runtime.operations.hosts import check_host, ssh_host
+    from runtime.operations.machines.hosts import check_host, ssh_host
 
     host = ssh_host(workspace, name)
     _print(host, check_host(workspace, host), form)
@@ -60,7 +60,7 @@ def prepare(workspace: Workspace, *, name: str, dry_run: bool) -> None:
       fleetctl host prepare box1 --dry-run
       fleetctl host prepare box1
     """
-    from runtime.operations.hosts import due_steps, prepare_host, ssh_host
+    from runtime.operations.machines.hosts import due_steps, prepare_host, ssh_host
 
     host = ssh_host(workspace, name)
     steps = due_steps(workspace, host)

@@ -34,7 +34,7 @@ def command(
     from fleet.config import imported_from, parse, proxy_names
     from plans.templating import rendered
     from runtime.files import read_text
-    from runtime.operations.import_servers import add_versions, read_servers, write_import
+    from runtime.operations.change.import_servers import add_versions, read_servers, write_import
     from runtime.project.declaration_files import MAIN
 
     if not urls and proxy is None:

@@ -70,8 +70,8 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     from fleet.planning import without_ignored
     from plans.reports.drift import as_diagnostics, render_issues, render_json, render_text
     from runtime import event_loop
-    from runtime.operations.outages import observe_faults, with_ledger
-    from runtime.operations.planning import as_far_as_valid, drift_causes
+    from runtime.operations.change.planning import as_far_as_valid, drift_causes
+    from runtime.operations.machines.outages import observe_faults, with_ledger
 
     workspace, exit_code = as_far_as_valid(workspace)
     known = workspace.last_known()
@@ -109,7 +109,7 @@ def restore_ledger(workspace: Workspace) -> None:
     Example:
       fleetctl ledger restore
     """
-    from runtime.operations.ledger_restore import restore_ledger
+    from runtime.operations.state.state_backup import restore_ledger
 
     done = restore_ledger(workspace)
     if done is None:
@@ -219,7 +219,7 @@ def evidence_key(
       fleetctl evidence key --lost "the disk of gpu1 is gone"
     """
     from plans.reports.evidence import render_keys
-    from runtime.operations import evidence_key as keys
+    from runtime.operations.versions import evidence as keys
 
     if accept:
         keys.accept_key(workspace, accept)
@@ -249,7 +249,7 @@ def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
       fleetctl evidence verify --format json
     """
     from plans.reports.evidence import render_unchecked, render_verified
-    from runtime.operations.verify_evidence import PROBLEMS, verify_evidence
+    from runtime.operations.versions.evidence import PROBLEMS, verify_evidence
 
     document = verify_evidence(workspace, head)
     if form == "json":

@@ -17,7 +17,7 @@ from runtime.files import LARGEST_LOG, normal_path, read_plain
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
     from runtime.engines.remote.connection import SshConnection
-    from runtime.operations.box_servers import BoxServer
+    from runtime.operations.machines.hosts import BoxServer
 
 
 @click.command(cls=Command)
@@ -35,7 +35,7 @@ def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: 
       fleetctl adopt
       fleetctl adopt 'adapter/*@llama_a'
     """
-    from runtime.operations.adopt import adopt, to_adopt
+    from runtime.operations.change.adopt import adopt, to_adopt
 
     live = workspace.observe()
     addresses = to_adopt(workspace, live, globs)
@@ -69,7 +69,7 @@ def _records(workspace: Workspace) -> "LaunchRecords":
 
 def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
     """Return servers that are units or actors of Ray; hosts that are not reached are told."""
-    from runtime.operations.box_servers import list_box_servers
+    from runtime.operations.machines.hosts import list_box_servers
 
     try:
         fleet = workspace.fleet()
@@ -153,7 +153,7 @@ def stop_servers(
     import asyncio
 
     from runtime.engines.supervisor import end
-    from runtime.operations.box_servers import stop_box_servers
+    from runtime.operations.machines.hosts import stop_box_servers
 
     if bool(names) == everything:
         raise click.UsageError("Name the servers to stop, or pass --all.")

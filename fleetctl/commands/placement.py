@@ -28,8 +28,8 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
     """Return the live state from a file, or observed now, or unknown where nothing is asked."""
     from plans.documents import live_file
     from runtime.files import read_text
-    from runtime.operations.planning import observe_copies
-    from runtime.operations.unknown_fleet import unknown_state
+    from runtime.operations.change.planning import observe_copies
+    from runtime.operations.change.unknown_fleet import unknown_state
 
     if workspace.offline is not None:
         where = f"taken from {file}" if file else "unknown"
@@ -84,7 +84,7 @@ def explain(
     from fleet.placement import SearchLimits
     from fleet.planning import desired_state_of
     from plans.explain.resource import ExplainInput, explain
-    from runtime.operations.planning import place_fleet, plan_placed
+    from runtime.operations.change.planning import place_fleet, plan_placed
 
     search = SearchLimits(**limits)
     live = live_state(workspace, live_file)
@@ -139,7 +139,7 @@ def draw(
     from plans.drawing import DRAWINGS
     from plans.drawing.content import around_server, drawing_of
     from runtime.files import write_text
-    from runtime.operations.planning import place_fleet
+    from runtime.operations.change.planning import place_fleet
 
     live = live_state(workspace, live_file)
     placed = place_fleet(workspace, live, SearchLimits(**limits))
@@ -181,7 +181,7 @@ def diagnose(
     """
     from fleet.placement import SearchLimits
     from plans.explain.diagnosis import losses_json, losses_text, render_json, render_text
-    from runtime.operations.planning import diagnose_fleet, diagnose_loss
+    from runtime.operations.change.planning import diagnose_fleet, diagnose_loss
 
     live = live_state(workspace, live_file)
     if loss:

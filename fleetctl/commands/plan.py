@@ -101,8 +101,13 @@ def plan(
     """
     from fleet.placement import SearchLimits
     from plans.render.what_if import marked_what_if
-    from runtime.operations.plan_rules import exit_code
-    from runtime.operations.planning import UNRECORDED, is_unrecorded, plan_declared, way_on_told
+    from runtime.operations.change.planning import (
+        UNRECORDED,
+        is_unrecorded,
+        plan_declared,
+        way_on_told,
+    )
+    from runtime.operations.change.reviewed import exit_code
 
     targets = _criteria(selections)
     if changes and (out or save_live):
@@ -148,8 +153,8 @@ def _planned(
     from fleet.planning import require_known_targets
     from fleetctl.commands.placement import live_state
     from plans.reports.status import fault_notes
-    from runtime.operations.planning import plan_fleet
-    from runtime.operations.unknown_fleet import known_part
+    from runtime.operations.change.planning import plan_fleet
+    from runtime.operations.change.unknown_fleet import known_part
 
     live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
     fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
@@ -167,7 +172,7 @@ def _planned(
 def _selected(workspace: Workspace, whole: "Plan", targets: "tuple[TargetPattern, ...]") -> "Plan":
     """Return the part of a plan that is selected, with the rules that decide about the part."""
     from fleet.planning import require_kept, select
-    from runtime.operations.plan_rules import with_rules
+    from runtime.operations.change.reviewed import with_rules
 
     selected = with_rules(workspace, select(whole, targets))
     require_kept(selected, workspace.fleet(), workspace.history())
@@ -226,7 +231,7 @@ def _plan_changed(
     """Return the plan of a changed fleet; if there is none, print the diagnosis and exit."""
     from fleet.advice import what_if_live
     from plans.explain.diagnosis import render_json, render_text
-    from runtime.operations.planning import diagnose_fleet, plan_fleet
+    from runtime.operations.change.planning import diagnose_fleet, plan_fleet
 
     then = what_if_live(fleet, live)
     try:
@@ -258,8 +263,8 @@ def _keep(workspace: Workspace, plan: "Plan", out: Path | None) -> None:
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
     from runtime.git import commit_of
-    from runtime.operations.preflight import check_plan
-    from runtime.operations.reviewed import keep_plan
+    from runtime.operations.change.preflight import check_plan
+    from runtime.operations.change.reviewed import keep_plan
 
     print_preflight(*check_plan(workspace, plan))
     if out or decisions_due(plan):
@@ -292,7 +297,7 @@ def _saved_plan(workspace: Workspace, file: Path) -> "Plan":
     """Return the plan of a file; say which of it is the file's word alone."""
     from plans.documents.plan_file import load_with_envelope
     from runtime.files import read_text
-    from runtime.operations.reviewed import is_kept
+    from runtime.operations.change.reviewed import is_kept
 
     plan, made = load_with_envelope(read_text(file))
     note = "shown is what the file says; this state folder did not make the plan"
@@ -321,8 +326,8 @@ def graph(workspace: Workspace, plan_file: Path | None, form: str) -> None:
     """
     from fleetctl.commands.placement import live_state
     from plans.render.graph import FORMATS
-    from runtime.operations.planning import plan_fleet
-    from runtime.operations.unknown_fleet import known_part
+    from runtime.operations.change.planning import plan_fleet
+    from runtime.operations.change.unknown_fleet import known_part
 
     if plan_file:
         plan = _saved_plan(workspace, plan_file)

@@ -43,7 +43,7 @@ def list_turns(workspace: Workspace, form: str, *, due_only: bool) -> None:
       fleetctl retrain list --due --format json
     """
     from plans.reports.versions import render_retraining
-    from runtime.operations.retrain import URGENT, retraining_documents
+    from runtime.operations.versions.retrain import URGENT, retraining_documents
 
     rows = [
         row for row in retraining_documents(workspace)
@@ -142,7 +142,7 @@ def run(
     """
     import asyncio
 
-    from runtime.operations.retrain import retrain
+    from runtime.operations.versions.retrain import retrain
 
     _require_declared(workspace, alias)
     work = retrain(

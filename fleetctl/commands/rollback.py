@@ -115,7 +115,7 @@ async def _roll_back(
     workspace: Workspace, request: "RollbackRequest", smoke: Sequence[str], form: str
 ) -> int:
     """Roll back and print the result; only then send notices, which may take long."""
-    from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.operations.rollouts.rollback import notify_rollback, roll_back
 
     result = await roll_back(workspace, request, smoke=smoke)
     _print(result, form)
@@ -133,7 +133,7 @@ async def _drill(
     *,
     live: bool,
 ) -> int:
-    from runtime.operations.drills import drill_one, drill_times, notify_failed_drill
+    from runtime.operations.rollouts.drills import drill_one, drill_times, notify_failed_drill
 
     results = []
     for number in range(1, times + 1):
@@ -155,7 +155,7 @@ async def _drill(
 async def _drill_all(
     workspace: Workspace, due: timedelta | str | None, form: str, *, live: bool
 ) -> int:
-    from runtime.operations.drills import aliases_to_drill, drill_one, notify_failed_drill
+    from runtime.operations.rollouts.drills import aliases_to_drill, drill_one, notify_failed_drill
 
     longest = due if isinstance(due, timedelta) else None
     aliases, without = await aliases_to_drill(workspace, longest, declared=due == DECLARED)
@@ -213,7 +213,7 @@ def release(
       fleetctl release acme-support --format json
       fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
     """
-    from runtime.operations.release import release_versions
+    from runtime.operations.rollouts.drills import release_versions
 
     released = release_versions(workspace, alias, version, reason or "")
     if released.nothing:

@@ -23,7 +23,7 @@ from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
     from fleet.rollouts import RolloutStatus
-    from runtime.operations.rollouts import MarkedRollout
+    from runtime.operations.rollouts.rollouts import MarkedRollout
 
 _alias_argument = click.argument("alias", shell_complete=completion.aliases)
 _reason_option = click.option("--reason", metavar="TEXT", help="Reason for the ledger.")
@@ -61,8 +61,8 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
       fleetctl rollout list --all --format json
     """
     from plans.reports.rollouts import active, render_list, rollout_documents
-    from runtime.operations.planning import as_far_as_valid
-    from runtime.operations.rollouts import all_rollouts
+    from runtime.operations.change.planning import as_far_as_valid
+    from runtime.operations.rollouts.rollouts import all_rollouts
 
     workspace, exit_code = as_far_as_valid(workspace)
     _note_freeze(workspace)
@@ -82,7 +82,7 @@ def status(workspace: Workspace, alias: str, form: str) -> None:
       fleetctl rollout status acme-support --format json
     """
     from plans.reports.rollouts import render_one, rollout_document
-    from runtime.operations.rollouts import rollout_of
+    from runtime.operations.rollouts.rollouts import rollout_of
 
     _note_freeze(workspace)
     rollout = rollout_document(workspace.fleet(), rollout_of(workspace, alias))
@@ -135,7 +135,7 @@ def pause(
       fleetctl rollout pause acme-support --until 2026-12-01T08:00Z
       fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
     """
-    from runtime.operations.rollouts import pause_rollout
+    from runtime.operations.rollouts.rollouts import pause_rollout
 
     if (length is None) == (until is None):
         raise click.UsageError("Pass --for DURATION or --until TIME.")
@@ -214,7 +214,7 @@ def abort(workspace: Workspace, alias: str, reason: str | None, form: str) -> No
 async def _roll_back(
     workspace: Workspace, alias: str, reason: str | None, adapter: str, form: str
 ) -> int:
-    from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.operations.rollouts.rollback import notify_rollback, roll_back
     from runtime.rollback.rollback import RollbackRequest
 
     request = RollbackRequest(alias, reason=reason or "aborted", only=adapter)
@@ -229,7 +229,7 @@ def _mark(
     workspace: Workspace, alias: str, mark: str, reason: str | None, form: str
 ) -> "RolloutStatus":
     """Write and print a mark; return the rollout before."""
-    from runtime.operations.rollouts import mark_rollout
+    from runtime.operations.rollouts.rollouts import mark_rollout
 
     marked = mark_rollout(workspace, alias, mark, reason or "")
     _print_mark(workspace, marked, form)
@@ -267,7 +267,7 @@ def client_report(
     """
     from plans.reports.client_report import document, render_html, render_markdown
     from runtime.files import write_text
-    from runtime.operations.rollouts import last_tried
+    from runtime.operations.rollouts.rollouts import last_tried
 
     entries = workspace.ledger().read()
     adapter = last_tried(entries, alias, version)

@@ -41,7 +41,7 @@ def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
       fleetctl scaffold fleet agency --base qwen25_7b --engine attach
     """
     from plans.templating import rendered
-    from runtime.operations.scaffold import new_fleet
+    from runtime.operations.change.scaffold import new_fleet
 
     chosen = _id(name, "--name") if name else suggest_id(folder.resolve().name) or "fleet"
     text = rendered("fleet.yaml.j2", name=chosen, base=_id(base, "--base"), engine=engine)
@@ -65,7 +65,7 @@ def client(workspace: Workspace, name: str, tier: str | None) -> None:
       fleetctl scaffold client acme --tier premium
     """
     from plans.templating import rendered
-    from runtime.operations.scaffold import new_client
+    from runtime.operations.change.scaffold import new_client
 
     values = {"name": _id(name, "NAME"), "tier": _id(tier, "--tier") if tier else None}
     path = new_client(workspace, name, rendered("client.yaml.j2", **values))
@@ -88,7 +88,7 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
       fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0
     """
     from plans.templating import rendered
-    from runtime.operations.scaffold import new_adapter
+    from runtime.operations.change.scaffold import new_adapter
 
     client_id, separator, task_id = task.partition("/")
     if not separator:
@@ -130,7 +130,7 @@ def ci(workspace: Workspace, forge: str, name: str | None, branch: str) -> None:
       fleetctl -C agency --env prod scaffold ci gitlab --branch release
     """
     from plans.compile.ci import Forge, ci_files
-    from runtime.operations.scaffold import write_files
+    from runtime.operations.change.scaffold import write_files
 
     root, environment = workspace.root, workspace.environment
     if root.is_absolute() or ".." in root.parts:
@@ -174,7 +174,7 @@ def synthetic(folder: Path, **size: Any) -> None:
     from fleet.config import json_schema
     from fleetctl.synthetic import synthesise
     from fleetctl.synthetic.population import SyntheticSize
-    from runtime.operations.scaffold import SCHEMA_FILE, write_files
+    from runtime.operations.change.scaffold import SCHEMA_FILE, write_files
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."

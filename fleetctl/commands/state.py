@@ -12,7 +12,7 @@ from fleetctl.output import print_lines, print_result
 from plans.tables import counted
 
 if TYPE_CHECKING:
-    from runtime.operations.state_drill import DrilledBackup
+    from runtime.operations.state.state_drill import DrilledBackup
 
 
 @click.group(cls=Group)
@@ -44,7 +44,7 @@ def backup(workspace: Workspace, *, file: Path, with_keys: bool, force: bool, fo
       fleetctl state backup vault/fleet.tar.gz --with-keys
     """
     from plans.tables import file_size
-    from runtime.operations.state_backup import back_up
+    from runtime.operations.state.state_backup import back_up
 
     done = back_up(workspace, file, with_keys=with_keys, force=force)
     document = {**asdict(done.manifest), "file": str(file), "sha256": done.sha256}
@@ -78,7 +78,7 @@ def restore(workspace: Workspace, *, file: Path, force: bool, form: str) -> None
       fleetctl state restore /backups/fleet.tar.gz
       fleetctl state restore /backups/fleet.tar.gz --force --format json
     """
-    from runtime.operations.state_backup import restore as restore_state
+    from runtime.operations.state.state_backup import restore as restore_state
 
     done = restore_state(workspace, file, force=force)
     manifest = done.backup.manifest
@@ -122,7 +122,7 @@ def drill(workspace: Workspace, *, file: Path | None, form: str) -> None:
     """
     import asyncio
 
-    from runtime.operations.state_drill import drill_backup, newest_backup
+    from runtime.operations.state.state_drill import drill_backup, newest_backup
 
     path = file.absolute() if file else newest_backup(workspace)
     done = asyncio.run(drill_backup(workspace, path))

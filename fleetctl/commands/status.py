@@ -65,9 +65,9 @@ def _observed(
     from plans.reports import status
     from plans.reports.evals import drift_row
     from plans.reports.status import waiting_rollouts
-    from runtime.operations.drills import drill_document
-    from runtime.operations.planning import as_far_as_valid
-    from runtime.operations.status import observe_status
+    from runtime.operations.change.planning import as_far_as_valid
+    from runtime.operations.rollouts.drills import drill_document
+    from runtime.operations.watch.status import observe_status
 
     sound, exit_code = as_far_as_valid(replace(workspace, emit=report))
     workspace = replace(sound, emit=workspace.emit)

@@ -69,7 +69,7 @@ def add(
       fleetctl trust add --code trust-remote-code --host box1
       fleetctl trust add --package fleetctl-acme==1.2.0
     """
-    from runtime.operations.trust import add_trust, parse_items
+    from runtime.operations.machines.trust import add_trust, parse_items
     from runtime.trust import trust_path
 
     _require_items((*items, *packages), code, host)
@@ -104,7 +104,7 @@ def remove(
       fleetctl trust remove https://gw.example.com
       fleetctl trust remove --code trust-remote-code --host box1
     """
-    from runtime.operations.trust import parse_items, remove_trust
+    from runtime.operations.machines.trust import parse_items, remove_trust
     from runtime.trust import trust_path
 
     _require_items((*items, *packages), code, host)

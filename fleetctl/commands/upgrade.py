@@ -28,7 +28,7 @@ def command(workspace: Workspace, mark: "UpgradeMark", base: str, reason: str) -
       fleetctl upgrade stop llama3 --reason "slow since noon"
       fleetctl upgrade approve llama3 --reason "read 30 answers of acme"
     """
-    from runtime.operations.upgrades import mark_upgrade
+    from runtime.operations.rollouts.upgrades import mark_upgrade
 
     text = " ".join(reason.split())
     if not text:

@@ -52,7 +52,7 @@ def _gather(workspace: Workspace) -> "Ingested":
     """Bring new rows into the store; warn of those that are lacking."""
     import asyncio
 
-    from runtime.operations.usage import WAIT_S, gather_usage_rows, remove_old_logs
+    from runtime.operations.watch.usage import WAIT_S, gather_usage_rows, remove_old_logs
 
     with waiting("Reading usage…"):
         done, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
@@ -92,7 +92,7 @@ def summary(
     """
     from fleet.usage import Grain, Operator
     from plans.reports.usage import usage_rows
-    from runtime.operations.usage import require_known
+    from runtime.operations.watch.usage import require_known
     from runtime.usage.row import LIVE
     from runtime.usage.store import UsageStore
 
@@ -148,7 +148,7 @@ def show_usage(
     """
     import msgspec
 
-    from runtime.operations.usage import require_known
+    from runtime.operations.watch.usage import require_known
     from runtime.usage.read import last_rows
     from runtime.usage.row import UsageRow
 
@@ -255,8 +255,8 @@ def export(
       fleetctl usage export --client acme --as golden --beside golden/acme.jsonl > more.jsonl
       fleetctl usage export --client acme --as training --since 2026-11-25
     """
-    from runtime.operations.eval_jobs import read_set
-    from runtime.operations.usage import export_captured
+    from runtime.operations.versions.eval_jobs import read_set
+    from runtime.operations.watch.usage import export_captured
 
     begin = since or _BEGINNING
     asked = read_set(workspace.root, beside) if beside else None

@@ -10,7 +10,7 @@ import click
 from fleetctl.options import FOLDER, Group, Workspace
 
 if TYPE_CHECKING:
-    from runtime.operations.vllm_install import Backend
+    from runtime.operations.machines.vllm_install import Backend
 
 
 @click.group(cls=Group)
@@ -46,8 +46,8 @@ def install(
       fleetctl vllm install --cpu
       fleetctl vllm install --cuda --into /opt/vllm
     """
-    from runtime.operations.vllm_install import FOLDER as USUAL
-    from runtime.operations.vllm_install import backend_here, install_vllm
+    from runtime.operations.machines.vllm_install import FOLDER as USUAL
+    from runtime.operations.machines.vllm_install import backend_here, install_vllm
 
     folder = into or workspace.root / USUAL
     install_vllm(folder, backend or backend_here(), python, workspace.emit)

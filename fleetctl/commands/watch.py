@@ -30,7 +30,7 @@ def watch(workspace: Workspace, *, once: bool, interval: timedelta | None, form:
 
     from fleet.codec import plain
     from plans.reports.alerts import alert_sentence, alerts_document, render_alerts, render_change
-    from runtime.operations.watch import STANDS, Watcher
+    from runtime.operations.rounds.watch import STANDS, Watcher
 
     if once and interval is not None:
         raise click.UsageError("Pass --once or --interval DURATION.")
@@ -73,6 +73,6 @@ def why(workspace: Workspace, *, alias: str, since: timedelta, form: Form) -> No
       fleetctl why acme-support --since 24h --format json
     """
     from plans.reports.alerts import render_why, why_document
-    from runtime.operations.watch import why_worse
+    from runtime.operations.rounds.watch import why_worse
 
     print_result(form, why_document(why_worse(workspace, alias, since)), render_why)

@@ -23,7 +23,7 @@ from runtime.engines.vllm_api import (
 )
 from runtime.json_client import SERVER_KEYS, SERVER_TLS, JsonClient
 from runtime.server_tls import TlsFilesError, TlsToServer, attached_key
-from runtime.store_paths import StoreView, path_there
+from runtime.state_folder import StoreView, path_there
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 

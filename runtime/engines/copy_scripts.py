@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from fleet.errors import EngineError
 from runtime.engines.protocol import DirectFile, Report
-from runtime.store_paths import manifest_of
+from runtime.state_folder import manifest_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from runtime.engines.vllm_api import (
 )
 from runtime.json_client import JsonClient
 from runtime.processes import environment, start_mark
-from runtime.store_paths import StoreView
+from runtime.state_folder import StoreView
 
 _PORT_GRACE_S = 5.0
 

@@ -25,7 +25,7 @@ from runtime.engines.vllm_api import (
     refuses_key,
 )
 from runtime.json_client import JsonClient
-from runtime.store_paths import StoreView
+from runtime.state_folder import StoreView
 
 _BLOCK = 2**18
 _BLOCKS = 64

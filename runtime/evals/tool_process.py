@@ -19,7 +19,7 @@ LONGEST_S = 6 * 3600.0
 MOST_OUTPUT = 64 * 2**20
 """Upper bound of the output of a program. Bytes."""
 _TAIL = 1500
-_REPOSITORY = Path(__file__).parents[3]
+_REPOSITORY = Path(__file__).parents[2]
 _ENVIRONMENTS = {
     "inspect-ai": (".venv-inspect", "FLEETCTL_INSPECT_PYTHON"),
     "lm-eval": (".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON"),

@@ -20,7 +20,7 @@ from runtime.library.layout import (
     versions,
 )
 from runtime.library.served_copies import wrong_with
-from runtime.store_paths import digest_of_copy
+from runtime.state_folder import digest_of_copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from fleet.names import AdapterName
 from runtime.files import FOLDER
 from runtime.library.add import update_lock
 from runtime.library.layout import version_folder
-from runtime.store_paths import digest_of_copy, source_name
+from runtime.state_folder import digest_of_copy, source_name
 
 ASIDE = ".removed-"
 

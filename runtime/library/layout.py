@@ -11,7 +11,7 @@ from typing import Final
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
 from runtime.confined import confined
-from runtime.store_paths import digest_of_copy, manifest_of
+from runtime.state_folder import digest_of_copy, manifest_of
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

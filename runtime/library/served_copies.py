@@ -27,7 +27,7 @@ from runtime.files import (
     moved_into_place,
 )
 from runtime.library.layout import SERVED_FILES, copies_of, folder_digest, version_folder
-from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy, source_name
+from runtime.state_folder import digest_of_copy, name_of_copy, number_of_copy, source_name
 
 SPARE: Final = 1 << 20
 """Room that copies leave on the disk for ledger and routing table. Bytes."""

@@ -23,7 +23,7 @@ from fleet.policies import SignedBytes
 from runtime.confined import confined
 from runtime.files import read_plain, unlinked
 from runtime.library.layout import SERVED_FILES, SIGNATURE
-from runtime.store_paths import manifest_text
+from runtime.state_folder import manifest_text
 
 _LARGEST_KEY: Final = 16 << 10
 """Upper bound of a key's file. Bytes."""

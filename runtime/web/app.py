@@ -22,7 +22,12 @@ from starlette.routing import Route
 from fleet.codec import plain
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator, Scope
-from runtime.operations.deploy import branch_change, other_versions, plan_change, version_change
+from runtime.operations.change.deploy import (
+    branch_change,
+    other_versions,
+    plan_change,
+    version_change,
+)
 from runtime.web.access import (
     SESSION_S,
     Grant,

@@ -14,7 +14,7 @@ from fleet.names import client_of, version_of
 from fleet.rollouts import Phase
 from fleet.traffic import UNLIMITED
 from fleet.usage import OfClient
-from runtime.operations.rollouts import last_tried
+from runtime.operations.rollouts.rollouts import last_tried
 from runtime.web.facts import Document
 from runtime.web.snapshot import FleetSnapshot
 from runtime.web.usage import HourFacts

@@ -9,7 +9,7 @@ from fleet.history import Entry, Notified
 from fleet.names import key_address
 from fleet.traffic import UNLIMITED, LimitPolicy
 from fleet.usage import OfClient, Operator
-from runtime.operations.costs import ReadBill
+from runtime.operations.watch.costs import ReadBill
 from runtime.web.facts import AliasRow, Document, Documents, Heading
 from runtime.web.gather import AWAY, MOST_ENTRIES, alias_rows, heading, iso
 from runtime.web.snapshot import FleetSnapshot

@@ -26,8 +26,8 @@ from fleet.history import (
 from fleet.names import AdapterName, version_of
 from fleet.rollouts import Phase, RolloutStatus
 from fleet.usage import Operator
-from runtime.operations.drills import drill_document
-from runtime.operations.traffic_facts import explain_alias
+from runtime.operations.rollouts.drills import drill_document
+from runtime.operations.watch.traffic_facts import explain_alias
 from runtime.usage.store import UsageStore
 from runtime.web.facts import (
     AlertsPage,

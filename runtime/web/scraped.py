@@ -20,9 +20,9 @@ from fleet.usage import Operator
 from runtime.gateway.admin.state_dir import known_gateways, read_table
 from runtime.gateway.control.client import connect
 from runtime.gateway.traffic.accounting import CONTENT_TYPE, in_families, labelled
-from runtime.operations.costs import BillReader
-from runtime.operations.forecasts import projected_shares
-from runtime.operations.watch import FILE as ALERTS_FILE
+from runtime.operations.rounds.watch import FILE as ALERTS_FILE
+from runtime.operations.watch.costs import BillReader
+from runtime.operations.watch.forecasts import projected_shares
 from runtime.web.access import not_found
 from runtime.web.gather import alias_rows
 from runtime.web.snapshot import FleetSnapshot

@@ -17,10 +17,10 @@ from fleet.resources import Route
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from fleet.spec import FleetSpec
 from runtime.messages import FailureMessage, Message
-from runtime.operations.planning import as_far_as_valid, drift_causes, place_fleet
-from runtime.operations.rounds import RoundParts
-from runtime.operations.status import FleetStatus, observe_status
-from runtime.operations.watch import read_alerts
+from runtime.operations.change.planning import as_far_as_valid, drift_causes, place_fleet
+from runtime.operations.rounds.rounds import RoundParts
+from runtime.operations.rounds.watch import read_alerts
+from runtime.operations.watch.status import FleetStatus, observe_status
 from runtime.web.access import revocations
 from runtime.web.usage import UsageReading, read_usage
 from runtime.workspace import Workspace

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet.usage import OfClient, Scope
-from runtime.operations.costs import BillReader, ReadBill
+from runtime.operations.watch.costs import BillReader, ReadBill
 from runtime.web.client_facts import client_alias, client_page
 from runtime.web.cost_facts import (
     client_account,

@@ -9,8 +9,8 @@ from typing import Final
 from fleet.names import version_of
 from runtime.gateway.control.control import LocalGateways
 from runtime.messages import FailureMessage, Message
-from runtime.operations.rollback import check_fallbacks, notify_rollback, roll_back
-from runtime.operations.rollouts import CONSEQUENCES, mark_rollout
+from runtime.operations.rollouts.rollback import check_fallbacks, notify_rollback, roll_back
+from runtime.operations.rollouts.rollouts import CONSEQUENCES, mark_rollout
 from runtime.rollback.publish import choose_target, entry_of
 from runtime.rollback.rollback import RollbackRequest
 from runtime.workspace import Workspace

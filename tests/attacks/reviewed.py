@@ -12,8 +12,8 @@ from fleet.plan import Plan
 from fleet.resources import State
 from fleet.spec import FleetSpec
 from plans.documents.plan_file import load
-from runtime.operations.planning import plan_fleet
-from runtime.operations.reviewed import require_reviewed
+from runtime.operations.change.planning import plan_fleet
+from runtime.operations.change.reviewed import require_reviewed
 from runtime.workspace import Workspace
 from tests.fleet.planning.builders import adapter, base, fleet
 

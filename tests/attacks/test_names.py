@@ -18,7 +18,7 @@ from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
 from runtime.evals.store import EvalStore
 from runtime.gateway.table.table import RoutingTable
 from runtime.gateway.table.table_loader import parse_routes
-from runtime.operations.planning import plan_fleet
+from runtime.operations.change.planning import plan_fleet
 from runtime.workspace import Workspace
 from tests.attacks.reviewed import (
     ACME,

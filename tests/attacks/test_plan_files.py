@@ -19,8 +19,8 @@ from fleet.spec import FleetSpec
 from plans.documents.plan_file import dump, load
 from plans.render.text import render
 from runtime.files import read_text
-from runtime.operations.planning import plan_fleet
-from runtime.operations.reviewed import KEPT, PLANS, keep_plan, require_reviewed
+from runtime.operations.change.planning import plan_fleet
+from runtime.operations.change.reviewed import KEPT, PLANS, keep_plan, require_reviewed
 from runtime.workspace import Workspace
 from tests.attacks.conftest import call
 from tests.attacks.reviewed import (

@@ -32,7 +32,7 @@ from runtime.ledger.file import FileLedger
 from runtime.ledger.outbox import deliver, queued
 from runtime.ledger.replica import LedgerReplica
 from runtime.library.preflight import FiniteValues
-from runtime.operations.hung_servers import read_memory
+from runtime.operations.machines.outages import read_memory
 from runtime.usage.log import segments
 from runtime.usage.parquet import _read_marks
 from runtime.usage.read import UsageReader

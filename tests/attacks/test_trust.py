@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError
-from runtime.operations.trust import add_trust, parse_items
+from runtime.operations.machines.trust import add_trust, parse_items
 from runtime.trust import (
     UntrustedError,
     is_own,

@@ -20,7 +20,7 @@ from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FleetMark
 from runtime.engines.remote.engine import SshEngine
 from runtime.engines.remote.units import ServerUnit, list_units
-from runtime.store_paths import STORE
+from runtime.state_folder import STORE
 from tests.beds.boxes import BoxBed
 from tests.runtime.engines.conftest import Bench, make_bench
 

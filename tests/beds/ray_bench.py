@@ -22,7 +22,7 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.ray.shared_folder import SharedFolder
 from runtime.engines.recognition import FleetMark
-from runtime.store_paths import STORE
+from runtime.state_folder import STORE
 from runtime.trust import Trust, dump_trust, trust_path, write_trust
 from tests.beds.rays import HEAD, RayBed, running
 from tests.certificates import Authority

@@ -15,7 +15,7 @@ from fleet.resources import Server, State
 from runtime.engines.protocol import Engine
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark
-from runtime.store_paths import STORE
+from runtime.state_folder import STORE
 from tests.beds.counted_requests import counted
 from tests.beds.ray_bench import NODES, TOKEN, fake_python, trust_nodes
 from tests.beds.rays import HEAD, running

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
+from runtime.engine_registry import make_engine
 from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile, Engine
-from runtime.engines.registry import make_engine
 from runtime.library.layout import SERVED_FILES
 from tests.beds.ray_bench import ray_source
 from tests.beds.rays import HEAD

@@ -12,7 +12,7 @@ from typing import Final
 from fleet.alerting import Alert, AlertRule
 from fleetctl.output import print_message
 from fleetctl.wiring import open_workspace
-from runtime.operations.watch import Watcher
+from runtime.operations.rounds.watch import Watcher
 from runtime.workspace import Workspace
 from tests.fleetctl.project_on_disk import Project
 

@@ -115,7 +115,7 @@ def test_a_face_that_imports_when_asked_imports_what_it_names(tmp_path: Path) ->
 
 
 def test_a_climb_leads_back_into_a_higher_layer() -> None:
-    judging, session = "runtime/operations/judge.py", "runtime/workspace.py"
+    judging, session = "runtime/operations/rounds/judge.py", "runtime/workspace.py"
     ledger, fold = "runtime/ledger/file.py", "fleet/history/fold.py"
     path = walk([judging, judging, session, ledger, fold, ledger, session, fold, session, judging])
     assert (path.calls, path.changes, path.pairs) == (10, 8, 8)

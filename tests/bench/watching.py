@@ -30,7 +30,7 @@ from fleetctl.output import print_message
 from fleetctl.wiring import open_workspace
 from plans.dashboard import hosts
 from runtime.ledger import open_ledger
-from runtime.operations.costs import MonthBills
+from runtime.operations.watch.costs import MonthBills
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
 from runtime.usage.tables import FOLDER, STORE_FILE

@@ -17,7 +17,7 @@ import pytest
 
 from fleet import config
 from runtime.extensions import PREFIX, SHIPPED, ExtensionError, load
-from runtime.operations.trust import add_trust, parse_items
+from runtime.operations.machines.trust import add_trust, parse_items
 from runtime.trust import UntrustedError
 from tests.ports import free_port
 

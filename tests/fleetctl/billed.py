@@ -11,7 +11,7 @@ from fleet.history import CostTermsChanged
 from fleet.policies import MICRO
 from fleetctl.output import print_message
 from runtime.ledger import open_ledger
-from runtime.operations.costs import MonthBills
+from runtime.operations.watch.costs import MonthBills
 from runtime.usage.log import USAGE_FILE
 from runtime.workspace import Workspace
 from tests.fleet.costing.worlds import client, fleet, leases, resident, server

@@ -12,7 +12,7 @@ from fleet.resources import State, client_in
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
 from fleetctl.wiring import open_workspace
-from runtime.operations.planning import plan_fleet
+from runtime.operations.change.planning import plan_fleet
 from runtime.project.load import load_project
 from runtime.workspace import Workspace
 from tests.fleet.planning.builders import NOON

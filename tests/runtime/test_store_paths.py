@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.store_paths import StoreView, digest_of_copy
+from runtime.state_folder import StoreView, digest_of_copy
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 

@@ -35,7 +35,7 @@ from runtime.engines.vllm_api import (
     unload_adapter,
 )
 from runtime.json_client import JsonClient
-from runtime.store_paths import STORE, StoreView
+from runtime.state_folder import STORE, StoreView
 from runtime.trust import UntrustedError
 
 

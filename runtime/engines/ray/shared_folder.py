@@ -40,7 +40,7 @@ from runtime.files import (
     plain_text,
     replace_file,
 )
-from runtime.store_paths import manifest_of, name_of_copy, number_of_copy
+from runtime.state_folder import manifest_of, name_of_copy, number_of_copy
 
 KEY: Final = "key"
 """File of a server's key, for its actor."""

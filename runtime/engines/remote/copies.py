@@ -27,7 +27,7 @@ from runtime.engines.remote.box import SERVERS
 from runtime.engines.remote.client_process import run_client
 from runtime.engines.remote.connection import SCRIPT_S, SshConnection
 from runtime.engines.remote.units import done
-from runtime.store_paths import name_of_copy
+from runtime.state_folder import name_of_copy
 
 _SPARE: Final = 1 << 20
 """Room that a copy leaves on the host's disk. Bytes."""

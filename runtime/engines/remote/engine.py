@@ -37,7 +37,7 @@ from runtime.engines.vllm_api import (
     unload_adapter,
 )
 from runtime.json_client import JsonClient
-from runtime.store_paths import StoreView
+from runtime.state_folder import StoreView
 
 _REACH_S: Final = 2.0
 """Upper bound of the wait for a forwarded port. Seconds."""

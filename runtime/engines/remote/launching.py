@@ -55,7 +55,7 @@ from runtime.engines.remote.units import (
     write_unit,
 )
 from runtime.secrets import secret_unreadable
-from runtime.store_paths import StoreView, number_of_copy
+from runtime.state_folder import StoreView, number_of_copy
 from runtime.trust import load_trust
 
 _NO_PROGRAM, _PORT_TAKEN, _REFUSED = 8, 11, 12

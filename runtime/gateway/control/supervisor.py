@@ -173,7 +173,7 @@ def _launch(state_dir: Path, gateway: GatewaySpec) -> tuple[list[str], dict[str,
     pairs = (text.partition(":") for text in references)
     variables = {
         **inherited(os.environ, [variable for kind, _, variable in pairs if kind == "env"]),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(Path(__file__).parents[3]),
         MARK: _mark(state_dir, gateway.name),
         URL: f"http://{gateway.listen}",
     }

@@ -1,1 +1,1 @@
-"""The life of a request: admitted, routed, tried on servers, answered, counted."""
+"""Takes a request through its life: admitted, routed, tried on servers, answered, counted."""

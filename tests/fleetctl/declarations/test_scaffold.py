@@ -17,7 +17,7 @@ from fleet.resources import State
 from fleetctl.cli import main
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
-from runtime.operations.scaffold import write_files
+from runtime.operations.change.scaffold import write_files
 from runtime.project.load import load_project
 from tests.commands import in_the_project
 from tests.drawn import long

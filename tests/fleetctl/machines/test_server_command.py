@@ -11,7 +11,7 @@ from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
 from fleetctl.cli import main_group
-from runtime.engines.registry import make_engine
+from runtime.engine_registry import make_engine
 from runtime.processes import lines_of
 from tests.ports import free_port
 

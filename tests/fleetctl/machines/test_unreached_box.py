@@ -7,7 +7,7 @@ import pytest
 
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import State
-from runtime.engines.registry import make_engine
+from runtime.engine_registry import make_engine
 from runtime.engines.remote.box import MEMORIES, BoxMemory
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project

@@ -24,7 +24,7 @@ BEGINS = re.compile(r"(?:^|(?<=`)|(?<=: ))fleetctl (?=[a-z])")
 ENDS = re.compile(r"[`\n;|)]|, |\. |\.$|: |$")
 SENTENCES = ("writes an Envoy's", "itself failed", "starts vLLM here", "server key")
 """Beginnings of texts that speak of fleetctl, and name no command."""
-SHOWN_BY = {"fleet/planning/drift.py", "runtime/operations/hung_servers.py"}
+SHOWN_BY = {"fleet/planning/drift.py", "runtime/operations/machines/outages.py"}
 """Files whose advice `status` and `drift` print themselves."""
 
 

@@ -19,8 +19,9 @@ from runtime.gates.tick import Evaluations
 from runtime.gateway.admin.state_dir import read_table
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.table.table import RoutingTable
-from runtime.operations import gate_failures, judge
-from runtime.operations.rounds import RoundParts
+from runtime.operations.rollouts import gate_failures
+from runtime.operations.rounds import judge
+from runtime.operations.rounds.rounds import RoundParts
 from tests.fleet.rollouts.gate_trials import ACCURACY, declared
 from tests.fleetctl.webhook import webhook
 from tests.runtime.gates.test_evidence import ERRORS, NOON, trial

@@ -17,7 +17,7 @@ from fleet.policies import ChangeWindow, RolloutPolicy
 from fleet.resources import Route, State
 from fleetctl.wiring import open_workspace
 from plans.reports.status import render_text, status
-from runtime.operations.drills import drill_document, drill_next_due, drill_records
+from runtime.operations.rollouts.drills import drill_document, drill_next_due, drill_records
 from runtime.workspace import Workspace
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, route, state
 from tests.fleetctl.in_process import call

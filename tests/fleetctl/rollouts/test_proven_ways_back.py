@@ -14,8 +14,8 @@ from fleet.resources import Route, Share
 from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
-from runtime.operations.drills import aliases_to_drill, drill_one
-from runtime.operations.rollback import roll_back
+from runtime.operations.rollouts.drills import aliases_to_drill, drill_one
+from runtime.operations.rollouts.rollback import roll_back
 from runtime.rollback.rollback import RollbackRequest
 from runtime.workspace import Workspace
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table

@@ -24,7 +24,7 @@ from runtime.fake_vllm.weights import FakeWeights
 from runtime.gateway.admin.state_dir import read_table
 from runtime.gateway.table.table import AliasEntry
 from runtime.ledger import open_ledger
-from runtime.operations.rollback import roll_back
+from runtime.operations.rollouts.rollback import roll_back
 from runtime.rollback.rollback import RollbackRequest
 from runtime.workspace import Workspace
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW, NEXT, OLD
@@ -34,7 +34,7 @@ from tests.runtime.gateway.stage import Stage, alias, stage, table
 
 DOWN = (
     "fleet.planning", "fleet.rollouts", "fleet.placement", "fleet.packing", "fleet.evals",
-    "runtime.evals", "runtime.execute", "runtime.gates", "runtime.operations.judge",
+    "runtime.evals", "runtime.execute", "runtime.gates", "runtime.operations.rounds.judge",
     "sqlite3", "duckdb", "psycopg", "obstore", "networkx", "highspy", "numpy", "ruamel",
 )  # fmt: skip
 """What plans, asks gates, evaluates or is a database; how a finding is read is no part of it."""
@@ -57,7 +57,7 @@ main()
     "flips",
     [
         "runtime.rollback.rollback", "runtime.rollback.publish", "runtime.smoke",
-        "runtime.operations.rollback", "runtime.operations.notify",
+        "runtime.operations.rollouts.rollback", "runtime.operations.notify",
     ],
 )  # fmt: skip
 def test_nothing_that_plans_judges_or_stores_is_imported_however_far(flips: str) -> None:

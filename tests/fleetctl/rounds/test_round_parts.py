@@ -18,11 +18,11 @@ from fleet.spec import NotifyEvent, NotifySpec
 from fleetctl.wiring import open_workspace
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.messages import FailureMessage, Message
-from runtime.operations.cost_terms import record_cost_terms
+from runtime.operations.change.apply import record_cost_terms
 from runtime.operations.notify import Recipient, notify
-from runtime.operations.reconcile import Reconciler
-from runtime.operations.rounds import RoundParts
-from runtime.operations.watch import Watcher
+from runtime.operations.rounds.reconcile import Reconciler
+from runtime.operations.rounds.rounds import RoundParts
+from runtime.operations.rounds.watch import Watcher
 from runtime.workspace import Workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.operations.state_drill import _fake
+from runtime.operations.state.state_drill import _fake
 from runtime.project.load import load_project
 from tests.broken.project import FLEET, valid, write
 from tests.fleetctl.in_process import call

@@ -10,7 +10,7 @@ import pytest
 
 from fleet.config import lock_text, parse_lock
 from fleet.names import AdapterName
-from runtime.operations import preflight
+from runtime.operations.change import preflight
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, Project, applied
 from tests.other_bytes import pinned_by_hand

@@ -9,7 +9,7 @@ from fleet.codec import plain
 from fleet.history import CostTermsChanged
 from fleet.policies import MICRO
 from runtime.ledger import open_ledger
-from runtime.operations.costs import month_file
+from runtime.operations.watch.costs import month_file
 from runtime.usage.log import USAGE_FILE
 from tests.fleet.costing.worlds import client
 from tests.fleetctl.billed import BEGIN, HOURS, at, make_project, rows

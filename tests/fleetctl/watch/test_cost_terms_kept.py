@@ -20,7 +20,7 @@ from fleet.costing import CostLine
 from fleetctl.output import print_message
 from runtime.engines import observation, vllm_api
 from runtime.engines.launch_records import LOG
-from runtime.operations.costs import MonthBills
+from runtime.operations.watch.costs import MonthBills
 from tests.fleetctl.billed import At
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project

@@ -10,7 +10,7 @@ from fleet.codec import plain
 from fleet.costing import HOUR, PromisedSpan, Terms, promised_spans
 from fleet.history import CostTermsChanged
 from runtime.ledger import open_ledger
-from runtime.operations.costs import month_file
+from runtime.operations.watch.costs import month_file
 from runtime.usage.log import USAGE_FILE
 from tests.fleet.costing.worlds import NOON, client, fleet
 from tests.fleetctl.billed import BEGIN, HOURS, at, make_project, rows

@@ -16,9 +16,9 @@ import pytest
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
 from runtime.engine_conformance import BASE, Use, write_version
+from runtime.engine_registry import make_engine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.protocol import Engine
-from runtime.engines.registry import make_engine
 from runtime.json_client import JsonClient
 from runtime.processes import arguments
 from tests.ports import free_port

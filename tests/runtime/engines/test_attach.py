@@ -20,7 +20,7 @@ from runtime.engines.protocol import Observer
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
-from runtime.store_paths import path_there
+from runtime.state_folder import path_there
 
 DIGEST = "ab" * 32
 URL = "http://10.0.0.5:8000"

@@ -15,11 +15,11 @@ import pytest
 
 from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.resources import State
+from runtime.engine_registry import make_engine
 from runtime.engines.launch_records import MARK, LaunchRecord
 from runtime.engines.local import LocalEngine
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Engine
-from runtime.engines.registry import make_engine
 from runtime.processes import start_mark
 
 if TYPE_CHECKING:

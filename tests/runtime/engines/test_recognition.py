@@ -16,10 +16,10 @@ from fleet.errors import EngineError
 from fleet.names import Stamps
 from fleet.resources import State
 from fleet.vllm import compiled_launch, launch_of
+from runtime.engine_registry import write_missing_records
 from runtime.engines.launch_records import HOME
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FLEET, FleetMark, started_by_others
-from runtime.engines.registry import write_missing_records
 from runtime.engines.vllm_api import list_models
 from tests.removal import remove_tree
 

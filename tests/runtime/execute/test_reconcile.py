@@ -13,7 +13,7 @@ from fleet.spec import FleetSpec
 from plans.reports.history import chosen, render_json, render_text
 from plans.reports.status import render_text as render_status
 from plans.reports.status import status
-from runtime.operations.heal import LONGEST_S, TRIES, HealBackoff
+from runtime.operations.machines.heal import LONGEST_S, TRIES, HealBackoff
 from tests.fleet.planning.builders import adapter, base, device, fleet, host
 from tests.runtime.execute.bench import Bench
 

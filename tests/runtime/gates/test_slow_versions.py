@@ -22,7 +22,7 @@ from fleet.names import AdapterName
 from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import Server, ServerFlags
 from fleet.traffic import Sticky
-from runtime.engines.registry import make_engine
+from runtime.engine_registry import make_engine
 from runtime.gates.live import judge_traffic
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving

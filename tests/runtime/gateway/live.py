@@ -13,7 +13,7 @@ import pytest
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
-from runtime.engines.registry import make_engine
+from runtime.engine_registry import make_engine
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.gateway.table.table import RoutingTable

@@ -6,7 +6,7 @@ from pathlib import Path
 from runtime.library.delete import remove_copy
 from runtime.library.layout import folder_digest
 from runtime.library.served_copies import publish
-from runtime.store_paths import source_name
+from runtime.state_folder import source_name
 from tests.runtime.library.synthetic import adapter
 
 

@@ -14,7 +14,7 @@ from fleet.errors import LibraryError
 from fleet.resources import LoadedAdapter
 from runtime.library.layout import folder_digest
 from runtime.library.served_copies import damaged, publish, repair_copies
-from runtime.store_paths import source_name
+from runtime.state_folder import source_name
 from tests.removal import remove_tree
 from tests.runtime.library.synthetic import adapter
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.operations.data_faults import FILE, data_faults
+from runtime.operations.watch.usage import FILE, data_faults
 from runtime.usage.ingest import ingest
 from tests.runtime.usage.test_parquet import logged, row
 

@@ -10,7 +10,7 @@ from fleet.names import server_address
 from fleet.resources import Fault
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.remote.box import MEMORIES, BoxMemory
-from runtime.operations.hung_servers import OutageMemory, Silence, find_silent
+from runtime.operations.machines.outages import OutageMemory, Silence, find_silent
 from tests.fleet.planning.builders import fleet, state
 from tests.runtime.engines.remote.units import RECORD
 

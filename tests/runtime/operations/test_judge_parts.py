@@ -13,8 +13,8 @@ from fleet.policies import RolloutPolicy
 from fleet.spec import FleetSpec
 from fleetctl.wiring import open_workspace
 from runtime.gates.tick import Evaluations
-from runtime.operations.judge import judge_round
-from runtime.operations.rounds import RoundParts
+from runtime.operations.rounds.judge import judge_round
+from runtime.operations.rounds.rounds import RoundParts
 from runtime.workspace import Workspace
 from tests.fleet.planning.builders import DAY, adapter, fleet, loaded, route, state
 from tests.runtime.gates.test_evidence import ANSWERS, golden_set

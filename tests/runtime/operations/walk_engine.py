@@ -23,7 +23,7 @@ from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.table.table import RoutingTable
 from runtime.json_client import JsonClient
 from runtime.observe import FleetConnections
-from runtime.store_paths import STORE, StoreView
+from runtime.state_folder import STORE, StoreView
 from runtime.workspace import Workspace
 from tests.runtime.execute.memory_gateways import raised_in
 

@@ -28,11 +28,11 @@ from runtime.library.add import add
 from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage, Message
-from runtime.operations.apply import execute_plan
-from runtime.operations.planning import observe_copies, plan_fleet
-from runtime.operations.reconcile import Reconciler
-from runtime.operations.release import release_versions
-from runtime.operations.rollback import roll_back
+from runtime.operations.change.apply import execute_plan
+from runtime.operations.change.planning import observe_copies, plan_fleet
+from runtime.operations.rollouts.drills import release_versions
+from runtime.operations.rollouts.rollback import roll_back
+from runtime.operations.rounds.reconcile import Reconciler
 from runtime.project.known_base import known_base
 from runtime.rollback.rollback import RollbackRequest
 from tests.runtime.execute.memory_gateways import serving

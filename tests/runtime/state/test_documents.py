@@ -12,7 +12,7 @@ from fleet.errors import FleetError, StalePlanError
 from runtime.engines.launch_records import RECORD
 from runtime.gateway.admin.state_dir import _GATEWAY_FILE, TABLE_FILE
 from runtime.observe import HOSTS_FILE
-from runtime.operations.costs import FOLDER as MONTHS
+from runtime.operations.watch.costs import FOLDER as MONTHS
 from runtime.state.documents import Document, StateDocuments, open_documents
 from runtime.state.home import KNOWN_FILE, HomeAddress
 from runtime.state.shared_files import SHARED, SharedFiles

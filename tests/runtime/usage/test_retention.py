@@ -8,7 +8,7 @@ import pytest
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin.state_dir import known_gateways, remember
 from runtime.gateway.control.faults import faults_of
-from runtime.operations.usage import remove_old_logs
+from runtime.operations.watch.usage import remove_old_logs
 from runtime.usage.ingest import ingest
 from runtime.usage.log import log_bytes
 from tests.runtime.usage.sums import summed

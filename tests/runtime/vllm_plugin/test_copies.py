@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runtime.library import layout
-from runtime.store_paths import source_name
+from runtime.state_folder import source_name
 from runtime.vllm_plugin.fleetctl_resolver.adapters import UntrustedAdapterError
 from runtime.vllm_plugin.fleetctl_resolver.copies import CheckedReads
 from tests.runtime.vllm_plugin.test_adapters import adapter

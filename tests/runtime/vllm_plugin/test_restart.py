@@ -18,7 +18,7 @@ from fleet.errors import EngineRejectedError
 from fleet.names import adapter_address
 from fleet.resources import LoadedAdapter
 from runtime.engines.adapters_file import AdapterEntry
-from runtime.store_paths import source_name
+from runtime.state_folder import source_name
 from tests.runtime.engines.conftest import CPU_LORAS
 from tests.runtime.vllm_plugin.conftest import SupervisedServer
 from tests.runtime.vllm_plugin.hostile_names import hostile_names

@@ -36,7 +36,7 @@ from fleetctl.commands.dashboard import make_dashboard
 from fleetctl.wiring import open_workspace
 from plans.dashboard import hosts
 from runtime.ledger import open_ledger
-from runtime.operations.status import FleetStatus
+from runtime.operations.watch.status import FleetStatus
 from runtime.web.access import Grant, TokenKind, TrustedProxy, revocations
 from runtime.web.app import CLIENT_COOKIE, OPERATOR_COOKIE, Dashboard
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader

@@ -1,0 +1,1 @@
+"""Versions of adapters: added, signed, evaluated, trained anew, and the evidence on them."""

@@ -1,0 +1,222 @@
+"""Brings versions from their sources into the library, and hands versions over to a registry."""
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.config import (
+    SHIPPED,
+    Declarations,
+    Lock,
+    check_shape,
+    declared_extensions,
+    declared_same_bytes,
+)
+from fleet.errors import LibraryError
+from fleet.names import AdapterName
+from runtime.files import locked_folder, make_private, replace_file
+from runtime.library.add import AddedVersion, KnownBase, add
+from runtime.library.inspect import require_folder
+from runtime.library.layout import folder_digest, version_folder
+from runtime.operations.versions.signatures import (
+    keys_of,
+    require_as_locked,
+    signed_bytes,
+    with_signature,
+)
+from runtime.project.facts import read_lock
+from runtime.project.known_base import known_base
+from runtime.project.load import library_folder, read_files, read_tree
+from runtime.sources.download import Report, bring, listed
+from runtime.sources.opening import contacted, open_registry, open_source
+from runtime.sources.push import push
+from runtime.sources.reference import SourceReference
+from runtime.trust import require_contact
+from runtime.workspace import Workspace
+
+_INCOMING = ".incoming"
+"""Folder of the library for versions that have arrived in part."""
+_FILES = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A version that has arrived, still outside of the library's versions."""
+
+    folder: Path
+    pinned: str
+    """Reference that is written into the lock."""
+
+
+def parsed_reference(workspace: Workspace, text: str) -> SourceReference | None:
+    """Read a reference; the declarations are read where no shipped source has its scheme.
+
+    Raises:
+        LibraryError: FC3050, as `SourceReference.parse`.
+    """
+    scheme, found, _ = text.partition("://")
+    packages: Mapping[str, str] = {}
+    if found and scheme not in SHIPPED["sources"]:
+        given = _declarations(workspace)
+        packages = declared_extensions(given).get("sources", {}) if given else {}
+    return SourceReference.parse(text, packages)
+
+
+def _declarations(workspace: Workspace) -> Declarations | None:
+    texts = read_files(workspace.root, workspace.environment)
+    tree = read_tree(texts, workspace.environment, workspace.variables)
+    return check_shape(tree.value)[0]
+
+
+@contextmanager
+def brought(reference: SourceReference, library: Path, report: Report) -> Iterator[Brought]:
+    """Bring a version's files; the folder is there while the block runs, and gone after success.
+
+    What has arrived before an interruption is kept, and taken up again.
+
+    Raises:
+        LibraryError: FC3003, FC3050 to FC3055.
+    """
+    name = hashlib.sha256(str(reference).encode()).hexdigest()[:16]
+    folder = library / _INCOMING / name
+    make_private(folder)
+    with locked_folder(folder):
+        pinned = asyncio.run(_bring(reference, folder, report))
+        yield Brought(folder / _FILES, pinned)
+        shutil.rmtree(folder)
+
+
+async def _bring(reference: SourceReference, folder: Path, report: Report) -> str:
+    source = open_source(reference)
+    try:
+        listing = await listed(source, str(reference))
+        _empty_if_changed(folder, repr(listing))
+        await bring(source, listing, folder / _FILES, report)
+    finally:
+        await source.close()
+    return listing.pinned
+
+
+def _empty_if_changed(folder: Path, listing: str) -> None:
+    """Delete the files of another listing: a tag has moved, or files have changed since."""
+    mark = folder / "listing"
+    known = mark.read_text("utf-8") if mark.exists() else ""
+    if known == listing:
+        return  # a full disk would take the mark that is there, and with it what has arrived
+    if known:
+        shutil.rmtree(folder / _FILES, ignore_errors=True)
+    replace_file(mark, listing.encode())
+
+
+def add_from(
+    workspace: Workspace, reference: SourceReference, name: AdapterName, report: Report
+) -> AddedVersion:
+    """Bring a version from its source, check the files, and pin bytes and source.
+
+    Raises:
+        LibraryError: as `brought`, `signed_bytes` and `add`; FC3058, where the library lacks it.
+    """
+    library = library_folder(workspace.root)
+    base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
+    with brought(reference, library, report) as found:
+        return _add(workspace, found.folder, name, base, found.pinned)
+
+
+def add_path(workspace: Workspace, path: Path, name: AdapterName) -> AddedVersion:
+    """Add a version from a folder of this machine.
+
+    Raises:
+        LibraryError: as `signed_bytes` and `add`.
+    """
+    require_folder(path)
+    base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
+    return _add(workspace, path, name, base)
+
+
+def _add(
+    workspace: Workspace, folder: Path, name: AdapterName, base: KnownBase, origin: str = ""
+) -> AddedVersion:
+    library, keys = library_folder(workspace.root), keys_of(workspace)
+    signed = signed_bytes(folder, keys)
+    entry = read_lock(workspace.root).adapters.get(str(name))
+    if entry and not version_folder(library, name).is_dir():
+        require_as_locked(str(name), entry, signed, keys)
+    given = _declarations(workspace)
+    same_bytes = declared_same_bytes(given) if given else {}
+    added = add(folder, name, base, library, workspace.root, origin, signed, same_bytes)
+    return with_signature(workspace, added, signed, keys)
+
+
+def missing_versions(workspace: Workspace, names: Sequence[str]) -> dict[str, str]:
+    """Return the sources of locked versions that the library lacks, by name; empty: unknown."""
+    library, lock = library_folder(workspace.root), read_lock(workspace.root)
+    return {
+        name: entry.source
+        for name, entry in sorted(lock.adapters.items())
+        if (not names or name in names)
+        and not version_folder(library, AdapterName.parse(name)).is_dir()
+    }
+
+
+def refuse_offline(missing: Sequence[str]) -> None:
+    """Raise where versions are missing and nothing may be fetched.
+
+    Raises:
+        LibraryError: FC3056.
+    """
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise LibraryError.of(
+            "FC3056",
+            "Version is not here, and nothing may be fetched",
+            f"`{missing[0]}`{more}: the library has no such folder.",
+            hint="Leave --offline out, or bring the library's folder here.",
+        )
+
+
+def pull(workspace: Workspace, name: str, report: Report) -> AddedVersion:
+    """Bring a locked version back from the source that the lock names; its bytes must be the same.
+
+    Raises:
+        UntrustedError: FC1270, the host is named by the lock alone.
+        LibraryError: FC3053, the lock names no source; or as `add_from`.
+    """
+    lock: Lock = read_lock(workspace.root)
+    reference = parsed_reference(workspace, lock.adapters[name].source)
+    if reference is None:
+        detail = f"fleet.lock names no source of `{name}`: it was added from a folder."
+        hint = "Bring its folder here from where it was added."
+        raise LibraryError.of("FC3053", "Source has no such version", detail, hint=hint)
+    if url := contacted(reference):
+        require_contact(url)
+    return add_from(workspace, reference, AdapterName.parse(name), report)
+
+
+def push_version(
+    workspace: Workspace, name: AdapterName, reference: SourceReference, report: Report
+) -> str:
+    """Push a locked version to a registry; return its reference by digest.
+
+    Raises:
+        LibraryError: FC3011, the library's bytes are not those of the lock; FC3051 to FC3053.
+    """
+    entry = read_lock(workspace.root).adapters[str(name)]
+    folder = version_folder(library_folder(workspace.root), name)
+    if folder_digest(folder) != entry.digest:
+        detail = f"`{folder}` has other bytes than fleet.lock pins for `{name}`."
+        raise LibraryError.of(
+            "FC3011", "Version exists with other bytes", detail, command="fleetctl adapter verify"
+        )
+
+    async def run() -> str:
+        registry = open_registry(reference, writes=True)
+        try:
+            return await push(registry, folder, name, entry.facts, report)
+        finally:
+            await registry.close()
+
+    return asyncio.run(run())
