@@ -10,10 +10,9 @@ import click
 from fleet.errors import problem_of
 from fleetctl import __version__
 from fleetctl.advice import given_options
-from fleetctl.harmless_stream import complete_commands, harmless_streams
 from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
-from fleetctl.output import print_diagnostics
+from fleetctl.output import complete_commands, harmless_streams, print_diagnostics
 
 USAGE_ERROR = 64
 """Exit code for wrong usage; click's own 2 means `changes are due` here."""

@@ -46,13 +46,13 @@ SHIPPED: Final[Mapping[ExtensionGroup, Mapping[str, str]]] = {
         "native": "runtime.evals.engines.native:run_native",
     },
     "notice_sinks": {
-        "mail": "runtime.notify.mail:mail_notice",
-        "webhook": "runtime.notify.webhook:post_notice",
+        "mail": "runtime.notify.delivery:mail_notice",
+        "webhook": "runtime.notify.delivery:post_notice",
     },
     "sources": {
-        "hf": "runtime.sources.opening:open_hub",
+        "hf": "runtime.sources.reference:open_hub",
         "https": "runtime.sources.http:FolderUrl",
-        "oci": "runtime.sources.opening:open_registry",
+        "oci": "runtime.sources.reference:open_registry",
         "s3": "runtime.sources.bucket:Bucket",
     },
 }

@@ -26,8 +26,8 @@ from fleet.history import (
     RetrainReleased,
     RetrainStarted,
 )
-from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
+from fleet.rules import standing_claim
 from fleet.spec import AdapterSpec
 from runtime.files import locked_file, make_private, plain_text
 from runtime.ledger.protocol import Ledger

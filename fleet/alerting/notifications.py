@@ -22,10 +22,10 @@ from fleet.history import (
     RollbackChecked,
     RolledBack,
 )
-from fleet.maintenance import Retraining, RetrainingDue
 from fleet.names import version_of
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
+from fleet.rules import Retraining, RetrainingDue
 from fleet.spec import FleetSpec, NotifyEvent
 
 AGAIN_FOR = timedelta(days=1)

@@ -7,10 +7,9 @@ from here, not from the modules inside.
 
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import splits
-from fleet.config.checks.extensions import declared_extensions
 from fleet.config.checks.former_names import with_former_names
 from fleet.config.checks.lint import lint
-from fleet.config.checks.references import aliases_of
+from fleet.config.checks.references import aliases_of, declared_extensions
 from fleet.config.checks.version_bytes import (
     declared_same_bytes,
     equal_bytes,
@@ -18,8 +17,7 @@ from fleet.config.checks.version_bytes import (
     signature_fault,
     signature_problem,
 )
-from fleet.config.edit import add_entry, set_value
-from fleet.config.effective import effective_settings
+from fleet.config.edit import add_entry, format_text, set_value
 from fleet.config.files.lockfile import (
     LOCK_FILE,
     Lock,
@@ -38,10 +36,10 @@ from fleet.config.files.merge import (
     overlay,
     substitute,
 )
+from fleet.config.files.settings import effective_settings
 from fleet.config.files.validate import Problem, check_shape, diagnostics
 from fleet.config.files.yaml import Parsed, parse, unmark
 from fleet.config.files.yaml_limits import check_project
-from fleet.config.format import format_text
 from fleet.config.imported import (
     Imported,
     ImportedAdapter,
@@ -53,7 +51,7 @@ from fleet.config.imported import (
 from fleet.config.path_fields import DeclaredPath, declared_paths
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
-from fleet.config.scalars.required_version import KEY, refusal
+from fleet.config.scalars.texts import KEY, refusal
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.extensions import SHIPPED

@@ -3,16 +3,20 @@
 Takes capacity and weights from `placement`'s accounts: no law of its own. Pure.
 """
 
-from fleet.costing.hours import HOUR, HourSplitter, hourly_terms, lines_of, split_server
-from fleet.costing.lines import (
+from fleet.costing.hours import (
     COUNTED,
+    HOUR,
     PLATFORM,
     CostLine,
+    HourSplitter,
     LineKind,
     ServerHour,
     WorkCell,
     WorkNames,
     apportion,
+    hourly_terms,
+    lines_of,
+    split_server,
 )
 from fleet.costing.months import (
     ClientMonth,

@@ -7,8 +7,16 @@ from datetime import datetime
 from itertools import chain, pairwise
 from typing import Final, NamedTuple, TypeAlias
 
-from fleet.costing.hours import HOUR, HourSplitter
-from fleet.costing.lines import CostLine, HourLine, LineKind, ServerHour, WorkCell, WorkNames
+from fleet.costing.hours import (
+    HOUR,
+    CostLine,
+    HourLine,
+    HourSplitter,
+    LineKind,
+    ServerHour,
+    WorkCell,
+    WorkNames,
+)
 from fleet.costing.terms import ClientTerms, Terms
 from fleet.history import Entry, RolledBack
 from fleet.names import client_of

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from fleet.costing.hours import idle_weights, split_server
-from fleet.costing.lines import LineKind, Weights
+from fleet.costing.hours import LineKind, Weights, idle_weights, split_server
 from fleet.costing.months import CENT, DAY_HOURS, GIB, MonthCost
 from fleet.costing.terms import ResidentTerms, Role, ServerTerms, Terms
 from fleet.names import alias_of, client_of

@@ -4,7 +4,6 @@ Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/e
 models; `fleet.gates` judges one version against another from the scores made here. Pure.
 """
 
-from fleet.evals.captured import EXPORTS, CapturedText, replayed
 from fleet.evals.golden_item import (
     ACCURACY,
     GROUNDED,
@@ -13,7 +12,15 @@ from fleet.evals.golden_item import (
     GoldenItem,
     GoldenItemError,
 )
-from fleet.evals.golden_set import GoldenSet, read_golden_set, scored_by, with_format
+from fleet.evals.golden_set import (
+    EXPORTS,
+    CapturedText,
+    GoldenSet,
+    read_golden_set,
+    replayed,
+    scored_by,
+    with_format,
+)
 from fleet.evals.imported import (
     inspect_samples,
     inspect_version,

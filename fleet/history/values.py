@@ -34,7 +34,7 @@ LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor", "alarm")
 def other_engine(known: str, now: str) -> bool:
     """Say whether a server is another now than when evidence was found.
 
-    Both are texts of `fleet.rollouts.trials.engine_of`: each server and its digest. A server
+    Both are texts of `fleet.rollouts.evidence.engine_of`: each server and its digest. A server
     that has gone, or is back as it was, makes no difference; where no server is left, the
     digests are compared.
     """
@@ -46,7 +46,7 @@ def other_engine(known: str, now: str) -> bool:
 
 
 def by_server(engine: str) -> dict[str, str]:
-    """Return the digests of `fleet.rollouts.trials.engine_of` by server."""
+    """Return the digests of `fleet.rollouts.evidence.engine_of` by server."""
     parted = (part.rpartition("=") for part in engine.split())
     return {server: digest for server, _, digest in parted}
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from fleet.hardware import GIB, SHEETS, DeviceSpec, HostSpec, is_cpu
 from fleet.hosts.facts import HostFacts, HostFinding, HostVerdict, install_command, unknown
-from fleet.hosts.template import judge_template
+from fleet.hosts.units import judge_template
 from fleet.vllm import RELEASE, release
 
 _QUADLET: Final = (4, 4)

@@ -12,6 +12,7 @@ from fleet.planning.drift_cause import (
     without_ignored,
 )
 from fleet.planning.gateway_limits import lost
+from fleet.planning.impact import require_kept
 from fleet.planning.modes import (
     BestEffort,
     advances,
@@ -24,7 +25,6 @@ from fleet.planning.modes import (
 )
 from fleet.planning.notes import changed_by_others, forgotten, recovered
 from fleet.planning.pipeline import USUAL, desired_state, make_plan, require_sound
-from fleet.planning.protection import require_kept
 from fleet.planning.reasons import (
     changed_bytes,
     with_served_bytes,

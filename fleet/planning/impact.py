@@ -1,13 +1,19 @@
 """Work out the impact of a plan: changes for clients, ways back, costs and moves."""
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from math import ceil
 from typing import Any
 
+from fleet.codes import SUMMARIES
 from fleet.consent import WAIT_S
+from fleet.errors import ConfigError, Diagnostic
+from fleet.history import History
 from fleet.names import (
     alias_of,
+    alias_parts,
     by_number,
     client_of,
     place_of_server,
@@ -17,10 +23,22 @@ from fleet.names import (
     version_of,
 )
 from fleet.placement import PlacementResult
-from fleet.plan import Action, BoundBasis, Change, Impact, Move, Prospect, Reason
+from fleet.plan import (
+    Action,
+    BoundBasis,
+    Change,
+    Impact,
+    Move,
+    Plan,
+    Prospect,
+    Reason,
+    RolloutAhead,
+    SettingChange,
+)
+from fleet.planning.desired import PlanInput
 from fleet.planning.diff import differences
 from fleet.planning.diversion import Interruption
-from fleet.resources import FULL, LoadedAdapter, Route, State, client_in
+from fleet.resources import FULL, LoadedAdapter, Route, Server, State, client_in
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.steps import LoadAdapter, SmokeTest, Step, schedule
 
@@ -274,3 +292,196 @@ def _answering(percents: Mapping[str, int]) -> dict[str, int]:
 def _percents(route: Route | None) -> dict[str, int]:
     """Return the shares of a route in percent, by version; empty without a route."""
     return {share.adapter: share.percent for share in route.shares} if route else {}
+
+
+_ROUTED = frozenset({"limits", "format", "sticky", "choices", "shadow", "capture", "timeouts"})
+"""Settings of clients and tiers that a change of a route shows."""
+_NAMES = frozenset({"called", "formerly"})
+_CARD = frozenset({"kind", "memory"})
+"""Settings of a device that tell another card."""
+_Terms = Mapping[str, Mapping[str, str]]
+"""Settings by their first two parts, such as `tiers.premium`."""
+
+
+def prospects_of(
+    plan_input: PlanInput,
+    changes: Collection[Change],
+    impacts: Iterable[Impact],
+    settings: Iterable[SettingChange],
+    rollouts: Mapping[str, RolloutAhead],
+) -> tuple[Prospect, ...]:
+    """Return the consequences by alias, sorted; aliases without any are left out.
+
+    Args:
+        plan_input: The input and the first stages of the plan.
+        changes: The changes of the plan.
+        impacts: The effects of the steps; their aliases name restarts there.
+        settings: The declared values that differ from the last apply.
+        rollouts: The stages ahead, by alias, of all rollouts that the plan begins or moves.
+    """
+    told = {impact.alias for impact in impacts}
+    routed = {change.after.alias: change for change in changes if isinstance(change.after, Route)}
+    begun = {alias: ahead for alias, ahead in rollouts.items() if alias in routed}
+    terms = _changed_terms(plan_input, tuple(settings))
+    for alias, change in routed.items():
+        if alias not in told and alias not in begun:
+            terms[alias] += (SettingChange(*detail) for detail in change.details if _moves(detail))
+    servers = _changed_servers(plan_input, changes, told)
+    return tuple(
+        Prospect(
+            alias_parts(alias)[0],
+            alias,
+            begun.get(alias),
+            tuple(terms[alias]),
+            servers.get(alias, ()),
+        )
+        for alias in sorted({*begun, *servers, *(alias for alias in terms if terms[alias])})
+    )
+
+
+def _moves(detail: tuple[str, str, str]) -> bool:
+    """Say whether a detail of a route tells that other servers answer."""
+    return detail[0].endswith(" on")
+
+
+def _changed_servers(
+    plan_input: PlanInput, changes: Iterable[Change], told: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return by alias the servers that answer now and restart, or whose upgrade the plan moves."""
+    changed = {change.before.name for change in changes if isinstance(change.before, Server)}
+    upgraded = {
+        server.base
+        for change in changes
+        if change.reason is Reason.UPGRADE
+        for server in change.resources
+        if isinstance(server, Server)
+    }
+    for upgrade in plan_input.placement.upgrades:
+        if upgrade.base in upgraded:
+            changed.update(upgrade.old)
+    found = {
+        alias: tuple(sorted(changed.intersection(chain(*(s.servers for s in route.shares)))))
+        for alias, route in plan_input.live.routes().items()
+        if alias in plan_input.fleet.adapters and alias not in told
+    }
+    return {alias: servers for alias, servers in found.items() if servers}
+
+
+def _changed_terms(
+    plan_input: PlanInput, settings: tuple[SettingChange, ...]
+) -> dict[str, list[SettingChange]]:
+    """Return by alias the terms that differ from the last apply; of aliases that have a route."""
+    applied = plan_input.history.settings
+    found: dict[str, list[SettingChange]] = defaultdict(list)
+    if not settings or not applied:
+        return found
+    old, new = _sections(applied), _sections(plan_input.fleet.settings)
+    cards, servers = [*_cards(settings)], plan_input.live.servers()
+    for alias, route in plan_input.live.routes().items():
+        if alias not in plan_input.fleet.adapters:
+            continue
+        was, now = _terms(old, alias), _terms(new, alias)
+        found[alias] += (
+            SettingChange(name, was.get(name), now.get(name))
+            for name in dict.fromkeys((*now, *was))
+            if was.get(name) != now.get(name)
+        )
+        places = {
+            f"{server.host}.{device}"
+            for share in route.shares
+            for server in map(servers.get, share.servers)
+            if server is not None
+            for device in server.devices
+        }
+        found[alias] += (change for place, change in cards if place in places)
+    return found
+
+
+def _cards(settings: Iterable[SettingChange]) -> Iterator[tuple[str, SettingChange]]:
+    """Yield host and device of every card that changes, with the setting that differs."""
+    for setting in settings:
+        match setting.path.split("."):
+            case ["hosts", host, "devices", device, name] if name in _CARD and setting.after:
+                named = f"{host}/{device} {name}"
+                yield f"{host}.{device}", SettingChange(named, setting.before, setting.after)
+            case _:
+                pass
+
+
+def _sections(settings: Mapping[str, str]) -> _Terms:
+    sections: dict[str, dict[str, str]] = defaultdict(dict)
+    for path, value in settings.items():
+        section, _, rest = path.partition(".")
+        name, _, rest = rest.partition(".")
+        sections[f"{section}.{name}"][rest] = value
+    return sections
+
+
+def _terms(sections: _Terms, alias: str) -> dict[str, str]:
+    """Return the settings that hold for an alias by short names: its own, its tier's, its gates'.
+
+    A setting of the tier that client or adapter declare themselves is left out.
+    """
+    client, task = alias_parts(alias)
+    beyond = f"adapters.{task}."
+    mine = sections.get(f"clients.{client}", {})
+    adapter = {path.removeprefix(beyond): v for path, v in mine.items() if path.startswith(beyond)}
+    own = {path: v for path, v in mine.items() if not path.startswith(("adapters.", "keys."))}
+    own |= {path: v for path, v in adapter.items() if path not in ("version", "base")}
+    usual = {name: sections.get(f"defaults.{name}", {}).get("") for name in ("tier", "rollout")}
+    tier = mine.get("tier") or usual["tier"] or "standard"
+    rollout = adapter.get("rollout") or usual["rollout"] or "standard"
+    pace = sections.get(f"rollouts.{rollout}", {})
+    owned = {path.partition(".")[0] for path in own}
+    terms = {"tier": tier} | {
+        path: value
+        for path, value in sections.get(f"tiers.{tier}", {}).items()
+        if path.partition(".")[0] not in owned
+    }
+    terms |= {"rollout": rollout, **pace, **own}
+    for gate in json.loads(pace.get("gates", "[]")):
+        terms |= {f"{gate}.{path}": v for path, v in sections.get(f"gates.{gate}", {}).items()}
+    hidden = _ROUTED | _NAMES
+    return {path: v for path, v in terms.items() if path and path.partition(".")[0] not in hidden}
+
+
+FLAG = "prevent_destroy"
+
+
+def require_kept(plan: Plan, fleet: FleetSpec, history: History) -> None:
+    """Refuse a plan that ends a protected alias: its route goes, and its versions are unloaded.
+
+    Protected is what the declarations say, and what they said at the last apply: who deletes a
+    client deletes its protection with it. An alias that is renamed goes on.
+
+    Raises:
+        ConfigError: FC1279, by protected alias.
+    """
+    found = tuple(_refused(plan, fleet, history.settings or {}))
+    if found:
+        raise ConfigError(*found)
+
+
+def _refused(plan: Plan, fleet: FleetSpec, last: Mapping[str, str]) -> Iterator[Diagnostic]:
+    for change in plan.changes:
+        route = change.before
+        if not isinstance(route, Route) or change.after or change.reason is Reason.RENAMED:
+            continue
+        client = client_of(route.alias)
+        task = route.alias.removeprefix(f"{client}-")
+        owner = f"clients.{client}"
+        for path in (f"{owner}.{FLAG}", f"{owner}.adapters.{task}.{FLAG}"):
+            now = fleet.settings.get(path) == "true"
+            if now or last.get(path) == "true":
+                place = fleet.declared_at(*path.split(".")) if now else None
+                since = "" if now else ", as the last apply recorded it"
+                yield Diagnostic(
+                    "FC1279",
+                    SUMMARIES["FC1279"],
+                    f"The plan would end `{route.alias}`: {change.why}. `{path}` is true{since}.",
+                    place,
+                    hint=f"Declare it again. If it is to go: `{path}: false` first, and apply; "
+                    "then delete it.",
+                    command="fleetctl apply --auto",
+                )
+                break

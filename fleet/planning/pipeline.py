@@ -40,11 +40,11 @@ from fleet.planning.impact import (
     impacts_of,
     moves_of,
     price_per_hour,
+    prospects_of,
     untouched,
 )
 from fleet.planning.notes import asked_first, held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
-from fleet.planning.prospects import prospects_of
 from fleet.planning.reasons import reasons_of, with_served_bytes
 from fleet.planning.upgrades import upgrade_notes
 from fleet.resources import State

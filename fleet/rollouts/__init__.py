@@ -11,7 +11,15 @@ whatever intervals they are asked; a clock that goes back delays a rollout and d
 """
 
 from fleet.rollouts.decide import applied_route, decide_rollouts, is_diverted, may_be_rollback
-from fleet.rollouts.evidence import gates_of, golden_of
+from fleet.rollouts.evidence import (
+    GateTrial,
+    due_gates,
+    engine_digest,
+    gates_of,
+    golden_of,
+    grouped,
+    loaded_on,
+)
 from fleet.rollouts.forecast import forecast_rollouts, outlook, rollout_ahead
 from fleet.rollouts.guards import closed_until, closed_windows_until
 from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
@@ -24,5 +32,4 @@ from fleet.rollouts.targets import (
     Upgrade,
     UpgradeStage,
 )
-from fleet.rollouts.trials import GateTrial, due_gates, engine_digest, grouped, loaded_on
 from fleet.rollouts.upgrades import MOVES, decide_upgrades, upgrade_trials

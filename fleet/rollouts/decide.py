@@ -8,10 +8,10 @@ from datetime import datetime
 from fleet.history import History, is_way_back
 from fleet.names import AdapterName, adapter_address, adapter_of_address, alias_of
 from fleet.resources import FULL, Route, Share, State
+from fleet.rollouts.evidence import engine_of, grouped, loaded_on, other_bytes
 from fleet.rollouts.guards import held_for_silent, shadowed
 from fleet.rollouts.progress import decide_rollout
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
-from fleet.rollouts.trials import engine_of, grouped, loaded_on, other_bytes
 from fleet.rollouts.upgrades import decide_upgrades
 from fleet.spec import AdapterSpec, FleetSpec
 

@@ -1,13 +1,29 @@
 """Weighs the evidence on a version in its stage, gate by gate: which counts, and what it says."""
 
-from collections.abc import Mapping
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from fleet.gates import Verdict, least_limit
-from fleet.history import GateEvidence, RolloutStage, other_engine
+from fleet.history import (
+    BlockKind,
+    GateEvidence,
+    History,
+    RolloutStage,
+    accepted,
+    blocks_on,
+    is_way_back,
+    other_engine,
+    rejection,
+)
+from fleet.names import server_address
 from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.policies import AUTO, REPLAY, GateSpec
+from fleet.resources import FULL, Route, Server, State
 from fleet.spec import AdapterSpec, FleetSpec
+from fleet.traffic import Sticky
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +151,202 @@ def _limited(fleet: FleetSpec, adapter: AdapterSpec, gate: GateSpec) -> GateSpec
         return gate
     limit = least_limit(golden.independent, gate.samples)
     return replace(gate, threshold=float(limit), unit="pp")
+
+
+ALTERED = "altered"
+"""In the place of a digest: bytes that are not those that the lock pins."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateTrial:
+    """A version on its way, and the version to compare with."""
+
+    alias: str
+    adapter: str
+    """Full name of the new version."""
+    stable: str
+    """Full name of the version that answers the rest, or did until the cut-over."""
+    percent: int
+    """The new version's share now; 0: it gets no traffic yet; 100: the old one is still loaded."""
+    since: datetime | None
+    """From when on requests of this stage count; None: the ledger does not say."""
+    servers: tuple[str, ...]
+    """That list the new version, sorted."""
+    stable_servers: tuple[str, ...]
+    offline: tuple[GateSpec, ...]
+    """Gates on a golden set for which no evidence holds."""
+    live: tuple[GateSpec, ...]
+    """Gates on traffic; asked again each time, while there is any."""
+    digests: Mapping[str, str]
+    """Of `adapter`, `stable` and `base`; the last covers engine, version and flags."""
+    rejected: GateEvidence | None = None
+    """Evidence by which these bytes have failed and may not serve."""
+    accepted: frozenset[str] = frozenset()
+    """Gates whose verdict people have overridden; they are asked and stop nothing."""
+    sticky: Sticky = Sticky.REQUEST
+    """The unit that the split keeps on a version."""
+
+    @property
+    def on_canary(self) -> bool:
+        """Whether a version is compared with itself, on the canary server of an upgrade."""
+        return self.adapter == self.stable
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Alias and version, with the server of a canary."""
+        return self.alias, f"{self.adapter}@{self.servers[0]}" if self.on_canary else self.adapter
+
+
+def due_gates(
+    fleet: FleetSpec, live: State, history: History, now: datetime
+) -> tuple[GateTrial, ...]:
+    """Return the trials, by alias; nothing while the routes are not known.
+
+    A version of which a server holds other bytes than the lock pins is not tried: whatever was
+    found would be about something else. Beside a version that is altered so, a failure counts and
+    nothing passes.
+    """
+    if live.routes_unknown:
+        return ()
+    routes, strange = live.routes(), other_bytes(fleet, live)
+    loaded = loaded_on(live)
+    found = (
+        _trial(fleet, adapter, routes[alias], live, history, now, strange, loaded)
+        for alias, adapter in sorted(fleet.adapters.items())
+        if alias in routes and adapter.name.client not in fleet.set_aside
+    )
+    return tuple(trial for trial in found if trial is not None)
+
+
+def _trial(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    route: Route,
+    live: State,
+    history: History,
+    now: datetime,
+    strange: frozenset[str],
+    loaded: Mapping[str, tuple[str, ...]],
+) -> GateTrial | None:
+    alias, shares = adapter.alias, {share.adapter: share.percent for share in route.shares}
+    stage = history.stages.get(alias)
+    name = _candidate(str(adapter.name), shares, stage)
+    declared = name == str(adapter.name)
+    percent, stable = shares.get(name, 0), _stable(fleet, route, name, history)
+    facts, other = fleet.versions.get(name), fleet.versions.get(stable)
+    if not stable or facts is None or name in strange:
+        return None
+    digest, taken_out = facts.digest, (BlockKind.HELD, BlockKind.ABORTED)
+
+    def accepts(gate: str) -> bool:
+        return bool(accepted(fleet.overrides, alias, digest, gate, now))
+
+    for block in blocks_on(history, fleet.versions, alias, name, digest, taken_out):
+        # Taken out under this name or another, unless an override lets the bytes in. A version that
+        # answers all requests was put there, whatever the verdict on the same bytes before.
+        counts = block.adapter == name or percent < FULL
+        if counts and not (block.gate and accepts(block.gate)):
+            return None
+    altered = stable in strange
+    if percent == FULL and (stable == route.shadow or stable not in history.cutovers):
+        return None  # no replaced version is there to go back to
+    servers, others = loaded.get(name, ()), loaded.get(stable, ())
+    routed = {server for share in route.shares if share.adapter == name for server in share.servers}
+    base = engine_of(live, servers, routed)
+    digests = {
+        "adapter": digest,
+        "stable": ALTERED if altered else other.digest if other else "",
+        "base": base,
+    }
+    digests = {key: known for key, known in digests.items() if known}
+    gates = gates_of(fleet, adapter)
+    ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
+    rejected = rejection(history, fleet.overrides, alias, name, digest, now)
+    known = {item.gate: item for item in history.evidence.get(alias, ())}
+    comparison = Comparison(fleet, adapter, stable, base)
+    return GateTrial(
+        alias,
+        name,
+        stable,
+        percent,
+        stage.since if stage is not None and ours and percent else None,
+        servers,
+        others,
+        tuple(
+            gate
+            for gate in gates
+            if gate.offline and declared and not (rejected or altered)
+            if servers and percent < FULL
+            if not comparison.is_answered(known.get(gate.name), gate)
+        ),
+        tuple(gate for gate in gates if not gate.offline and percent and not rejected),
+        digests,
+        rejected,
+        frozenset(gate.name for gate in gates if accepts(gate.name)),
+        adapter.sticky,
+    )
+
+
+def other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
+    """Return the versions of which a server holds other bytes than the lock pins."""
+    pinned: Mapping[str, str] = {name: version.digest for name, version in fleet.versions.items()}
+    return frozenset(
+        adapter.adapter
+        for adapter in live.adapters().values()
+        if adapter.unsure or adapter.digest != pinned.get(adapter.adapter, adapter.digest)
+    )
+
+
+def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
+    """Return the sorted servers that list a version, by full name of the version."""
+    return grouped((adapter.adapter, adapter.server) for adapter in live.adapters().values())
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the sorted second parts of pairs, by the first part."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, server in pairs:
+        found[name].add(server)
+    return {name: tuple(sorted(servers)) for name, servers in sorted(found.items())}
+
+
+def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
+    """Return the version that is half-way up, though the file asks for another; else the declared.
+
+    Until the file is applied the version keeps its traffic, and its gates must be judged. The
+    version that the file asks for is no candidate meanwhile: beside a canary the old version would
+    be judged.
+    """
+    return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
+
+
+def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> str:
+    """Return the version that answers beside the target, else the newest resident to go back to."""
+    others = [share for share in route.shares if share.adapter != target]
+    serving = [other.adapter for other in others if other.percent]
+    resident = (other.adapter for other in others if other.servers)
+    back = (name for name in resident if is_way_back(history, fleet.versions, route.alias, name))
+    return serving[-1] if serving else next(back, "")
+
+
+def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
+    """Return a text for the engines that serve a version: `server=digest`, by server.
+
+    Empty where a server of `routed` is unknown. `routed`: servers on the route.
+    """
+    if live.unknown_servers.keys() & set(routed):
+        return ""
+    seen = ((server, engine_digest(live, server)) for server in servers)
+    return " ".join(f"{server}={digest}" for server, digest in seen if digest)
+
+
+def engine_digest(live: State, server: str) -> str:
+    """Return a text for a server: engine version, flags, files of the base.
+
+    Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
+    """
+    found = live.resources.get(server_address(server))
+    if not isinstance(found, Server):
+        return ""
+    seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]

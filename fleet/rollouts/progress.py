@@ -10,7 +10,7 @@ from fleet.history import History, is_way_back
 from fleet.names import AdapterName, alias_of, version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL, Route
-from fleet.rollouts import messages
+from fleet.rollouts import guards
 from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.guards import closed_until, doubt
 from fleet.rollouts.situation import Situation
@@ -60,21 +60,21 @@ def decide_first_version(
     version, open_gates = version_of(it.target), tuple(unsure)
     due = tuple(result.due(it.alias) for result in open_gates)
     if stopped:
-        text = messages.not_served("; ".join(_reasons(it)) or stopped, _declare(it))
+        text = guards.not_served("; ".join(_reasons(it)) or stopped, _declare(it))
         text += f", or let {version} begin: fleetctl release {it.alias}"
         if it.rejection:
             text += ". What a gate rejected an override accepts until a day"
         return AliasTarget(it.alias, it.target, (), "", Phase.HELD, stopped, text)
     if it.released and it.halt:
-        text = messages.halted(f"{version} is not begun", it.halt)
+        text = guards.halted(f"{version} is not begun", it.halt)
         return AliasTarget(it.alias, it.target, (), "", Phase.PAUSED, "", text, due)
     if open_gates:
         why = (
             f"{version} was kept out and released, no version before it is loaded, and "
-            f"{messages.open_gates(open_gates)}"
+            f"{guards.open_gates(open_gates)}"
         )
-        text = messages.not_served(why, _declare(it))
-        text += f" and then this one. {messages.decide(it.alias, begun=False)}"
+        text = guards.not_served(why, _declare(it))
+        text += f" and then this one. {guards.decide(it.alias, begun=False)}"
         return AliasTarget(it.alias, it.target, (), "", Phase.UNDECIDED, "", text, due)
     if doubt:
         text = f"{version} is not begun: {doubt}"
@@ -90,13 +90,13 @@ def _reasons(it: Situation) -> Iterable[str]:
     version, hold, evidence = version_of(it.target), it.holds.get(it.target), it.rejection
     if hold is not None:
         reason = f" ({hold.reason})" if hold.reason and not (hold.gate and evidence) else ""
-        yield f"{version} was rolled back by {hold.by} at {messages.time(hold.at)}{reason}"
+        yield f"{version} was rolled back by {hold.by} at {guards.time(hold.at)}{reason}"
     if evidence is not None:
-        yield messages.by_evidence(evidence)
+        yield guards.by_evidence(evidence)
     if mark := it.mark("abort"):
-        yield f"{version} was aborted {messages.decided(mark)}"
+        yield f"{version} was aborted {guards.decided(mark)}"
     if it.twin:
-        yield f"{version} {messages.taken_out(it.twin)}"
+        yield f"{version} {guards.taken_out(it.twin)}"
 
 
 def _declare(it: Situation) -> str:
@@ -161,21 +161,21 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
     """Return why the target may not have any traffic, in short and for the reader."""
     version = version_of(it.target)
     if hold := it.holds.get(it.target):
-        return f"{version} was rolled back", messages.stays_out(
-            it.alias, it.target, f"was rolled back {messages.decided(hold)}"
+        return f"{version} was rolled back", guards.stays_out(
+            it.alias, it.target, f"was rolled back {guards.decided(hold)}"
         )
     if evidence := it.rejection:
         why = f"gate {evidence.gate} failed: {evidence.finding.reason}"
-        return why, messages.rejected(it.alias, it.target, evidence)
+        return why, guards.rejected(it.alias, it.target, evidence)
     if mark := it.mark("abort"):
-        return f"{version} was aborted by {mark.by}", messages.stays_out(
-            it.alias, it.target, f"was aborted {messages.decided(mark)}"
+        return f"{version} was aborted by {mark.by}", guards.stays_out(
+            it.alias, it.target, f"was aborted {guards.decided(mark)}"
         )
     if it.twin:
         why = f"{version} has the bytes of {version_of(it.twin.adapter)}, which was taken out"
-        return why, messages.stays_out(it.alias, it.target, f"{messages.taken_out(it.twin)},")
+        return why, guards.stays_out(it.alias, it.target, f"{guards.taken_out(it.twin)},")
     if it.given_up and not (it.allowed("approve") or it.allowed("advance")):
-        return f"{version} could not be judged", messages.given_up(it.alias, it.target)
+        return f"{version} could not be judged", guards.given_up(it.alias, it.target)
     return None
 
 
@@ -245,7 +245,7 @@ def _beginning(it: Situation) -> AliasTarget:
     why = f"{version} is declared and begins at {weight} %"
     if waited and offline:
         said = it.mark("advance") or it.mark("approve")
-        why = messages.begins(version, weight, offline, said)
+        why = guards.begins(version, weight, offline, said)
     begun = waited and (offline or it.rollout.no_promote)  # an earlier plan asked for it
     phase = Phase.ADVANCED if begun else Phase.STARTED
     return replace(_wanted(it, shares, phase, why), salt=it.target)
@@ -262,7 +262,7 @@ def _staged(it: Situation) -> AliasTarget:
     phase, text = _obstacle(it, it.judged, at, ready)
     if phase is Phase.UNDECIDED and it.rollout.when_unsure == "roll_back" and it.stable:
         return _taken_back(
-            it, f"{version} could not be judged", messages.given_up(it.alias, it.target)
+            it, f"{version} could not be judged", guards.given_up(it.alias, it.target)
         )
     if phase is not None:
         return _wanted(it, it.shares, phase, "", text)
@@ -286,15 +286,15 @@ def _obstacle(
     None: without traffic nothing bakes.
     """
     if it.halt:
-        return Phase.PAUSED, messages.halted(at, it.halt)
+        return Phase.PAUSED, guards.halted(at, it.halt)
     if not it.allowed("advance"):
         if ready is not None and it.now < ready:
-            return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
+            return Phase.WAITING, f"{at}, baking until {guards.time(ready)}"
         unsure = [result for result in judged if not result.passed and not _approved(it, result)]
         if unsure:
-            return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
+            return _unsure(it, unsure, f"{at}: {guards.open_gates(unsure)}", ready)
         if until := closed_until(it.rollout, it.now):
-            text = f"{at}: no version gets more traffic until {messages.time(until)}"
+            text = f"{at}: no version gets more traffic until {guards.time(until)}"
             return Phase.WAITING if ready else Phase.EVALUATING, text
     if why := _doubt(it, judged):
         return Phase.DOUBTED, f"{at}: {why}"
@@ -313,25 +313,25 @@ def _unsure(
     """Decide whether undecided gates may still decide, or a person has to."""
     if ready is None:  # a golden set says the same tomorrow
         if all(result.status == Verdict.INCONCLUSIVE for result in unsure):
-            return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias, begun=False)}"
+            return Phase.UNDECIDED, f"{text}. {guards.decide(it.alias, begun=False)}"
         return Phase.EVALUATING, text
     end = ready - it.rollout.bake + it.rollout.longest_bake
     extended = it.mark("extend") if it.allowed("extend") else None
     if extended is not None:  # as long again, from when it was said
         end = max(end, extended.at + it.rollout.longest_bake)
     if it.now < end:
-        return Phase.EXTENDED, f"{text}; goes on until {messages.time(end)}"
+        return Phase.EXTENDED, f"{text}; goes on until {guards.time(end)}"
     counts = [result.evidence.finding.counts for result in it.judged if result.evidence]
     longest, begun = it.rollout.longest_bake, end - it.rollout.longest_bake
     if not is_over(longest, it.now - begun, *traffic_of(counts)):
-        latest = messages.time(begun + MOST * longest)
+        latest = guards.time(begun + MOST * longest)
         return Phase.EXTENDED, f"{text}; goes on, for there was little traffic: until {latest}"
-    return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias)}"
+    return Phase.UNDECIDED, f"{text}. {guards.decide(it.alias)}"
 
 
 def _void(it: Situation) -> str:
     """Say which mark on this stage no longer counts; empty: none."""
-    return messages.void(it.void) if it.void else ""
+    return guards.void(it.void) if it.void else ""
 
 
 def _approved(it: Situation, judged: GateResult) -> bool:

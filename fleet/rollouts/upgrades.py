@@ -22,9 +22,8 @@ from fleet.history import (
 from fleet.names import adapter_address, base_of, by_number
 from fleet.policies import GateSpec
 from fleet.resources import Server, ServerFlags, State
-from fleet.rollouts.evidence import gates_of, golden_of
+from fleet.rollouts.evidence import GateTrial, engine_digest, gates_of, golden_of
 from fleet.rollouts.targets import GoldenResult, Upgrade, UpgradeStage
-from fleet.rollouts.trials import GateTrial, engine_digest
 from fleet.spec import FleetSpec
 from fleet.vllm import flags_for
 

@@ -12,12 +12,12 @@ from fleet.vllm.adapter import (
     module_shapes,
     served_rank,
 )
-from fleet.vllm.attached import attached_faults, attached_unknowns
 from fleet.vllm.base import base_shape, dimensions
-from fleet.vllm.command_reader import CommandRead, read_back
 from fleet.vllm.flag_rules import FLAG_KINDS, fault_of, path_in, spelling_hint, split_words
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
+    attached_faults,
+    attached_unknowns,
     cpu_loras_for,
     disagreements,
     flag_drift,
@@ -33,6 +33,7 @@ from fleet.vllm.launch import (
     POD_PORT,
     POD_STORE,
     RESOLVER,
+    CommandRead,
     LaunchCommand,
     Pod,
     command_line,
@@ -40,6 +41,7 @@ from fleet.vllm.launch import (
     environment,
     gpus_of,
     launch_of,
+    read_back,
 )
 from fleet.vllm.lora_slots import (
     GIB,

@@ -202,7 +202,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
     """
     from fleet.history import deployments_of
     from plans.reports.versions import render_version
-    from runtime.operations.versions.signatures import signature_document
+    from runtime.operations.versions.sources import signature_document
 
     versions = {version.name: version for version in _catalogue(workspace)}
     _require_known(name, sorted(versions))
@@ -237,7 +237,7 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
     """
     from plans.reports.versions import render_checks
     from runtime.library.catalog import verify
-    from runtime.operations.versions.signatures import signature_checks
+    from runtime.operations.versions.sources import signature_checks
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
 

@@ -107,9 +107,9 @@ def apply(
 
 def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]":
     """Observe the fleet; return the live state, and the plan that was saved or is made now."""
+    from runtime.operations.change.adopt import draw_fleet_id, require_known
     from runtime.operations.change.planning import observe_copies, plan_fleet
     from runtime.operations.change.reviewed import require_reviewed
-    from runtime.operations.change.unknown_fleet import draw_fleet_id, require_known
     from runtime.operations.machines.heal import put_back_store
 
     live = observe_copies(workspace)

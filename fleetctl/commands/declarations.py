@@ -49,7 +49,7 @@ def validate(workspace: Workspace, form: str) -> None:
       fleetctl validate --format sarif > fleetctl.sarif
     """
     from fleet.config import diagnostics, lint, lint_signatures
-    from runtime.operations.change.preflight import check_declared
+    from runtime.operations.change.apply import check_declared
     from runtime.project.referenced_files import check_referenced_files
 
     try:

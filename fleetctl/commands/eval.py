@@ -86,8 +86,7 @@ def run(
     import asyncio
 
     from plans.reports.evals import drift_table, table
-    from runtime.operations.versions.eval_jobs import choose_jobs, read_evals, spec_for
-    from runtime.operations.versions.evaluate import run_all
+    from runtime.operations.versions.evaluate import choose_jobs, read_evals, run_all, spec_for
     from runtime.operations.watch.notifications import notify_all_open
 
     selection = {name: settings.pop(name) for name in ("version", "golden", "purpose")}
@@ -138,8 +137,7 @@ def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) ->
       fleetctl eval list acme-support --limit 0 --format json
     """
     from plans.reports.evals import row, table
-    from runtime.operations.versions.eval_jobs import read_evals
-    from runtime.operations.versions.evaluate import evals_of
+    from runtime.operations.versions.evaluate import evals_of, read_evals
 
     past = evals_of(workspace, read_evals(workspace), alias)
     runs = sorted((run for runs in past.values() for run in runs), key=lambda run: run.at)
@@ -181,8 +179,7 @@ def drift(workspace: Workspace, alias: str | None, form: str) -> None:
       fleetctl eval drift acme-support --format json
     """
     from plans.reports.evals import drift_table
-    from runtime.operations.versions.eval_jobs import read_evals
-    from runtime.operations.versions.evaluate import evals_of
+    from runtime.operations.versions.evaluate import evals_of, read_evals
 
     past = evals_of(workspace, read_evals(workspace), alias)
     adapters = {

@@ -73,8 +73,8 @@ def prepare(workspace: Workspace, *, name: str, dry_run: bool) -> None:
 
 
 def _print(host: "HostSpec", findings: "Sequence[HostFinding]", form: str) -> None:
-    from plans.reports.hosts import host_document, render_text
+    from plans.reports.status import host_document, render_checks
 
-    print_result(form, host_document(host, findings), render_text)
+    print_result(form, host_document(host, findings), render_checks)
     if any(finding.verdict in ("fault", "unknown") for finding in findings):
         sys.exit(1)

@@ -28,8 +28,8 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
     """Return the live state from a file, or observed now, or unknown where nothing is asked."""
     from plans.documents import live_file
     from runtime.files import read_text
+    from runtime.operations.change.adopt import unknown_state
     from runtime.operations.change.planning import observe_copies
-    from runtime.operations.change.unknown_fleet import unknown_state
 
     if workspace.offline is not None:
         where = f"taken from {file}" if file else "unknown"

@@ -153,8 +153,8 @@ def _planned(
     from fleet.planning import require_known_targets
     from fleetctl.commands.placement import live_state
     from plans.reports.status import fault_notes
+    from runtime.operations.change.adopt import known_part
     from runtime.operations.change.planning import plan_fleet
-    from runtime.operations.change.unknown_fleet import known_part
 
     live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
     fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
@@ -189,7 +189,7 @@ def _save_live(workspace: Workspace, live: "State", file: Path) -> None:
 @contextmanager
 def _failure_told(workspace: Workspace, form: str) -> Iterator[None]:
     """Print a document of the format where there is no plan, beside the error as for people."""
-    from plans.render.failure import RENDERERS as FAILURES
+    from plans.render.markdown import RENDERERS as FAILURES
 
     try:
         yield
@@ -263,7 +263,7 @@ def _keep(workspace: Workspace, plan: "Plan", out: Path | None) -> None:
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
     from runtime.git import commit_of
-    from runtime.operations.change.preflight import check_plan
+    from runtime.operations.change.apply import check_plan
     from runtime.operations.change.reviewed import keep_plan
 
     print_preflight(*check_plan(workspace, plan))
@@ -326,8 +326,8 @@ def graph(workspace: Workspace, plan_file: Path | None, form: str) -> None:
     """
     from fleetctl.commands.placement import live_state
     from plans.render.graph import FORMATS
+    from runtime.operations.change.adopt import known_part
     from runtime.operations.change.planning import plan_fleet
-    from runtime.operations.change.unknown_fleet import known_part
 
     if plan_file:
         plan = _saved_plan(workspace, plan_file)

@@ -45,7 +45,7 @@ def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
       fleetctl demand show --all
       fleetctl demand show --format json
     """
-    from plans.reports.demand import render, render_json
+    from plans.reports.usage import render, render_json
 
     fleet = workspace.fleet()
     click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)

@@ -255,7 +255,7 @@ def export(
       fleetctl usage export --client acme --as golden --beside golden/acme.jsonl > more.jsonl
       fleetctl usage export --client acme --as training --since 2026-11-25
     """
-    from runtime.operations.versions.eval_jobs import read_set
+    from runtime.operations.versions.evaluate import read_set
     from runtime.operations.watch.usage import export_captured
 
     begin = since or _BEGINNING

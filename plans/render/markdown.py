@@ -4,13 +4,18 @@ The comment stays within `LIMIT` bytes. A larger plan loses levels of detail, th
 and the comment says so; nothing is cut in the middle.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
+from fleet.errors import Diagnostic
 from fleet.plan import Change, Plan
+from plans import diagnostics
 from plans.render import detail_levels, prospects, sections
 from plans.render.text import as_declared, evidence, is_unknown, limit
 from plans.render.verdict import decision_lines, judge, rule_lines
 from plans.tables import about, capitalized, counted
+from plans.templating import rendered
 from plans.visible import command, fenced, prose
 from plans.wording import (
     SYMBOLS,
@@ -241,3 +246,38 @@ def _notes(plan: Plan, level: int) -> Iterator[str]:
         yield ""
         yield "</details>"
         yield ""
+
+
+_NEXT = "Nothing is planned before this is mended."
+
+
+def _json(fleet: str, problems: Sequence[Diagnostic]) -> str:
+    found = json.loads(diagnostics.render_json(problems))
+    head = {"format": "fleetctl-no-plan", "format_version": "1.0", "fleet": fleet or None}
+    return json.dumps({**head, "diagnostics": found}, indent=2) + "\n"
+
+
+def _markdown(fleet: str, problems: Sequence[Diagnostic]) -> str:
+    shown = len(problems)
+    while True:
+        lines = diagnostics.render_text(problems[:shown]).splitlines()
+        if shown < len(problems):
+            lines += ["", f"… and {len(problems) - shown} more: fleetctl validate"]
+        name = f" · `{fleet}`" * bool(fleet)
+        head = f"<!-- fleetctl:plan fleet={fleet} v=1 -->\n### ⛔ No plan{name}\n{_NEXT}\n\n"
+        text = head + "\n".join(fenced(lines, "text")) + "\n"
+        if len(text.encode()) <= LIMIT or shown <= 1:
+            return text
+        shown //= 2
+
+
+def _html(fleet: str, problems: Sequence[Diagnostic]) -> str:
+    text = diagnostics.render_text(problems)
+    return rendered("no_plan.html.j2", fleet=fleet, next=_NEXT, text=text)
+
+
+RENDERERS: Mapping[str, Callable[[str, Sequence[Diagnostic]], str]] = MappingProxyType(
+    {"html": _html, "json": _json, "md": _markdown}
+)
+"""Function from a fleet's name (empty: not known) and problems to a document, by the format's
+name."""

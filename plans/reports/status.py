@@ -6,7 +6,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from fleet.codec import decode
+from fleet.hardware import HostSpec
 from fleet.history import ApplyFinished, ApplyStarted, BackedUp, BackupDrilled, Entry, History
+from fleet.hosts import HostFinding
 from fleet.names import adapter_address, client_of, kind_of_address, name_in_address
 from fleet.plan import Freeze
 from fleet.planning import DriftCause, ownerless
@@ -16,7 +18,7 @@ from fleet.spec import FleetSpec
 from plans.explain.rollout import rollout_document, rollout_lines
 from plans.reports.drift import outage_documents, outage_lines
 from plans.reports.rollouts import condition_of, rollout_documents
-from plans.tables import Paint, iso, painter
+from plans.tables import Paint, counted, iso, painter
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (
@@ -366,3 +368,38 @@ def urgent_lines(document: Mapping[str, Any], paint: Paint) -> list[str]:
         lines.append(paint(_YELLOW, f"WAITS FOR A PERSON {version}: {condition_of(rollout)}"))
         lines.append(f"  Helps: fleetctl rollout status {rollout['alias']}")
     return [*lines, ""] if document.get("waiting") else lines
+
+
+def host_document(host: HostSpec, findings: Sequence[HostFinding]) -> dict[str, Any]:
+    """Return the findings as a document."""
+    rows = [
+        {
+            "subject": finding.subject,
+            "verdict": finding.verdict,
+            "text": finding.text,
+            "command": finding.command,
+            "run_on": "here" if finding.is_here else "host",
+        }
+        for finding in findings
+    ]
+    named = {"host": host.name, "address": host.address}
+    return {"format": "fleetctl-host-check", "format_version": "1.0", **named, "findings": rows}
+
+
+def render_checks(document: dict[str, Any]) -> str:
+    """Return a line for every finding, and the command that helps below."""
+    rows = document["findings"]
+    width = max(len(row["subject"]) for row in rows)
+    lines = [f"{document['host']} ({document['address']})"]
+    for row in rows:
+        lines.append(f"  {row['verdict']:7}  {row['subject']:{width}}  {row['text']}")
+        if row["command"]:
+            where = "here:" if row["run_on"] == "here" else "on the host:"
+            lines.append(f"  {'':7}  {'':{width}}  {where} {row['command']}")
+    counts = [
+        counted(sum(row["verdict"] == verdict for row in rows), verdict)
+        for verdict in ("fault", "warning")
+    ]
+    unknown = sum(row["verdict"] == "unknown" for row in rows)
+    lines.append(f"{', '.join(counts)}, {unknown} unknown.")
+    return "\n".join(lines) + "\n"

@@ -36,9 +36,9 @@ from runtime.files import (
 )
 from runtime.gateway.admin.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger import chain
+from runtime.ledger.chain import KEY_FILE
 from runtime.ledger.file import LEDGER_FILE, locked_ledger
 from runtime.ledger.outbox import FOLDER as QUEUE
-from runtime.ledger.signing import KEY_FILE
 from runtime.observe import HOSTS_FILE
 from runtime.usage.tables import FOLDER, STORE_FILE, told_errors
 

@@ -5,7 +5,6 @@ the fake server inside their process, and inject faults.
 """
 
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer, InjectedFaults
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer, InjectedFaults
 
 __all__ = ["FakeConfig", "FakeModelServer", "InjectedFaults", "fake_app"]

@@ -12,9 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fleet.vllm import FAKE_SUFFIX
-from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.generation import count_tokens, generate, missing_field
-from runtime.fake_vllm.state import Call, FakeModelServer, RefusedError
+from runtime.fake_vllm.state import Call, FakeConfig, FakeModelServer, RefusedError
 
 VERSION = f"0.32.0{FAKE_SUFFIX}"
 """The imitated version of vLLM, marked as fake: evidence of this engine counts for no other."""

@@ -14,8 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig, parse_flags
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer, parse_flags
 
 _ENGINE_DEAD = 1
 _POLL_S = 0.02

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from runtime.ledger.chain import EntrySigner
 from runtime.ledger.file import FileLedger
 from runtime.ledger.postgres import PostgresLedger
 from runtime.ledger.protocol import Lease, Ledger
-from runtime.ledger.signing import EntrySigner
-from runtime.state.home import HomeAddress
+from runtime.state.documents import HomeAddress
 from runtime.state.postgres import Database
 from runtime.state_folder import require_private
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from fleet.errors import FleetError
 from fleet.history import ApplyStarted, Entry, History, LedgerEvent, fold_entries
 from runtime.deadline import call_with_timeout
-from runtime.ledger.chain import DamagedLedgerError, LedgerPrefix
+from runtime.ledger.chain import DamagedLedgerError, EntrySigner, LedgerPrefix, believed
 from runtime.ledger.checkpoint import (
     EVERY,
     Checkpoint,
@@ -27,7 +27,6 @@ from runtime.ledger.checkpoint import (
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.ledger.protocol import Lease, Ledger, LedgerSnapshot, unanswered
 from runtime.ledger.replica import LedgerReplica
-from runtime.ledger.signing import EntrySigner, believed
 
 Found = TypeVar("Found")
 

@@ -17,10 +17,9 @@ from fleet.errors import FleetError
 from fleet.history import Entry, History, LedgerEvent, fold_entries
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
-from runtime.ledger.chain import ChainedEntries, LedgerPrefix
+from runtime.ledger.chain import ChainedEntries, EntrySigner, LedgerPrefix
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.protocol import Lease, RestoredLedger
-from runtime.ledger.signing import EntrySigner
 from runtime.processes import start_mark
 from runtime.state.postgres import Database
 

@@ -29,8 +29,8 @@ from runtime.files import (
     try_lock,
 )
 from runtime.ledger import chain
-from runtime.ledger.append_log import LONGEST_LINE, add_lines, last_line
 from runtime.ledger.chain import LedgerPrefix
+from runtime.ledger.file import LONGEST_LINE, add_lines, last_line
 
 MIRROR_FILE: Final = "ledger-as-last-read.jsonl"
 _LOCK_FILE: Final = "ledger-as-last-read.lock"

@@ -1,6 +1,6 @@
 """Deletes folders: moved aside in a single step first, so that no folder is ever incomplete.
 
-`fleet.maintenance.retention` decides which folders are unused. Safe to repeat after a
+`fleet.rules.retention` decides which folders are unused. Safe to repeat after a
 crash at any point.
 """
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fleet.alerting import Alert
-from runtime.notify.webhook import deliver
+from runtime.notify.delivery import deliver
 
 RENEWED_FOR: Final = timedelta(minutes=30)
 """Time after which an alert ends that no later look hands over again."""

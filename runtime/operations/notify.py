@@ -16,7 +16,7 @@ from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
 from runtime.extensions import load
 from runtime.files import plain_text
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.notify.webhook import DELIVER_S, Notice, NoticeSink
+from runtime.notify.delivery import DELIVER_S, Notice, NoticeSink
 from runtime.rollback.rollback import record_or_warn
 from runtime.workspace import Workspace
 

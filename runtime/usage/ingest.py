@@ -22,9 +22,8 @@ import msgspec
 from fleet.errors import FleetError
 from fleet.usage import COUNTS, Grain
 from runtime.files import make_private, open_plain
-from runtime.usage.batch import KEPT_S, Batch, Cells
+from runtime.usage.batch import KEPT_S, TOO_LONG, Batch, Cells, IngestedParts, LogPart
 from runtime.usage.log import TAIL_BYTES, Segment, distinct, is_same_log, segments
-from runtime.usage.parts import TOO_LONG, IngestedParts, LogPart
 from runtime.usage.row import UsageRow, translate_lines
 from runtime.usage.store import seen
 from runtime.usage.tables import FOLDER, SERIES, STORE_FILE, alone, opened, told_errors, transaction

@@ -14,7 +14,7 @@ import pytest
 from fleet.errors import Diagnostic, Position
 from fleet.plan import Plan
 from fleet.resources import Route, Share
-from fleetctl.harmless_stream import HarmlessStream
+from fleetctl.output import HarmlessStream
 from plans.compile.envoy import Credential, RoutePlace, Routing, files, whole
 from plans.diagnostics import render_github, render_text
 from plans.render import RENDERERS

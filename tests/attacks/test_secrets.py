@@ -13,7 +13,7 @@ from runtime import trust
 from runtime.evals.judge import judge_client
 from runtime.evals.target import through_gateway
 from runtime.gateway.control.client import connect
-from runtime.notify.webhook import deliver
+from runtime.notify.delivery import deliver
 from runtime.trust import Trust, UntrustedError, authorization, dump_trust, trust_path, write_trust
 from tests.attacks.conftest import REPOSITORY, Listener, call, declare
 
@@ -282,10 +282,10 @@ def test_one_module_connects_and_one_function_makes_headers_of_secrets() -> None
                     pass
     # Sources of versions are named by an operator, or by the lock where their hosts are trusted.
     sources = {"runtime/sources/http.py", "runtime/sources/registry.py"}
-    assert clients - sources == {"runtime/json_client.py", "runtime/notify/mail.py"}
+    assert clients - sources == {"runtime/json_client.py", "runtime/notify/delivery.py"}
     # The gateway reads such headers; the client sends servers their keys, which are derived.
     others = {"runtime/gateway/http/incoming.py", "runtime/json_client.py"}
-    others |= {"runtime/sources/hub.py", "runtime/sources/registry.py"}
+    others |= {"runtime/sources/http.py", "runtime/sources/registry.py"}
     assert makers - others == {"runtime/trust.py"}
 
 

@@ -15,7 +15,7 @@ from runtime.backup.archive import unpack
 from runtime.engines.adapters_file import AdaptersFile
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.supervisor import last_log_lines
-from runtime.evals.import_results import import_run
+from runtime.evals.evaluate import import_run
 from runtime.evals.store import EvalStore
 from runtime.files import is_locked
 from runtime.gateway.admin.state_dir import (

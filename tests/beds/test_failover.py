@@ -21,7 +21,7 @@ import pytest
 from fleet.errors import FleetError
 from runtime.ledger import open_ledger
 from runtime.ledger.protocol import Ledger
-from runtime.state.home import HomeAddress
+from runtime.state.documents import HomeAddress
 from tests.ports import free_port
 from tests.postgres import PASSWORD, bed, lesser_user, programs
 
@@ -60,7 +60,7 @@ from uuid import uuid4
 from fleet.errors import FleetError
 from fleet.history import Noted
 from runtime.ledger import open_ledger
-from runtime.state.home import HomeAddress
+from runtime.state.documents import HomeAddress
 name, address = sys.argv[1], HomeAddress("shop", postgresql="env:FLEET_DB")
 mine, number = open_ledger(Path(), "r", "b", lambda: datetime.now(UTC), address), 0
 while not Path(sys.argv[2]).exists():

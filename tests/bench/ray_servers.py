@@ -15,8 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer
 
 
 async def serve(address: str, model: str, names: dict[str, list[str]]) -> None:

@@ -17,8 +17,7 @@ import uvicorn
 from fleet.hardware import AttachedServerSpec, HostSpec
 from runtime.engines.attach import AttachEngine
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer
 
 ADAPTERS = 50
 CONFIG = FakeConfig(model="/m", served_model_names=("tiny",), enable_lora=True, max_loras=ADAPTERS)

@@ -12,7 +12,7 @@ from fleet.history import GateEvidence, History
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
-from fleet.rollouts.trials import engine_of
+from fleet.rollouts.evidence import engine_of
 from fleet.spec import FleetSpec
 from plans.documents.live_file import KnownPast, dump, load_with_past
 from tests.drawn import drawn

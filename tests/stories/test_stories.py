@@ -21,9 +21,9 @@ from pydantic import TypeAdapter
 from fleet.errors import FleetError
 from fleet.history.values import History
 from fleet.plan import Plan
-from fleet.plan_rules import judge_rules
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
+from fleet.rules import judge_rules
 from fleet.spec import FleetSpec
 from plans.diagnostics import render_text
 from plans.documents import live_file, plan_file

@@ -7,10 +7,16 @@ from typing import Any
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import check_bases
 from fleet.config.checks.clients import check_clients, check_keys
-from fleet.config.checks.extensions import check_extensions, declared_extensions
 from fleet.config.checks.former_names import check_former_names
 from fleet.config.checks.machines import check_hosts, check_kinds, check_profiles
-from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
+from fleet.config.checks.references import (
+    DeclaredNames,
+    check_extensions,
+    check_state,
+    check_zone,
+    declared_extensions,
+    reference,
+)
 from fleet.config.checks.rollouts import check_evals, check_plan_rules, check_rollouts
 from fleet.config.checks.version_bytes import check_same_bytes, check_signing_keys
 from fleet.config.files.merge import Tree

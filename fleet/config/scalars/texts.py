@@ -7,10 +7,87 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
-from fleet.config.scalars.required_version import PATTERN, conditions
 from fleet.names import ID_PATTERN, SSH_DESTINATION, VERSION_PATTERN, is_id, suggest_id
 from fleet.policies import ChangeWindow
 from fleet.vllm import split_words
+
+KEY = "required_version"
+PATTERN = r"(==|!=|<=|>=|~=|<|>)\s*([0-9]+(?:\.[0-9]+){0,3})"
+"""A condition of a requirement: an operator, and a version of numbers alone."""
+
+_CONDITION = re.compile(PATTERN)
+_RELEASE = re.compile(r"v?([0-9]+(?:\.[0-9]+)*)[._-]?((?:a|b|rc|c|alpha|beta|pre|dev)[0-9.]*)?")
+
+
+def conditions(requirement: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Return operators and versions of a requirement such as `>=0.1,<2`.
+
+    Raises:
+        ValueError: the requirement is malformed; the text names the part.
+    """
+    found = []
+    for part in requirement.split(","):
+        match = _CONDITION.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"`{part.strip()[:40]}` is not an operator and a version")
+        release = tuple(int(number) for number in match[2].split("."))
+        if match[1] == "~=" and len(release) == 1:
+            raise ValueError(f"`{part.strip()}` needs a version of two numbers or more")
+        found.append((match[1], release))
+    return found
+
+
+def allows(requirement: str, running: str) -> bool:
+    """Say whether a release keeps every condition of a requirement.
+
+    Numbers that are not written are 0. A release before a final release, such as `2.0rc1`, counts
+    as earlier than 2.0, and the condition `<2` refuses it.
+
+    Raises:
+        ValueError: the requirement or the version is malformed.
+
+    Source:
+        PEP 440, version specifiers; wildcards, epochs and local versions are left out.
+    """
+    match = _RELEASE.match(running)
+    if match is None:
+        raise ValueError(f"`{running[:40]}` is not a version")
+    release, final = tuple(int(number) for number in match[1].split(".")), match[2] is None
+    return all(_keeps(*condition, release, final=final) for condition in conditions(requirement))
+
+
+def refusal(requirement: object, running: str) -> str:
+    """Return why a release must not read a fleet; empty: the release may.
+
+    `requirement` is as declared; None: any release may. A malformed requirement is reported with
+    the other values, not here.
+    """
+    try:
+        if not isinstance(requirement, str) or allows(requirement, running):
+            return ""
+    except ValueError:
+        return ""
+    return (
+        f"This is fleetctl {running}, and the fleet requires `{requirement}`. The declarations "
+        "were read no further."
+    )
+
+
+def _keeps(operator: str, bound: tuple[int, ...], release: tuple[int, ...], *, final: bool) -> bool:
+    kept = len(bound) - 1  # numbers of `~=` that stay
+    width = max(len(bound), len(release))
+    bound, here = ((*numbers, *[0] * (width - len(numbers))) for numbers in (bound, release))
+    same, at_least = here == bound and final, (here, final) >= (bound, True)
+    return {
+        "==": same,
+        "!=": not same,
+        ">=": at_least,
+        "<=": here <= bound,
+        ">": here > bound,
+        "<": here < bound,
+        "~=": at_least and here[:kept] == bound[:kept],
+    }[operator]
+
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60

@@ -25,10 +25,10 @@ from fleet.consent import (
 from fleet.errors import FleetError, StalePlanError, UnapprovedError
 from fleet.history import PlanApproved, overtaken, settled
 from fleet.plan import Plan
-from fleet.plan_rules import DAYS, judge_rules, refused_requests, skipped_stages
 from fleet.planning import promoted, require_sound
 from fleet.policies import PlanRuleFinding, RuleLevel
 from fleet.resources import State
+from fleet.rules import DAYS, judge_rules, refused_requests, skipped_stages
 from fleet.spec import FleetSpec
 from fleet.usage import Operator, UsageFigures
 from runtime.execute.outcome import HALF_WAY

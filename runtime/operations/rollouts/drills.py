@@ -25,10 +25,10 @@ from fleet.history import (
     settled,
     tampered_evidence,
 )
-from fleet.maintenance import DrillRecord, due_drills, last_drills
 from fleet.names import alias_of, route_address, version_of
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts
+from fleet.rules import DrillRecord, due_drills, last_drills
 from fleet.spec import AdapterFacts
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control.control import LocalGateways

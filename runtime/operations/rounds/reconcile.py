@@ -18,6 +18,7 @@ from fleet.steps import ApplyEvent, Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
 from runtime.ledger.chain import DamagedLedgerError
+from runtime.operations.change.adopt import require_known
 from runtime.operations.change.apply import execute_plan, record_cost_terms
 from runtime.operations.change.planning import (
     as_it_serves,
@@ -28,7 +29,6 @@ from runtime.operations.change.planning import (
     with_valid_files,
 )
 from runtime.operations.change.reviewed import left_at_stage
-from runtime.operations.change.unknown_fleet import require_known
 from runtime.operations.machines.heal import HealBackoff, heal_plan, served_token, start_gateways
 from runtime.operations.machines.outages import causes_left, observe_faults
 from runtime.operations.rollouts.drills import drill_next_due

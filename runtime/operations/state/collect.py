@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.history import Collected
-from fleet.maintenance import UNRECORDED, RetentionDecision, kept_answers, retained
 from fleet.names import AdapterName
+from fleet.rules import UNRECORDED, RetentionDecision, kept_answers, retained
 from runtime.engines.copy_scripts import source_of
 from runtime.engines.remote.connection import connection_to
 from runtime.engines.remote.copies import HostCopy, delete_copies, list_copies

@@ -19,8 +19,8 @@ from fleet.resources import FULL
 from runtime.files import replace_file
 from runtime.gates.evidence import changed_runs
 from runtime.gates.recount import RecountState, recounted
+from runtime.ledger.chain import KEY_FILE, SIGNED, public_of
 from runtime.ledger.checkpoint import CHECKPOINT_FILE, is_forged
-from runtime.ledger.signing import KEY_FILE, SIGNED, public_of
 from runtime.secrets import read_or_make_secret
 from runtime.workspace import Workspace
 

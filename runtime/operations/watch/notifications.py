@@ -13,12 +13,12 @@ from fleet.alerting import (
 )
 from fleet.evals import DriftStatus, eval_records
 from fleet.history import Doubts, Notification, settled
-from fleet.maintenance import due_retrainings
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts
+from fleet.rules import due_retrainings
 from fleet.spec import NotifyEvent
 from runtime.operations.notify import notify_once
-from runtime.operations.versions.eval_jobs import drift_standings
+from runtime.operations.versions.evaluate import drift_standings
 from runtime.workspace import Workspace
 
 

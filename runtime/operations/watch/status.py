@@ -7,17 +7,17 @@ from typing import Any, Final
 
 from fleet.evals import DriftStatus, QualityDrift, eval_records
 from fleet.history import Entry, History, marked_unsure, settled
-from fleet.maintenance import DrillRecord
 from fleet.names import client_of, gateway_address
 from fleet.planning import DriftCause, outages_of
 from fleet.resources import OutageKind, State
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
+from fleet.rules import DrillRecord
 from runtime import event_loop
 from runtime.operations.change.planning import with_damage_now
 from runtime.operations.machines.outages import observe_faults, with_ledger
 from runtime.operations.rollouts.drills import drill_records
 from runtime.operations.rollouts.upgrades import upgrade_standings
-from runtime.operations.versions.eval_jobs import drift_standings
+from runtime.operations.versions.evaluate import drift_standings
 from runtime.operations.versions.retrain import URGENT, retraining_documents
 from runtime.workspace import Workspace
 

@@ -19,8 +19,8 @@ from fleet.evals.records import DriftStatus, EvalRecord, drifts
 from fleet.history import AGAIN, Notification, is_due
 from fleet.history.events import Entry, event_of
 from fleet.history.values import Claim
-from fleet.maintenance.due import Retraining, RetrainingDue
 from fleet.rollouts.targets import AliasTarget, Phase
+from fleet.rules.due import Retraining, RetrainingDue
 from fleet.spec import NOTIFY_EVENTS, ClientEvent
 from plans.reports.notifications import SAMPLES, document, fault
 from tests.fleet.planning.builders import history

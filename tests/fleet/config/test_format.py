@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fleet.config.edit import comment_lines, format_text
 from fleet.config.files.yaml import parse
-from fleet.config.format import comment_lines, format_text
 from fleet.errors import ConfigError
 from tests.broken.project import ACME, FLEET
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.config.scalars.required_version import allows, refusal
+from fleet.config.scalars.texts import allows, refusal
 from fleet.errors import ConfigError
 from fleetctl import __version__
 from fleetctl.cli import main

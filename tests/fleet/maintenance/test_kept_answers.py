@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fleet.history.events import Entry, event_of
-from fleet.maintenance.retention import UNRECORDED, kept_answers
+from fleet.rules.retention import UNRECORDED, kept_answers
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 KEEP = timedelta(days=90)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fleet.history.values import Block, BlockKind, History
-from fleet.maintenance.retention import retained
 from fleet.resources import LoadedAdapter, State
+from fleet.rules.retention import retained
 from tests.fleet.planning.builders import (
     DAY,
     NOON,

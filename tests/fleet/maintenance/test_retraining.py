@@ -10,14 +10,14 @@ import pytest
 from fleet.evals.records import EvalRecord
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
-from fleet.maintenance.due import (
+from fleet.names import AdapterName
+from fleet.rules.due import (
     RetrainingDue,
     due_retrainings,
     next_version,
     standing_claim,
     trained,
 )
-from fleet.names import AdapterName
 from fleet.spec import AdapterSpec, FleetSpec, TierSpec
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)

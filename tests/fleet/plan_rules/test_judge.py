@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from fleet.consent import Approval, DecisionKind, decisions_due, denying
 from fleet.history import History, TrafficShift
 from fleet.plan import Action, Change, Impact, Plan, Reason
-from fleet.plan_rules import judge_rules
 from fleet.policies import ChangeWindow, PlanRuleSpec, RuleExceptionSpec, RuleLevel
+from fleet.rules import judge_rules
 from fleet.spec import DemandSpec, FleetSpec
 from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import adapter, fleet, route

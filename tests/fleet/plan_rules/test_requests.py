@@ -7,8 +7,8 @@ from types import MappingProxyType
 import pytest
 
 from fleet.plan import Action, Change, Plan, Prospect, Reason, SettingChange
-from fleet.plan_rules import refused_requests
 from fleet.resources import Route, Server
+from fleet.rules import refused_requests
 from fleet.spec import FleetSpec
 from fleet.traffic import Budget, LimitPolicy, TimeoutPolicy, TrafficPolicy
 from fleet.usage import Sketch, UsageFigures

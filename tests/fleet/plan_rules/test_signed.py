@@ -7,7 +7,6 @@ import pytest
 
 from fleet.history import History
 from fleet.plan import Action, Change, Plan, Reason
-from fleet.plan_rules import judge_rules
 from fleet.policies import (
     PlanRuleSpec,
     RuleLevel,
@@ -17,6 +16,7 @@ from fleet.policies import (
     VersionSignature,
 )
 from fleet.resources import LoadedAdapter, Resource
+from fleet.rules import judge_rules
 from tests.fleet.planning.builders import adapter, fleet, route
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -18,8 +18,8 @@ from fleet.history.values import History
 from fleet.policies import GateSpec, GoldenFacts, RolloutPolicy
 from fleet.resources import Route, Server, Share, State
 from fleet.rollouts.decide import decide_rollouts
+from fleet.rollouts.evidence import engine_of
 from fleet.rollouts.targets import AliasTarget, Phase
-from fleet.rollouts.trials import engine_of
 from fleet.spec import FleetSpec
 from fleet.steps import SetRoute
 from tests.fleet.planning.builders import NOON, digest_of, facts, loaded, route, state

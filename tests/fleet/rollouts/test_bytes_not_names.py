@@ -7,9 +7,9 @@ import pytest
 
 from fleet.history.blocks import FAILED, fallback_check, same_bytes
 from fleet.history.values import Block, BlockKind, History, RolloutMark
+from fleet.rollouts.evidence import due_gates
 from fleet.rollouts.status import rollout_statuses
 from fleet.rollouts.targets import Phase
-from fleet.rollouts.trials import due_gates
 from tests.fleet.planning.builders import DAY, NOON, digest_of, history, loaded, route, state
 from tests.fleet.rollouts.gate_trials import (
     ALIAS,

@@ -28,9 +28,9 @@ from fleet.gates.live import judge_live
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.windows import UNKNOWN
 from fleet.history.values import Block, BlockKind
-from fleet.maintenance.retention import retained
 from fleet.policies import UNITS, GateSpec
 from fleet.rollouts.targets import Phase
+from fleet.rules.retention import retained
 from tests.drawn import drawn, examples
 from tests.fleet.planning.builders import DAY, NOON, adapter, fleet, history, route, state
 from tests.fleet.rollouts.gate_trials import ALIAS, GATED, NEXT, OLD

@@ -6,8 +6,8 @@ import pytest
 
 from fleet.history.blocks import kept_out, same_bytes
 from fleet.history.values import Block, BlockKind, History
+from fleet.rollouts.evidence import due_gates
 from fleet.rollouts.targets import Phase
-from fleet.rollouts.trials import due_gates
 from fleet.spec import FleetSpec
 from tests.fleet.planning.builders import DAY, NOON, digest_of, history, loaded, route, state
 from tests.fleet.rollouts.gate_trials import (

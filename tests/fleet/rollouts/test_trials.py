@@ -12,7 +12,7 @@ from fleet.gates.offline import judge_paired
 from fleet.history.values import Block, BlockKind, GateEvidence, History, RolloutMark
 from fleet.policies import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.resources import Server, State
-from fleet.rollouts.trials import GateTrial, due_gates, engine_of
+from fleet.rollouts.evidence import GateTrial, due_gates, engine_of
 from fleet.spec import FleetSpec
 from tests.fleet.planning.builders import (
     DAY,

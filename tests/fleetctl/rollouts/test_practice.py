@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fleet.history.events import Entry, event_of
-from fleet.maintenance.due import RETRY, DrillDue, due_drills
 from fleet.policies import ChangeWindow, RolloutPolicy
 from fleet.resources import Route, State
+from fleet.rules.due import RETRY, DrillDue, due_drills
 from fleetctl.wiring import open_workspace
 from plans.reports.status import render_text, status
 from runtime.operations.rollouts.drills import drill_document, drill_next_due, drill_records

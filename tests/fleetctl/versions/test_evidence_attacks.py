@@ -19,9 +19,9 @@ from fleet.gates.counts import Tally, Window
 from fleet.history import Entry, GateJudged, LedgerEvent, Signature
 from fleetctl.wiring import open_workspace
 from runtime.ledger import chain
+from runtime.ledger.chain import KEY_FILE, EntrySigner
 from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.replica import MIRROR_FILE
-from runtime.ledger.signing import KEY_FILE, EntrySigner
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 from tests.runtime.gates.test_evidence import ERRORS, NOON, golden_set, judged, logged

@@ -8,7 +8,7 @@ import pytest
 
 from fleet.history import EvalFinished
 from fleetctl.wiring import open_workspace
-from runtime.ledger.signing import KEY_FILE
+from runtime.ledger.chain import KEY_FILE
 from runtime.workspace import Workspace
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project

@@ -10,7 +10,7 @@ import pytest
 
 from fleet.config import lock_text, parse_lock
 from fleet.names import AdapterName
-from runtime.operations.change import preflight
+from runtime.operations.change import apply
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, Project, applied
 from tests.other_bytes import pinned_by_hand
@@ -94,7 +94,7 @@ def test_a_wrong_digest_in_the_lock_takes_nothing_from_the_client(project: Proje
 def test_versions_beyond_what_plan_reads_are_left_to_apply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "READ_MOST", 0)
+    monkeypatch.setattr(apply, "READ_MOST", 0)
     project = Project.copy(tmp_path / "project", None)
     pinned_by_hand(project.root, GOOD, BAD, math.nan)
     declare(project, "acme", "2.1.0", "2.9.0")

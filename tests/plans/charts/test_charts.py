@@ -12,6 +12,7 @@ from plans.charts import (
     TimelineRow,
     TimeSpan,
     bar_chart,
+    ceiling,
     day_strip,
     heat_map,
     line_chart,
@@ -19,7 +20,6 @@ from plans.charts import (
     sparkline,
     timeline,
 )
-from plans.charts.figures import ceiling
 from plans.dashboard.pages import daily_costs
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)

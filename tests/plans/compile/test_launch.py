@@ -14,7 +14,7 @@ from fleet.vllm.flag_rules import RESERVED
 from fleet.vllm.known_flags import ALIASES
 from fleet.vllm.launch import LaunchCommand, command_line, environment, launch_of
 from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell
-from runtime.fake_vllm.flags import FakeConfig, parse_flags
+from runtime.fake_vllm.state import FakeConfig, parse_flags
 
 FLAGS = ServerFlags(
     model="/models/my llama",

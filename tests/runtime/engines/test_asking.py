@@ -19,8 +19,7 @@ from runtime.engine_conformance import BASE
 from runtime.engines.protocol import Completion, Engine
 from runtime.engines.vllm_api import request_completion
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer
 from runtime.json_client import JsonClient
 from tests.runtime.engines.conftest import Bench, Kind, make_bench
 

@@ -18,8 +18,7 @@ from runtime.engines.attach import AttachEngine, attached_port
 from runtime.engines.observation import AT_ONCE
 from runtime.engines.protocol import Observer
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer
 from runtime.state_folder import path_there
 
 DIGEST = "ab" * 32

@@ -13,8 +13,7 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer
 from runtime.json_client import JsonClient
 
 CONFIG = FakeConfig(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import EngineRejectedError, EngineUnreachableError
-from runtime.fake_vllm.flags import FakeConfig, parse_flags
+from runtime.fake_vllm.state import FakeConfig, parse_flags
 from runtime.json_client import JsonClient
 from tests.ports import free_port
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fleet.resources import State
-from fleet.rollouts.trials import GateTrial
+from fleet.rollouts.evidence import GateTrial
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.gates.tick import Evaluations, TickContext, tick_context
 from runtime.ledger.protocol import LedgerSnapshot

@@ -17,7 +17,7 @@ from fleet.history.values import GateEvidence
 from fleet.policies import BY_FORM, GateSpec, RolloutPolicy
 from fleet.resources import State
 from fleet.response_format import FormatKind, ResponseFormat
-from fleet.rollouts.trials import GateTrial
+from fleet.rollouts.evidence import GateTrial
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 from runtime.evals.context import EvalContext

@@ -18,8 +18,7 @@ from yarl import URL
 from fleet.spec import GatewaySpec
 from fleet.traffic import TrafficPolicy
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import FakeConfig
-from runtime.fake_vllm.state import FakeModelServer
+from runtime.fake_vllm.state import FakeConfig, FakeModelServer
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving

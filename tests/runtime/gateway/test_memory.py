@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.http.connection import ClientConnection
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.request_reader import RequestReader
+from runtime.gateway.http.server import ClientConnection
 from runtime.gateway.http.upstream import UpstreamConnection
 from runtime.gateway.request import state
 from runtime.gateway.traffic.accounting import UsageCounters, UsageWriter

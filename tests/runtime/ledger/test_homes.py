@@ -20,7 +20,7 @@ from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
-from runtime.state.home import HomeAddress
+from runtime.state.documents import HomeAddress
 from tests.postgres import FreshDatabase
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -121,7 +121,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from fleet.history import Noted
 from runtime.ledger import open_ledger
-from runtime.state.home import HomeAddress
+from runtime.state.documents import HomeAddress
 folder, name, postgresql = sys.argv[1:]
 address = HomeAddress("shop", postgresql=postgresql)
 mine = open_ledger(Path(folder), "r", "b", lambda: datetime.now(UTC), address)
@@ -178,7 +178,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from runtime.ledger import open_ledger
-from runtime.state.home import HomeAddress
+from runtime.state.documents import HomeAddress
 folder, postgresql = sys.argv[1:]
 address = HomeAddress("shop", postgresql=postgresql)
 mine = open_ledger(Path(folder), "r", "b", lambda: datetime.now(UTC), address)

@@ -28,9 +28,9 @@ from fleet.history import (
 )
 from fleet.history.apply_events import BackedUp, StepFinished, StepStarted
 from fleet.history.rollout_events import DrillStarted, RetrainFinished
-from fleet.maintenance import last_drills
-from fleet.maintenance.due import trained
 from fleet.resources import State
+from fleet.rules import last_drills
+from fleet.rules.due import trained
 from plans.reports.status import status
 from runtime.ledger.chain import LedgerPrefix
 from runtime.ledger.checkpoint import EVERY, Checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime.notify.webhook import deliver
+from runtime.notify.delivery import deliver
 from runtime.trust import Trust, dump_trust, trust_path, write_trust
 from tests.ports import free_port
 

@@ -16,8 +16,7 @@ from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
 from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
 from runtime.fake_vllm.app import fake_app
-from runtime.fake_vllm.flags import parse_flags
-from runtime.fake_vllm.state import FakeModelServer, RefusedError
+from runtime.fake_vllm.state import FakeModelServer, RefusedError, parse_flags
 from runtime.fake_vllm.weights import MissingAdapterError, UnloadableAdapterError, read_weights
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.table.table import RoutingTable

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.errors import FleetError, problem
 from fleet.history import event_of
-from fleet.maintenance.due import last_drills
+from fleet.rules.due import last_drills
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger

@@ -1,6 +1,6 @@
 """A sink of notices that appends each notice to a file."""
 
-from runtime.notify.webhook import Notice
+from runtime.notify.delivery import Notice
 
 
 async def append(notice: Notice) -> str:

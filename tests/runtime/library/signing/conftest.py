@@ -10,7 +10,7 @@ import pytest
 
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
-from tests.runtime.signing.keys import make_key, sign
+from tests.runtime.library.signing.keys import make_key, sign
 from tests.runtime.sources.conftest import serving_registry
 
 NAME = "acme-support-tiny-v2.1.0"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tests.runtime.signing.conftest import FOLDER, NAME, SigningProject
-from tests.runtime.signing.keys import sign
+from tests.runtime.library.signing.conftest import FOLDER, NAME, SigningProject
+from tests.runtime.library.signing.keys import sign
 
 
 def fingerprint(signing: SigningProject, name: str) -> str:

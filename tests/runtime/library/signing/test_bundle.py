@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from fleet.policies import SignedBytes
 from runtime.library.layout import folder_digest
-from runtime.signing.bundle import check_bundle, fingerprint, read_bundle
+from runtime.library.signatures import check_bundle, fingerprint, read_bundle
 from tests.drawn import drawn, examples
 from tests.fleetctl.project_on_disk import QUICKSTART
-from tests.runtime.signing.keys import make_key, sign
+from tests.runtime.library.signing.keys import make_key, sign
 
 NONE = SignedBytes("")
 FINGERPRINT = "836f31ca155ed2792974433943a5754f4ae2e1a89b40092684222f5e1e155c21"

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.runtime.signing.conftest import FOLDER, NAME, SigningProject
-from tests.runtime.signing.keys import sign
+from tests.runtime.library.signing.conftest import FOLDER, NAME, SigningProject
+from tests.runtime.library.signing.keys import sign
 from tests.runtime.sources.stand_ins import StandIn, serving
 
 STATES = {

@@ -1,1 +1,0 @@
-"""Checks the signatures of versions: bundles of OpenSSF model signing, by declared keys."""
