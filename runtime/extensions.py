@@ -50,9 +50,9 @@ SHIPPED: Final[Mapping[ExtensionGroup, Mapping[str, str]]] = {
         "webhook": "runtime.notify.delivery:post_notice",
     },
     "sources": {
-        "hf": "runtime.sources.reference:open_hub",
+        "hf": "runtime.sources.opening:open_hub",
         "https": "runtime.sources.http:FolderUrl",
-        "oci": "runtime.sources.reference:open_registry",
+        "oci": "runtime.sources.opening:open_registry",
         "s3": "runtime.sources.bucket:Bucket",
     },
 }

@@ -25,7 +25,7 @@ from fleet.history import Audience, History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
 from runtime import event_loop
-from runtime.backup.archive import finish_restore
+from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
 from runtime.ledger.chain import EntrySigner, entry_signer
@@ -35,13 +35,8 @@ from runtime.ledger.protocol import Ledger, LedgerSnapshot
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import EmitMessage, Message, Severity
 from runtime.observe import known_hosts, with_removed
-from runtime.state.documents import (
-    KNOWN_FILE,
-    HomeAddress,
-    open_documents,
-    remember_home,
-    remembered_home,
-)
+from runtime.state.documents import open_documents
+from runtime.state.home import KNOWN_FILE, HomeAddress, remember_home, remembered_home
 from runtime.state.shared_files import TABLE, SharedFiles
 from runtime.state_folder import require_private
 from runtime.trust import untrusted_notes

@@ -106,7 +106,9 @@ def test_packages_are_built_only_where_no_wheel_is_and_by_what_a_lock_pins() -> 
         "INSTALL = $(UV) pip install --quiet --require-hashes $(WHEELS) --python",
         ".venv-lmeval/.installed: WHEELS :=",
     ]
-    text = (ROOT / "runtime" / "operations" / "vllm_install.py").read_text(encoding="utf-8")
+    text = (ROOT / "runtime" / "operations" / "machines" / "vllm_install.py").read_text(
+        encoding="utf-8"
+    )
     assert text.count('"pip", "install"') == 2
     assert text.count("*_WHEELS") == 4  # uv, torch, vLLM by its lock, vLLM by its release
     assert {"editables", "hatchling", "setuptools"} <= {one.name for one in locked(BUILD)}

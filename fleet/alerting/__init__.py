@@ -17,15 +17,6 @@ from fleet.alerting.alert import (
     latency_baseline,
     same_class,
 )
-from fleet.alerting.budgets import (
-    BudgetUse,
-    Holder,
-    Month,
-    budget_findings,
-    budget_uses,
-    budgets_of,
-    counted,
-)
 from fleet.alerting.changes import (
     AliasChange,
     ChangeKind,
@@ -54,10 +45,17 @@ from fleet.alerting.rules import (
     SLOW_SHARE,
     AliasFacts,
     BaseForecast,
+    BudgetUse,
     DataFault,
+    Holder,
+    Month,
     ProjectedCost,
     ahead,
     alias_findings,
+    budget_findings,
+    budget_uses,
+    budgets_of,
+    counted,
     fleet_findings,
 )
 from fleet.alerting.timeline import Measure, RankedChange, WhyWorse, explain_worse

@@ -36,7 +36,7 @@ from fleet.config.files.merge import (
     overlay,
     substitute,
 )
-from fleet.config.files.settings import effective_settings
+from fleet.config.files.settings import DeclaredPath, declared_paths, effective_settings
 from fleet.config.files.validate import Problem, check_shape, diagnostics
 from fleet.config.files.yaml import Parsed, parse, unmark
 from fleet.config.files.yaml_limits import check_project
@@ -48,7 +48,6 @@ from fleet.config.imported import (
     imported_from,
     proxy_names,
 )
-from fleet.config.path_fields import DeclaredPath, declared_paths
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.scalars.texts import KEY, refusal

@@ -4,7 +4,6 @@ Layer 2, beside `vllm` and `packing`; knows no fleet. Statistics in plain Python
 that anyone can compute a verdict again. Which gates are due is decided in `fleet.rollouts`.
 """
 
-from fleet.gates.counts import BAD, Window
 from fleet.gates.decide import MISSING, Counts, Finding, Verdict, percent_text, points_text
 from fleet.gates.intervals import Z, mcnemar, newcombe, upper_tail, wilson
 from fleet.gates.live import judge_live
@@ -24,7 +23,16 @@ from fleet.gates.power import (
     paired_power,
     seen,
 )
-from fleet.gates.rows import CountedRows, TimedRow, UsageRow, digest_of_rows, end_of, in_order
+from fleet.gates.rows import (
+    BAD,
+    CountedRows,
+    TimedRow,
+    UsageRow,
+    Window,
+    digest_of_rows,
+    end_of,
+    in_order,
+)
 from fleet.gates.sequential import confidence
 from fleet.gates.soak import EARLIER, blameless, judge_soaking, recheck_verdict, soaking, spared
 from fleet.gates.windows import (

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fleet.gates.counts import Window, alarming, counts_of, kind_of
 from fleet.gates.decide import (
     ALONE,
     LEAST_BAD,
@@ -23,6 +22,7 @@ from fleet.gates.decide import (
 )
 from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.own_control import BY_WINDOW, CONSTANTS, SideCounts
+from fleet.gates.rows import Window, alarming, counts_of, kind_of
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH, MISPLACED
 from fleet.gates.sequential import Z_ONE, Beside, quantile, rate_test, rise_test, sure_text
 from fleet.gates.windows import UNKNOWN, Baseline

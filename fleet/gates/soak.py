@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.gates import decide, live, offline
-from fleet.gates.counts import Window, counts_of, kind_of
 from fleet.gates.decide import (
     LEAST_BAD,
     LEAST_DIFFERENCE,
@@ -28,6 +27,7 @@ from fleet.gates.decide import (
 from fleet.gates.intervals import Z, wilson
 from fleet.gates.live import LATE, facts, judge_fixed, judge_live, limits_of
 from fleet.gates.own_control import Usual
+from fleet.gates.rows import Window, counts_of, kind_of
 from fleet.gates.sequential import EProcess
 from fleet.gates.windows import Baseline
 from fleet.policies import RATIOS, RISES, GateSpec

@@ -8,13 +8,17 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Literal
 
-from fleet.gates.counts import ERRORS, Tally, Window, alarming, kind_of
 from fleet.gates.own_control import CONSTANTS, Beliefs, ByUser, Echoes, Usual, usual_of
 from fleet.gates.rows import (
+    ERRORS,
     SERVER_FAULT,
     LatenessLimits,
+    Tally,
     UsageRow,
+    Window,
+    alarming,
     is_counted,
+    kind_of,
     kinds,
     limits_of,
     times_of,

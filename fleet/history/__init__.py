@@ -40,13 +40,6 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
-from fleet.history.deployments import (
-    carried_out,
-    deployments_of,
-    overtaken,
-    tried_versions,
-    undone_steps,
-)
 from fleet.history.doubts import (
     Doubts,
     EvidenceCheck,
@@ -81,7 +74,14 @@ from fleet.history.fold import (
     settled,
     with_damage,
 )
-from fleet.history.kept_entries import standing_entries
+from fleet.history.kept_entries import (
+    carried_out,
+    deployments_of,
+    overtaken,
+    standing_entries,
+    tried_versions,
+    undone_steps,
+)
 from fleet.history.rollout_events import (
     CaptureForgotten,
     DashboardRevoked,

@@ -306,13 +306,13 @@ def _prometheus(workspace: Workspace, options: CompileOptions) -> Compiled:
 
 def _alertmanager(workspace: Workspace, options: CompileOptions) -> Compiled:
     from fleet.spec import NotifySpec
-    from plans.compile import alertmanager
+    from plans.compile import prometheus
     from runtime.operations.change.compile import receiver_secret
 
     out, to = _folder(options), workspace.fleet().notify or NotifySpec()
     login = receiver_secret(workspace, to.mail.login) if to.mail else ""
     webhook = to.webhook if "://" in to.webhook else receiver_secret(workspace, to.webhook)
-    files = {alertmanager.CONFIG_FILE: alertmanager.config(webhook, to.mail, login)}
+    files = {prometheus.ALERTMANAGER_FILE: prometheus.alertmanager_config(webhook, to.mail, login)}
     nowhere = "alerts are sent nowhere: no webhook and no mail is declared in `notify`"
     return _written(out, files, *([] if webhook or to.mail else [nowhere]))
 

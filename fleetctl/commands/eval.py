@@ -85,7 +85,7 @@ def run(
     """
     import asyncio
 
-    from plans.reports.evals import drift_table, table
+    from plans.reports.versions import drift_table, table
     from runtime.operations.versions.evaluate import choose_jobs, read_evals, run_all, spec_for
     from runtime.operations.watch.notifications import notify_all_open
 
@@ -136,7 +136,7 @@ def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) ->
       fleetctl eval list
       fleetctl eval list acme-support --limit 0 --format json
     """
-    from plans.reports.evals import row, table
+    from plans.reports.versions import row, table
     from runtime.operations.versions.evaluate import evals_of, read_evals
 
     past = evals_of(workspace, read_evals(workspace), alias)
@@ -158,7 +158,7 @@ def show(workspace: Workspace, run_id: str, wrong: int, form: str) -> None:
       fleetctl eval show 4f1c
       fleetctl eval show 4f1c2ab09d3e --wrong 0 --format json
     """
-    from plans.reports.evals import page, page_text
+    from plans.reports.versions import page, page_text
     from runtime.evals.store import EvalStore
 
     store = EvalStore(workspace.state_dir / "evals")
@@ -178,7 +178,7 @@ def drift(workspace: Workspace, alias: str | None, form: str) -> None:
       fleetctl eval drift
       fleetctl eval drift acme-support --format json
     """
-    from plans.reports.evals import drift_table
+    from plans.reports.versions import drift_table
     from runtime.operations.versions.evaluate import evals_of, read_evals
 
     past = evals_of(workspace, read_evals(workspace), alias)
@@ -196,7 +196,7 @@ def drift(workspace: Workspace, alias: str | None, form: str) -> None:
 
 def _drifts(past: Mapping[str, Any], adapters: Mapping[str, str]) -> list[dict[str, Any]]:
     from fleet.evals import drifts
-    from plans.reports.evals import drift_row
+    from plans.reports.versions import drift_row
 
     return [
         drift_row(alias, adapter, finding)
@@ -236,7 +236,7 @@ def import_results(
       fleetctl eval import samples_acme.jsonl --from lm-eval --as acme-support-tiny-v2.1.0
       fleetctl eval import logs/acme.eval --from inspect --as acme-support-tiny-v2.1.0
     """
-    from plans.reports.evals import table
+    from plans.reports.versions import table
     from runtime.operations.versions import evaluate
 
     if chosen and source != "lm-eval":
@@ -261,7 +261,7 @@ def judge(workspace: Workspace, path: Path, client: str, form: str) -> None:
     Examples:
       fleetctl eval judge golden/acme.labels.jsonl --client acme
     """
-    from plans.reports.evals import judge_text
+    from plans.reports.versions import judge_text
     from runtime.operations.versions.evaluate import compare_judge
 
     agreement = compare_judge(workspace, path, client, quiet=form == "json")

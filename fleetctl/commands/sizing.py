@@ -71,7 +71,7 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
       fleetctl demand record --days 14
       fleetctl demand record --from /srv/logs/gateways
     """
-    from runtime.operations.watch.forecasts import record_observed
+    from runtime.operations.watch.traffic_facts import record_observed
 
     with waiting("Reading usage…"):
         recording, damaged = record_observed(workspace, days, folder)

@@ -63,8 +63,8 @@ def _observed(
 ) -> tuple[dict[str, Any], int]:
     """Return the status as a document, and the exit code for the reported faults of files."""
     from plans.reports import status
-    from plans.reports.evals import drift_row
     from plans.reports.status import waiting_rollouts
+    from plans.reports.versions import drift_row
     from runtime.operations.change.planning import as_far_as_valid
     from runtime.operations.rollouts.drills import drill_document
     from runtime.operations.watch.status import observe_status

@@ -36,10 +36,10 @@ from runtime.evals.context import (
     EvalContext,
     EvalEngine,
     ReportProgress,
+    probe,
     report_nothing,
 )
 from runtime.evals.judge import pairwise
-from runtime.evals.target import probe
 from runtime.evals.tool_process import interpreter, run_tool, tool_failed
 from runtime.extensions import SHIPPED, load, unusable, words_of
 from runtime.files import read_text

@@ -8,7 +8,7 @@ from runtime.ledger.chain import EntrySigner
 from runtime.ledger.file import FileLedger
 from runtime.ledger.postgres import PostgresLedger
 from runtime.ledger.protocol import Lease, Ledger
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 from runtime.state.postgres import Database
 from runtime.state_folder import require_private
 

@@ -35,7 +35,7 @@ from fleet.history import (
     sign,
 )
 from runtime.secrets import read_or_make_secret, read_secret
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 
 KEY_FILE: Final = "evidence.key"
 """File of the state folder, for its owner alone."""

@@ -52,7 +52,7 @@ from runtime.ledger.file import LEDGER_FILE
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, missing_library, read_facts, weak_secrets
 from runtime.secrets import FILLED
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 from runtime.trust import may_hold
 
 FORMAT = "fleetctl-parsed-1"

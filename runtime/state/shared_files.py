@@ -21,7 +21,8 @@ from fleet.codec import decode, decode_json
 from fleet.errors import StalePlanError
 from runtime.files import locked_file, make_private, read_plain, replace_file
 from runtime.processes import machine_id, start_mark
-from runtime.state.documents import KNOWN_FILE, Document, StateDocuments, digest_of
+from runtime.state.documents import Document, StateDocuments, digest_of
+from runtime.state.home import KNOWN_FILE
 
 _LOCK: Final = "shared.lock"
 _LOCK_S: Final = 15.0

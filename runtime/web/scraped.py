@@ -22,7 +22,7 @@ from runtime.gateway.control.client import connect
 from runtime.gateway.traffic.accounting import CONTENT_TYPE, in_families, labelled
 from runtime.operations.rounds.watch import FILE as ALERTS_FILE
 from runtime.operations.watch.costs import BillReader
-from runtime.operations.watch.forecasts import projected_shares
+from runtime.operations.watch.traffic_facts import projected_shares
 from runtime.web.access import not_found
 from runtime.web.gather import alias_rows
 from runtime.web.snapshot import FleetSnapshot

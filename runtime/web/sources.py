@@ -29,7 +29,7 @@ from runtime.web.gather import (
 )
 from runtime.web.server_facts import server_page
 from runtime.web.snapshot import FleetSnapshot
-from runtime.web.usage import demand_page, usage_page
+from runtime.web.usage_facts import demand_page, usage_page
 from runtime.workspace import Workspace
 
 PATHS: Final[Mapping[str, tuple[str, str]]] = {

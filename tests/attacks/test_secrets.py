@@ -10,8 +10,8 @@ import pytest
 from fleet.errors import FleetError
 from fleet.spec import GatewaySpec, JudgeSpec
 from runtime import trust
+from runtime.evals.context import through_gateway
 from runtime.evals.judge import judge_client
-from runtime.evals.target import through_gateway
 from runtime.gateway.control.client import connect
 from runtime.notify.delivery import deliver
 from runtime.trust import Trust, UntrustedError, authorization, dump_trust, trust_path, write_trust

@@ -21,7 +21,7 @@ import pytest
 from fleet.errors import FleetError
 from runtime.ledger import open_ledger
 from runtime.ledger.protocol import Ledger
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 from tests.ports import free_port
 from tests.postgres import PASSWORD, bed, lesser_user, programs
 

@@ -22,7 +22,6 @@ from tests.budgets import HOUSE
 COMMANDS: Final = "fleetctl.commands"
 """The package of the commands: flat, and imported where it is called."""
 EXTENSIONS: Final = (
-    "plans.compile.alertmanager",
     "plans.compile.envoy",
     "plans.compile.gateway_api",
     "plans.compile.grafana",

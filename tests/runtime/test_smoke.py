@@ -9,7 +9,7 @@ import pytest
 
 from fleet.config.checks.clients import MOST
 from fleet.evals import EvalTarget
-from runtime.evals.target import EngineProbe, probe
+from runtime.evals.context import EngineProbe, probe
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.smoke import MOST_INPUTS, SmokeResult, smoke_test
 from tests.runtime.gateway.stage import NEW, OLD, Replica, replica

@@ -17,8 +17,7 @@ from fleet.evals import (
     inspect_samples,
     inspect_version,
 )
-from runtime.evals.context import EngineAnswers, EngineJob
-from runtime.evals.target import PURPOSE_HEADER
+from runtime.evals.context import PURPOSE_HEADER, EngineAnswers, EngineJob
 from runtime.evals.tool_process import interpreter, refuse_tls, run_tool, tool_failed
 from runtime.files import read_plain
 from runtime.json_client import SERVER_KEYS

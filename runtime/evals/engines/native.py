@@ -25,9 +25,8 @@ from fleet.evals import (
     scored,
 )
 from runtime.engines.vllm_api import read_metrics
-from runtime.evals.context import PARTS, EngineAnswers, EngineJob
+from runtime.evals.context import PARTS, EngineAnswers, EngineJob, client_for
 from runtime.evals.judge import JudgeClient, all_of, judge_client
-from runtime.evals.target import client_for
 from runtime.json_client import JsonClient
 
 VERSION = "native 1"

@@ -1,1 +1,1 @@
-"""What bounds and spreads requests: limits, shares, turns, balance, health."""
+"""Bounds requests and spreads them: limits, shares, turns, balance, health."""

@@ -52,7 +52,7 @@ from runtime.operations.change.planning import plan_fleet
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
-from runtime.sources.reference import direct_from
+from runtime.sources.opening import direct_from
 from runtime.state_folder import STORE
 from runtime.workspace import Workspace
 

@@ -21,7 +21,8 @@ from runtime.library.inspect import read_config
 from runtime.library.layout import base_folder
 from runtime.operations.change.scaffold import NOT_IN_LOCK, SCHEMA_FILE, with_entry, write_files
 from runtime.project.declaration_files import MAIN
-from runtime.project.facts import known_base, read_dimensions, read_shape
+from runtime.project.facts import read_dimensions, read_shape
+from runtime.project.known_base import known_base
 from runtime.project.load import library_folder, read_files, read_tree
 from runtime.server_tls import attached_key
 from runtime.trust import is_own, peer_of

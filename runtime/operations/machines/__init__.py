@@ -1,1 +1,1 @@
-"""Hosts, servers and what is wrong with them: checked, prepared, listed, healed, trusted."""
+"""Checks, prepares, lists and heals hosts and servers; changes the hosts that are trusted."""

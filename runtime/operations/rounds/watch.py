@@ -40,9 +40,13 @@ from runtime.operations.machines.outages import observe_faults, with_ledger
 from runtime.operations.notify import notify_once
 from runtime.operations.rounds.rounds import RoundParts, repeat
 from runtime.operations.watch.budgets import keep_budgets, used_in_month
-from runtime.operations.watch.forecasts import base_forecasts, projected_costs
 from runtime.operations.watch.notifications import open_notifications
-from runtime.operations.watch.traffic_facts import TrafficReader, explain_alias
+from runtime.operations.watch.traffic_facts import (
+    TrafficReader,
+    base_forecasts,
+    explain_alias,
+    projected_costs,
+)
 from runtime.operations.watch.usage import data_faults, gather_rows
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace

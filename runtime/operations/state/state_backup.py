@@ -15,11 +15,10 @@ from runtime.backup.archive import (
     content_of,
     left_out,
     parts_in,
-    put_state_in_place,
-    scratch_folder,
     unpack,
     write_backup,
 )
+from runtime.backup.restore import put_state_in_place, scratch_folder
 from runtime.engines.launch_records import RECORD, LaunchRecords
 from runtime.files import LARGEST_LOG, make_private, read_plain, replace_file
 from runtime.gateway.admin.state_dir import PREVIOUS_FILE, TABLE_FILE, read_table

@@ -38,12 +38,11 @@ from fleet.history import JudgeCompared, data_of
 from fleet.names import AdapterName, alias_of
 from fleet.resources import State
 from fleet.spec import FleetSpec
-from runtime.evals.context import EvalContext, report_nothing
+from runtime.evals.context import EvalContext, report_nothing, through_gateway
 from runtime.evals.evaluate import evaluate, import_run, proves_nothing
 from runtime.evals.judge import judge_labels
 from runtime.evals.record import record
 from runtime.evals.store import EvalStore
-from runtime.evals.target import through_gateway
 from runtime.files import read_plain
 from runtime.messages import FailureMessage, report_quarters
 from runtime.project.load import library_folder

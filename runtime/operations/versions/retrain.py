@@ -15,7 +15,8 @@ from fleet.rules import due_retrainings, next_version, standing_claim
 from fleet.spec import AdapterSpec
 from runtime.files import write_text
 from runtime.operations.change.deploy import version_change
-from runtime.project.facts import known_base, read_lock
+from runtime.project.facts import read_lock
+from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
 from runtime.training import Training, claim, one_training, prolonged, release, train, unfinished
 from runtime.workspace import Workspace

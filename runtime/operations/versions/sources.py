@@ -33,11 +33,13 @@ from runtime.library.catalog import CatalogVersion, VersionCheck
 from runtime.library.inspect import require_folder
 from runtime.library.layout import SIGNATURE, folder_digest, version_folder
 from runtime.library.signatures import check_bundle, fingerprint, read_bundle, read_key
-from runtime.project.facts import known_base, read_lock
+from runtime.project.facts import read_lock
+from runtime.project.known_base import known_base
 from runtime.project.load import library_folder, read_files, read_tree
 from runtime.sources.download import Report, bring, listed
+from runtime.sources.opening import contacted, open_registry, open_source
 from runtime.sources.push import push
-from runtime.sources.reference import SourceReference, contacted, open_registry, open_source
+from runtime.sources.reference import SourceReference
 from runtime.trust import require_contact
 from runtime.workspace import Workspace
 

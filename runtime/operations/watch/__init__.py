@@ -1,1 +1,1 @@
-"""What the fleet does and costs: status, usage, bills, budgets, forecasts, notices that are due."""
+"""Reports and records the work of a fleet: status, usage, bills, budgets, forecasts, notices."""

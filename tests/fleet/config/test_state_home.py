@@ -6,7 +6,7 @@ import pytest
 
 from fleet.errors import ConfigError
 from runtime.project.load import declared_home, load_project
-from runtime.state.documents import HomeAddress, remember_home, remembered_home
+from runtime.state.home import HomeAddress, remember_home, remembered_home
 from tests.broken.project import FLEET, valid, write
 
 

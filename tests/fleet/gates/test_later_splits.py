@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.gates.counts import Window
 from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import Usual
+from fleet.gates.rows import Window
 from fleet.gates.sample_ratio import sound_windows
 from fleet.gates.soak import recheck_verdict
 from fleet.gates.windows import Baseline

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import ByUser, Usual
+from fleet.gates.rows import Tally, Window
 from fleet.gates.soak import recheck_verdict
 from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec

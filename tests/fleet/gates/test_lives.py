@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from fleet.codec import plain
-from fleet.gates.counts import Window
 from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
-from fleet.gates.rows import UsageRow
+from fleet.gates.rows import UsageRow, Window
 from fleet.gates.soak import judge_soaking, recheck_verdict, soaking
 from fleet.gates.windows import arms, baseline, count_windows, with_usual
 from fleet.history.events import Entry, event_of

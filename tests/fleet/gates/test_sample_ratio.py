@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import ByUser
+from fleet.gates.rows import Tally, Window
 from fleet.gates.sample_ratio import e_value
 from fleet.gates.soak import recheck_verdict
 from fleet.gates.windows import count_windows
@@ -134,7 +134,6 @@ def test_a_neighbour_gate_has_no_split_to_check() -> None:
     assert "split" not in judge_live(gate, hours(1, (500, {}), (500, {}))).reason
 
 
-FAIL, UNSURE = Verdict.FAIL, Verdict.INCONCLUSIVE
 WIDE = replace(ERRORS, alarm_at=None)
 Side = tuple[int, int]
 """Bad requests, and all."""

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Verdict
 from fleet.gates.own_control import Usual
+from fleet.gates.rows import Tally, Window
 from fleet.gates.soak import blameless, judge_soaking, recheck_verdict, soaking, spared
 from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec

@@ -22,8 +22,8 @@ from fleet.gates import (
     count_windows,
     judge_live,
 )
-from fleet.gates.counts import alarming, late
 from fleet.gates.own_control import usual_of
+from fleet.gates.rows import alarming, late
 from fleet.policies import RATIOS, GateSpec
 from fleet.rollouts.progress import MOST, is_over
 from fleet.traffic import Sticky

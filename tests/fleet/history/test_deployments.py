@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from fleet.codec import plain
-from fleet.history.deployments import carried_out, deployments_of
 from fleet.history.events import Entry, event_of
+from fleet.history.kept_entries import carried_out, deployments_of
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, Route, Share
 from fleet.steps import DeleteRoute, LoadAdapter, SetRoute, UnloadAdapter

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.gates.rows import Tally, Window
 from fleet.history.doubts import check_one
 from fleet.history.events import event_of
 from fleet.history.rollout_events import GateJudged, UpgradeJudged

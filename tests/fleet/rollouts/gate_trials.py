@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import date, datetime
 from functools import cache
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
+from fleet.gates.rows import Tally, Window
 from fleet.history.values import GateEvidence, History, MarkKind, RolloutMark
 from fleet.policies import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.resources import Route

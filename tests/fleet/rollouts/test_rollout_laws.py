@@ -22,9 +22,9 @@ from typing import Any, Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
+from fleet.gates.rows import Tally, Window
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.windows import UNKNOWN
 from fleet.history.values import Block, BlockKind

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.counts import Tally, Window, kind_of
 from fleet.gates.decide import Verdict
 from fleet.gates.intervals import Z
 from fleet.gates.live import judge_live
 from fleet.gates.own_control import Usual
 from fleet.gates.power import UsualRate, healthy_rate
+from fleet.gates.rows import Tally, Window, kind_of
 from fleet.gates.sequential import Z_EARLY, Z_ONE
 from fleet.gates.windows import Baseline
 from fleet.policies import GateSpec

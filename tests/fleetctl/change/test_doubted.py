@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
+from fleet.gates.rows import Tally, Window
 from fleet.history import event_of
 from fleetctl.wiring import open_workspace
 from runtime.ledger.file import FileLedger

@@ -23,7 +23,7 @@ from fleetctl.catalogue import entries
 from runtime.calibrate.measure import CalibrationTarget, require_adapters
 from runtime.engine_conformance import write_adapter
 from runtime.engines.launching import flags_of
-from runtime.evals.target import through_gateway
+from runtime.evals.context import through_gateway
 from runtime.files import try_lock
 from runtime.gateway.admin.state_dir import gateway_dir
 from runtime.gateway.envoy.files import become_envoy, not_started_here

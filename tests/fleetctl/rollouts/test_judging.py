@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.gates.rows import Tally, Window
 from fleet.history import EvalFinished, event_of
 from fleet.resources import State
 from fleetctl.wiring import open_workspace

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fleet.gates import Verdict, judge_live
-from fleet.gates.counts import Tally, Window
+from fleet.gates.rows import Tally, Window
 from fleet.history import Entry, GateJudged, LedgerEvent, Signature
 from fleetctl.wiring import open_workspace
 from runtime.ledger import chain

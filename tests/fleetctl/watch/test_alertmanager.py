@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from plans.compile import alertmanager, prometheus
+from plans.compile import prometheus
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.watch.test_watch import SERVER, write_rows
@@ -77,10 +77,10 @@ class Stage:
     def start_alertmanager(self) -> None:
         out = self.folder / "monitoring"
         self.call("compile", "--target", "alertmanager", "--out", str(out))
-        rewrite(out / alertmanager.CONFIG_FILE, "route", group_wait="1s", group_interval="1s")
+        rewrite(out / prometheus.ALERTMANAGER_FILE, "route", group_wait="1s", group_interval="1s")
         self.run(
             "alertmanager", "prometheus-alertmanager", "--cluster.listen-address=",
-            f"--config.file={out / alertmanager.CONFIG_FILE}",
+            f"--config.file={out / prometheus.ALERTMANAGER_FILE}",
             f"--web.listen-address={self.alertmanager}", f"--storage.path={self.folder / 'am'}",
         )  # fmt: skip
         until(lambda: ask(f"{self.alertmanager}/api/v2/status"))

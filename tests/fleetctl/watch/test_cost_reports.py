@@ -13,7 +13,7 @@ import pytest
 
 from fleet.errors import FleetError
 from runtime.operations.watch.costs import month_file
-from runtime.operations.watch.forecasts import projected_costs
+from runtime.operations.watch.traffic_facts import projected_costs
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.store import UsageStore
 from tests.fleetctl.billed import BEGIN, HOURS, at, make_project, report, rows, workspace_at

@@ -20,7 +20,7 @@ from plans.charts import (
     sparkline,
     timeline,
 )
-from plans.dashboard.pages import daily_costs
+from plans.dashboard import daily_costs
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 EVIL = "<script>alert(1)</script>"

@@ -10,7 +10,7 @@ import pytest
 
 from fleet.alerting import OF_TRAFFIC
 from fleet.spec import MailSpec
-from plans.compile import alertmanager, grafana, prometheus
+from plans.compile import grafana, prometheus
 from runtime.gateway.traffic import accounting
 from runtime.web import scraped
 
@@ -227,8 +227,8 @@ def test_alertmanager_takes_receivers_and_sends_all_alerts_to_operators(
     tmp_path: Path, login: str
 ) -> None:
     mail = MailSpec("mail.example.com:465", "fleet@example.com", ("a@example.com", "b@example.com"))
-    file = tmp_path / alertmanager.CONFIG_FILE
-    file.write_text(alertmanager.config("https://chat.example.com/x", mail, login))
+    file = tmp_path / prometheus.CONFIG_FILE
+    file.write_text(prometheus.alertmanager_config("https://chat.example.com/x", mail, login))
     assert "2 inhibit rules" in checked("amtool", "check-config", file)
     for severity in ("page", "ticket"):
         found = checked(
@@ -241,5 +241,5 @@ def test_alertmanager_takes_receivers_and_sends_all_alerts_to_operators(
 
 
 def test_without_receivers_alerts_are_routed_to_nothing() -> None:
-    (receiver,) = json.loads(alertmanager.config("", None, ""))["receivers"]
+    (receiver,) = json.loads(prometheus.alertmanager_config("", None, ""))["receivers"]
     assert receiver == {"name": "operators"}

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
-from fleet.gates.counts import BAD, Tally, Window, late
 from fleet.gates.decide import Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.gates.rows import BAD, Tally, Window, late
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.policies import UNITS, GateSpec

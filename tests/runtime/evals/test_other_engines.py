@@ -14,7 +14,7 @@ import pytest
 from fleet.errors import FleetError
 from fleet.evals.run import EvalRun, EvalSpec
 from fleet.evals.summary import run_faults, summarize
-from plans.reports.evals import page
+from plans.reports.versions import page
 from runtime.evals.evaluate import evaluate
 from tests.runtime.evals.scripted import eval_context, golden, peer, simple, target
 

@@ -21,7 +21,7 @@ from fleet.history import Noted, Released, RolledBack
 from runtime.ledger import open_ledger
 from runtime.ledger.chain import LedgerPrefix
 from runtime.ledger.file import LEDGER_FILE, FileLedger
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -20,7 +20,7 @@ from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 from tests.postgres import FreshDatabase
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

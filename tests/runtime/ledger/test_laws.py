@@ -15,11 +15,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import FleetError, LockHeldError
-from fleet.gates.counts import Tally, Window
 from fleet.gates.decide import Finding, Verdict
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.own_control import Usual
+from fleet.gates.rows import Tally, Window
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.windows import Baseline
 from fleet.history import Entry, LedgerEvent, Released, event_of

@@ -15,7 +15,7 @@ from fleet.history import Noted
 from runtime.ledger import open_ledger
 from runtime.ledger.postgres import PostgresLedger
 from runtime.ledger.protocol import Ledger
-from runtime.state.documents import HomeAddress
+from runtime.state.home import HomeAddress
 from runtime.state.postgres import MIGRATIONS, Database
 from tests.ports import free_port
 from tests.postgres import PASSWORD, FreshDatabase

@@ -10,7 +10,7 @@ from fleet.alerting import fleet_findings
 from fleet.names import client_of
 from fleet.resources import State
 from fleetctl.wiring import open_workspace
-from runtime.operations.watch.forecasts import base_forecasts
+from runtime.operations.watch.traffic_facts import base_forecasts
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
 from tests.fleetctl.project_on_disk import Project

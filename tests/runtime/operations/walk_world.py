@@ -33,7 +33,7 @@ from runtime.operations.change.planning import observe_copies, plan_fleet
 from runtime.operations.rollouts.drills import release_versions
 from runtime.operations.rollouts.rollback import roll_back
 from runtime.operations.rounds.reconcile import Reconciler
-from runtime.project.facts import known_base
+from runtime.project.known_base import known_base
 from runtime.rollback.rollback import RollbackRequest
 from tests.runtime.execute.memory_gateways import serving
 from tests.runtime.library import synthetic

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from fleet.errors import LibraryError
 from runtime.sources.download import bring, listed
-from runtime.sources.http import HubRepository
+from runtime.sources.hub import HubRepository
 from runtime.sources.reference import SourceReference
 from runtime.sources.remote import Listing
 from tests.runtime.sources.stand_ins import CHUNK, COMMIT, StandIn, refusing, serving
@@ -27,7 +27,7 @@ CHILD = """\
 import asyncio, sys
 from pathlib import Path
 from runtime.sources.download import bring, listed
-from runtime.sources.http import HubRepository
+from runtime.sources.hub import HubRepository
 from runtime.sources.reference import SourceReference
 
 async def main(url, folder):

@@ -13,13 +13,8 @@ from runtime.engines.launch_records import RECORD
 from runtime.gateway.admin.state_dir import _GATEWAY_FILE, TABLE_FILE
 from runtime.observe import HOSTS_FILE
 from runtime.operations.watch.costs import FOLDER as MONTHS
-from runtime.state.documents import (
-    KNOWN_FILE,
-    Document,
-    HomeAddress,
-    StateDocuments,
-    open_documents,
-)
+from runtime.state.documents import Document, StateDocuments, open_documents
+from runtime.state.home import KNOWN_FILE, HomeAddress
 from runtime.state.shared_files import SHARED, SharedFiles
 from runtime.usage.log import GATEWAYS
 from tests.cutting_proxy import cutting

@@ -14,7 +14,7 @@ def test_it_installs_offline_and_offers_itself_to_vllm(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / "bin" / "python"
     before = {path for path in PLUGIN.rglob("*") if "__pycache__" not in path.parts}
-    installer = PLUGIN.parent / "operations" / "vllm_install.py"
+    installer = PLUGIN.parent / "operations" / "machines" / "vllm_install.py"
     assert str(INSTALL)[1:-1].replace("'", '"') in installer.read_text(encoding="utf-8")
     words = ["pip", "install", *INSTALL, "--python", str(python), str(PLUGIN)]
     subprocess.run([PLUGIN.parent / "uv.sh", *words], check=True)

@@ -16,7 +16,7 @@ from runtime.engines.remote.connection import ThisMachine
 from runtime.engines.remote.copies import bring_folder
 from runtime.library.layout import SERVED_FILES
 from runtime.sources.http import HttpSource
-from runtime.sources.reference import direct_from
+from runtime.sources.opening import direct_from
 from tests.certificates import Authority
 from tests.runtime.sources.stand_ins import StandIn, serving
 
