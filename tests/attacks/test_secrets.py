@@ -285,7 +285,7 @@ def test_one_module_connects_and_one_function_makes_headers_of_secrets() -> None
     assert clients - sources == {"runtime/json_client.py", "runtime/notify/delivery.py"}
     # The gateway reads such headers; the client sends servers their keys, which are derived.
     others = {"runtime/gateway/http/incoming.py", "runtime/json_client.py"}
-    others |= {"runtime/sources/http.py", "runtime/sources/registry.py"}
+    others |= {"runtime/sources/hub.py", "runtime/sources/registry.py"}
     assert makers - others == {"runtime/trust.py"}
 
 
