@@ -1,4 +1,4 @@
-"""Draw series over a common axis: lines with a band and a limit, bars, stacked bars, heat maps."""
+"""Draw charts as SVG in HTML, with their figures as tables: lines, bars, strips, timelines."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Lay out text on a terminal: aligned columns, colours."""
+"""Lay out text on a terminal: aligned columns, colours, counts, sizes, times."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence, Sized
 from datetime import datetime

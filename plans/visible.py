@@ -1,4 +1,4 @@
-"""Marks characters that are not seen and commands of CI runners, so that no printed text acts.
+"""Marks characters that are not seen and commands of CI runners; keeps secrets out of public text.
 
 A mark is the character's JSON escape: in JSON the value stays the same, and people see the mark.
 """

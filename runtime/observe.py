@@ -1,4 +1,4 @@
-"""Observes servers and gateways as a `State`; lists lost versions and open questions."""
+"""Observes servers and gateways as a `State`; lists lost versions, and servers of removed hosts."""
 
 import asyncio
 import json

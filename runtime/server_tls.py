@@ -1,4 +1,4 @@
-"""Speaks TLS to servers by declared files: an authority and a client certificate.
+"""Speaks TLS to servers by declared files, and says which key goes to which server.
 
 Who a server is, no file of the checkout says: a branch may come from anybody, and the server gets
 its key and the clients' prompts.

@@ -1,4 +1,4 @@
-"""Keeps the state folder its owner's alone, and refuses a folder that came with a checkout.
+"""Keeps the state folder its owner's alone, and knows the layout of the store.
 
 Ledger, routes, launch records and secrets lie there: a writer of the folder decides which bytes
 answer, and which processes are stopped.

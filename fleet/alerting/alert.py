@@ -1,4 +1,4 @@
-"""Defines `Alert` and its life: pending, firing, resolved; decides which alerts share a cause."""
+"""Defines an alert, its life and its causes, and the usual p95 of an alias at an hour."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace

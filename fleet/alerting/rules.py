@@ -1,4 +1,4 @@
-"""Decides by rules on traffic which aliases break a limit: `(facts, now) -> RuleFinding`."""
+"""Decides by rules which aliases, clients, bases, budgets and figures break a limit."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Finds the onset of a change for the worse in cells of usage, and loads that rose then."""
+"""Finds the onset of a change for the worse, the loads that rose then, and the likeliest cause."""
 
 import math
 from collections import defaultdict

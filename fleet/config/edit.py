@@ -1,4 +1,4 @@
-"""Adds an entry or sets a value in a YAML file; every other byte of the text stays.
+"""Changes the text of a YAML file: adds an entry, sets a value, puts fields in order.
 
 A result is read back, and returned only where it means the wanted values.
 """

@@ -1,4 +1,4 @@
-"""Splits the hours of leased devices: by work, then the idle part by the declared rule.
+"""Defines the lines of a bill, and splits the hours of leased devices by work and by rule.
 
 Whole millionths throughout. The lines of a device's hour add up to the price of the hour.
 """

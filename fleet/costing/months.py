@@ -1,4 +1,4 @@
-"""Sums up the hours of a month to lines and client figures, and rounds once, to cents."""
+"""Sums up months: hours, promises kept, corrections of closed months; rounds once, to cents."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping

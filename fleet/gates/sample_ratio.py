@@ -1,4 +1,4 @@
-"""Compares the seen split with the declared split: a sample ratio mismatch voids evidence.
+"""Compares the seen split with the declared split, and weighs harm that a wrong split hides.
 
 Each user, or each request where users are unknown, falls on a version by one draw of a keyed hash.
 Shares that the draws do not bear out mean that requests are missing or come from elsewhere.

@@ -1,4 +1,4 @@
-"""Judges a version after the cut-over against the old version's days before the rollout.
+"""Judges a version after the cut-over by the days before, and judges recorded findings again.
 
 A rise is measured against the rate that the old version had in the days before the rollout, a
 time against its 95th percentile in those days. Days differ more than two versions at one time do,

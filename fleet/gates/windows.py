@@ -1,4 +1,4 @@
-"""Counts usage rows by side, window and kind."""
+"""Counts usage rows by side, window and kind, and how a version fared before its rollout."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Tells which entries of a ledger still count, so that no command reads a long past.
+"""Tells which entries of a ledger still count, and reads the deployments of a version.
 
 A checkpoint keeps these entries beside the folded history. Readers of `standing` entries find in
 them the same as in all: the last of what is repeated, the first loads of versions, all evaluations

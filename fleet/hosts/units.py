@@ -1,4 +1,4 @@
-"""Makes the systemd units of servers, and of forwards to their hosts."""
+"""Makes the systemd units of servers and forwards, and the template that root installs."""
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Find drift: differences from the state that applies and rollbacks established, by cause.
+"""Find drift from the state that applies and rollbacks set, and unserved aliases, by cause.
 
 Declarations that are not applied yet are no drift, until an apply tries and fails. A dead server is
 a single cause, with all adapters of the server.

@@ -1,4 +1,4 @@
-"""Work out the impact of a plan: changes for clients, ways back, costs and moves."""
+"""Work out the impact of a plan: changes for clients, ways back, costs, what follows later."""
 
 import json
 from collections import defaultdict

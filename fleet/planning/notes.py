@@ -1,4 +1,4 @@
-"""Collect the notes of a plan: parts held back, resources not observed, warnings."""
+"""Collect the notes of a plan: parts held back, not observed, runs that died, warnings."""
 
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Decides the rollouts of all aliases."""
+"""Decides the rollouts of all aliases, and tells routes that others changed."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

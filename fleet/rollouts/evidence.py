@@ -1,4 +1,4 @@
-"""Weighs the evidence on a version in its stage, gate by gate: which counts, and what it says."""
+"""Weighs the evidence on a version, gate by gate, and lists the trials that are due."""
 
 import hashlib
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Finds the guards that keep a share from rising: change windows, doubtful clocks and verdicts.
+"""Finds the guards that keep a share from rising, and words the messages about such versions.
 
 Every plan passes these guards: with a clock that is behind, a bake, a pause or an override
 would end when it should not, and a verdict that does not follow from its counts is no verdict.

@@ -1,4 +1,4 @@
-"""Estimates the requests of a stage, and the requests that its gates need."""
+"""Estimates the requests of a stage and those that its gates need, by rollouts played often."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Defines the versions that an alias should have now, and the phase of its rollout."""
+"""Defines the versions that an alias should have now, the phase of its rollout, and upgrades."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

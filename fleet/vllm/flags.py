@@ -1,4 +1,4 @@
-"""Chooses the flags of managed servers, and tells flags and engine versions of running servers.
+"""Chooses the flags of managed servers, and compares those of running and attached servers.
 
 Flags are chosen once and kept as long as they suffice.
 """

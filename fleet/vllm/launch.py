@@ -1,4 +1,4 @@
-"""Builds the command line and the environment that start a server of the plan.
+"""Builds the command line of a server of the plan, and reads such a command line back.
 
 The flags decide everything that a server is started with. Their digest is stamped on the server as
 a served name and as its fingerprint, and tells later whether the flags still hold. The launch is

@@ -1,4 +1,4 @@
-"""Judge the review level of a plan, with reasons: the first line of every rendering."""
+"""Judge the review level of a plan, with reasons, and word the decisions that are needed."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Report the cost of a month to the operator: clients, devices, projections, ways under the limit.
+"""Report the cost of a month to the operator: clients, devices, budgets, projections, tables.
 
 Amounts are rounded once, so that the lines add up to the bill, to the cent.
 """

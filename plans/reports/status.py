@@ -1,4 +1,4 @@
-"""Report the status: versions, shares and servers now, as a JSON document and as text."""
+"""Report the status of the fleet, and the checks of a host, as JSON documents and as text."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

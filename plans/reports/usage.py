@@ -1,4 +1,4 @@
-"""Shows usage by client, alias and version: as rows of a table, for people and for scripts."""
+"""Shows usage by client, alias and version, and demand by hour."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

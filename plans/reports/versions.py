@@ -1,4 +1,4 @@
-"""Report adapter versions: a list, a version, a check of all, retraining that is due.
+"""Report adapter versions, their evaluations, and retraining that is due.
 
 Every function takes the documents that `--format json` prints, so that both forms say the same.
 """

@@ -8,14 +8,13 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import shutil
 import sqlite3
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,7 +36,7 @@ from runtime.files import (
 from runtime.gateway.admin.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger import chain
 from runtime.ledger.chain import KEY_FILE
-from runtime.ledger.file import LEDGER_FILE, locked_ledger
+from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import FOLDER as QUEUE
 from runtime.observe import HOSTS_FILE
 from runtime.usage.tables import FOLDER, STORE_FILE, told_errors
@@ -232,12 +231,12 @@ def _manifest(archive: tarfile.TarFile, path: Path) -> Manifest:
     if member.size > _LONGEST_MANIFEST:
         raise broken(path, "its manifest is too long")
     try:
-        found: dict[str, Any] = decode_json(stream.read())
-        if found.get("kind") != KIND:
+        document: dict[str, Any] = decode_json(stream.read())
+        if document.get("kind") != KIND:
             raise broken(path, f"its manifest is not of a `{KIND}`")
-        require_known(found.get("format"), FORMAT, str(path))
+        require_known(document.get("format"), FORMAT, str(path))
         known = Manifest.__dataclass_fields__
-        made = Manifest(**{name: value for name, value in found.items() if name in known})
+        made = Manifest(**{name: value for name, value in document.items() if name in known})
         texts = (made.fleet, made.created, made.by, made.version, made.head)
         right = all(type(text) is str for text in texts) and type(made.seq) is int
         if not right or not all(map(is_part, made.files)):
@@ -276,59 +275,3 @@ def broken(path: Path, why: str) -> FleetError:
     hint = "Take another backup; `fleetctl history` names those that were made."
     command = "fleetctl state drill FILE"
     return FleetError.of("FC6071", "The backup cannot be used", detail, hint=hint, command=command)
-
-
-RESTORING: Final = "restoring"
-"""Folder with files that wait for their place, laid out as the state folder."""
-_SCRATCH: Final = ".restoring-"
-
-
-def finish_restore(state_dir: Path) -> None:
-    """Finish an interrupted restore; without one nothing happens.
-
-    Raises:
-        FleetError: FC5107, another process restores and has stopped.
-        OSError: a file cannot be moved.
-    """
-    if (state_dir / RESTORING).is_dir():
-        with locked_ledger(state_dir):
-            _move_into_place(state_dir)
-
-
-@contextmanager
-def scratch_folder(state_dir: Path) -> Iterator[Path]:
-    """Give an empty folder inside the state folder, deleted at the end unless moved."""
-    scratch = state_dir / f"{_SCRATCH}{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    make_private(scratch)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def put_state_in_place(scratch: Path, state_dir: Path) -> None:
-    """Give the files of a scratch folder their places; the caller has locked the ledger.
-
-    Raises:
-        OSError: the disk; before the decision nothing has changed.
-    """
-    for path in [*scratch.rglob("*"), scratch]:
-        sync(path)
-    _move_into_place(state_dir)  # what an earlier restore has left
-    scratch.rename(state_dir / RESTORING)
-    sync(state_dir)
-    _move_into_place(state_dir)
-
-
-def _move_into_place(state_dir: Path) -> None:
-    waiting = state_dir / RESTORING
-    if not waiting.is_dir():
-        return
-    for path in sorted(path for path in waiting.rglob("*") if path.is_file()):
-        target = state_dir / path.relative_to(waiting)
-        make_private(target.parent)
-        path.replace(target)
-        sync(target.parent)
-    shutil.rmtree(waiting)
-    sync(state_dir)

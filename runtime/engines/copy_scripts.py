@@ -1,4 +1,4 @@
-"""Writes the shell scripts by which another machine fetches, hashes and finishes a copy."""
+"""Writes the shell scripts that fetch, hash and finish a copy, and reads their reports."""
 
 import asyncio
 import hashlib

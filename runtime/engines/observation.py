@@ -1,4 +1,4 @@
-"""Observes many servers at the same time into a `State`, merges states, digests a base's files."""
+"""Observes many servers at a time into a `State`, asks for signs of life, digests base files."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Defines the contract between evaluations, their engines and the project."""
+"""Defines the contract between evaluations, engines and the project, and the server to ask."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Evaluate a version or a pair: request answers, score and store them, check that they count."""
+"""Evaluate a version or a pair: request answers, score, store and check them; import other logs."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The state of a fake server: adapters listed and in memory, running requests, counts."""
+"""The state of a fake server: its flags, adapters listed and in memory, running requests."""
 
 import argparse
 import asyncio

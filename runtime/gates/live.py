@@ -89,12 +89,12 @@ def beliefs_before(
         and entry.time < start
         and "alike" in event.finding.get("counts", ())
     }
-    found: dict[str, list[Counts]] = defaultdict(list)
+    counts_by_metric: dict[str, list[Counts]] = defaultdict(list)
     for document in newest.values():
         with suppress(ValueError):  # which `check_evidence` says
             finding = Finding.of(document)
-            found[finding.metric].append(finding.counts)
-    return {metric: believed_of(others) for metric, others in found.items()}
+            counts_by_metric[finding.metric].append(finding.counts)
+    return {metric: believed_of(counts) for metric, counts in counts_by_metric.items()}
 
 
 def beliefs_recorded(event: GateJudged) -> dict[str, Beliefs]:
@@ -181,13 +181,13 @@ def judge_traffic(
         pasts={} if pasts is None else pasts,
         beliefs=partial(beliefs_before, trial, entries, start),
     )
-    found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
+    verdicts = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
-        return [stage.bound(judged) if is_new(judged) else judged for judged in found]
+        return [stage.bound(judged) if is_new(judged) else judged for judged in verdicts]
     why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
     return [
         judged if judged.failed else unjudged(trial, gate, why)
-        for gate, judged in zip(stage.gates, found, strict=True)
+        for gate, judged in zip(stage.gates, verdicts, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The form of a ledger's lines, and the chain of hashes that holds them together.
+"""The form of a ledger's lines, the chain of hashes that holds them together, and signing keys.
 
 A line without `format` is of format 1, and is written so. A new kind of entry, or a further field
 in `data`, needs no new format: an earlier release passes over both. A line that an earlier release

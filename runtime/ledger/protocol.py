@@ -1,4 +1,4 @@
-"""The contract of a ledger's home, and the error of a home that does not answer."""
+"""The contract of a ledger's home, the error of a silent home, and a snapshot of entries."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

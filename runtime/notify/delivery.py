@@ -1,4 +1,4 @@
-"""Post a document to a webhook, or to an Alertmanager."""
+"""Delivers a notice: as JSON to a webhook, or as a mail."""
 
 import asyncio
 import smtplib

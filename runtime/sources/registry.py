@@ -1,4 +1,4 @@
-"""Speaks to an OCI registry: manifests, blobs, logins; versions in the layout of ModelPack.
+"""Speaks to an OCI registry: manifests, blobs, logins, also by helpers of docker.
 
 Source: OCI distribution specification 1.1; ModelPack model specification 0.0.7 (CNCF).
 """

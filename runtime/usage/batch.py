@@ -1,4 +1,4 @@
-"""Sums up rows by quarter of an hour, hour and day; knows no file and no clock."""
+"""Sums up rows by quarter of an hour, hour and day, and puts parts of the store together."""
 
 import hashlib
 import sqlite3

@@ -1,4 +1,4 @@
-"""The tables of the usage store, their version, and errors of the file."""
+"""The tables of the usage store, their version, and writing to them."""
 
 import os
 import sqlite3

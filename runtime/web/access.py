@@ -1,4 +1,4 @@
-"""Decide access: signed tokens, revocations, hosts, origins of writes."""
+"""Decide access: signed tokens, revocations, hosts, origins of writes, and guards of requests."""
 
 import secrets
 from collections import Counter

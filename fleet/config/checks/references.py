@@ -1,4 +1,4 @@
-"""Checks that every name is declared, and that pins, `avoid` and `apart` leave a place."""
+"""Checks that names are declared, extensions too, and that pins, `avoid` and `apart` fit."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Checks rollouts, gates, overrides and evaluations: stages, limits and names that fit together."""
+"""Checks rollouts, gates, overrides, evaluations and rules of plans: limits and names that fit."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -1,4 +1,4 @@
-"""Lists the declared values as texts by their paths: what a plan compares with the last apply."""
+"""Lists declared values by their paths: as texts, with their origin, and those that are paths."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

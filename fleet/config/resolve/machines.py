@@ -1,4 +1,4 @@
-"""Resolves bases, hosts, gateways, rollouts, gates and overrides to values of the planner."""
+"""Resolves bases, hosts, gateways, rollouts, gates, overrides and rules of plans."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Declares how new versions take over, and how versions are evaluated: rollouts, gates, evals."""
+"""Declares rollouts, gates, evaluations, and the rules and signing keys of plans."""
 
 from datetime import timedelta
 from typing import Literal

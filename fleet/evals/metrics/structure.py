@@ -1,4 +1,4 @@
-"""Scores answers of a fixed form: classes and JSON."""
+"""Scores answers of a fixed form: classes, JSON and numbers."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages as bytes."""
+"""HTTP/1.1 messages as bytes, and heads that repeat, read without the parser."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The listening socket for clients, and the connections to servers."""
+"""The listening socket for clients, and a client's connection."""
 
 import asyncio
 import resource
