@@ -78,14 +78,7 @@ def command_line(
         "disable-fastapi-docs": (),
         "disable-uvicorn-access-log": (),  # the gateway writes one line per request already
     }
-    if flags.max_model_len is not None:
-        arguments["max-model-len"] = (str(flags.max_model_len),)
-    if flags.tensor_parallel > 1:
-        arguments["tensor-parallel-size"] = (str(flags.tensor_parallel),)
-    if flags.memory_share is not None:
-        arguments["gpu-memory-utilization"] = (f"{flags.memory_share:g}",)
-    if flags.kv_cache_bytes is not None:
-        arguments["kv-cache-memory-bytes"] = (str(flags.kv_cache_bytes),)
+    arguments |= _sizes(flags)
     if kind == CPU:  # a LoRA forces eager mode there anyway; one process less to start
         arguments["enforce-eager"] = ()
         if flags.tensor_parallel == 1:
@@ -96,6 +89,18 @@ def command_line(
     arguments |= extra
     words = (word for name, values in arguments.items() for word in (f"--{name}", *values))
     return (python, "-m", module, *words)
+
+
+def _sizes(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
+    """Return the sizes that were declared or computed; vLLM chooses the others."""
+    share = flags.memory_share
+    sizes = {
+        "max-model-len": flags.max_model_len,
+        "tensor-parallel-size": flags.tensor_parallel if flags.tensor_parallel > 1 else None,
+        "gpu-memory-utilization": None if share is None else f"{share:g}",
+        "kv-cache-memory-bytes": flags.kv_cache_bytes,
+    }
+    return {name: (str(size),) for name, size in sizes.items() if size is not None}
 
 
 def _extra(flags: ServerFlags, allowed: Collection[str] | None) -> dict[str, tuple[str, ...]]:

@@ -49,7 +49,7 @@ def resolve_fleet(
     """
     findings = list(_check(given, DeclaredNames.of(tree.value, given), facts))
     findings += check_state(given, tree)
-    packages = declared_extensions(given)
+    packages, costs, placement = declared_extensions(given), given.costs, given.placement
     fleet = FleetSpec(
         name=given.fleet,
         clients=_resolved(given.clients, lambda n, own: clients.client(n, own, given, facts)),
@@ -70,17 +70,9 @@ def resolve_fleet(
         origins=tree,
         renames=_sorted(clients.renames(given)),
         called=tree.called,
-        warnings=tuple(
-            sorted(
-                tree.sources.unfilled(finding.detail)
-                for finding in findings
-                if finding.severity == "warning"
-            )
-        ),
+        warnings=_warnings(findings, tree),
         policy=PlacementPolicy(
-            given.placement.utilization / 100,
-            given.placement.canary_slots,
-            given.placement.share_devices,
+            placement.utilization / 100, placement.canary_slots, placement.share_devices
         ),
         profiles=facts.profiles,
         notify=clients.notify(given.notify),
@@ -91,17 +83,18 @@ def resolve_fleet(
         ),
         signing=signing(given, facts),
         evals=_evals(given.evals),
-        costs=CostPolicy(
-            given.costs.currency,
-            given.costs.timezone,
-            given.costs.idle,
-            given.costs.storage_per_gib_month,
-        ),
+        costs=CostPolicy(costs.currency, costs.timezone, costs.idle, costs.storage_per_gib_month),
         compiled_for=tuple(sorted({*given.compiled_for})),
         settings=declared_settings(given, tree),
         extensions=packages,
     )
     return fleet, findings
+
+
+def _warnings(problems: Iterable[Problem], tree: Tree) -> tuple[str, ...]:
+    """Return the texts of warnings, in the words of the declared files."""
+    warned = (problem for problem in problems if problem.severity == "warning")
+    return tuple(sorted(tree.sources.unfilled(problem.detail) for problem in warned))
 
 
 def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> Iterator[Problem]:
