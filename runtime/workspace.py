@@ -9,7 +9,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -34,7 +34,7 @@ from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger, LedgerSnapshot
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import EmitMessage, Message, Severity
-from runtime.observe import known_hosts, with_removed
+from runtime.observe import FleetConnections, connect, known_hosts, with_removed
 from runtime.state.documents import open_documents
 from runtime.state.home import KNOWN_FILE, HomeAddress, remember_home, remembered_home
 from runtime.state.shared_files import TABLE, SharedFiles
@@ -42,11 +42,8 @@ from runtime.state_folder import require_private
 from runtime.trust import untrusted_notes
 
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
-    from contextlib import AbstractAsyncContextManager
-
     from runtime.engines.protocol import Direct, Report
     from runtime.gateway.envoy.admin import Envoys
-    from runtime.observe import FleetConnections
     from runtime.project.load import Project
 
 PULL_S: Final = 5.0
@@ -281,13 +278,11 @@ class Workspace:
 
     def connected(
         self, report: "Report" = lambda *_: None, direct: "Direct | None" = None
-    ) -> "AbstractAsyncContextManager[FleetConnections]":
+    ) -> AbstractAsyncContextManager[FleetConnections]:
         """Connect to engines and gateways; their connections are released at the end.
 
         `report`: called while files are brought to a host. `direct`: as of `connect`.
         """
-        from runtime.observe import connect  # noqa: PLC0415 (starlette, uvicorn)
-
         its = self.fleet(), self.root, self.state_dir, self.envoys()
         return connect(*its, report, self.fleet_id(), direct)
 

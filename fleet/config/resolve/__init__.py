@@ -92,7 +92,7 @@ def resolve_fleet(
 
 
 def _warnings(problems: Iterable[Problem], tree: Tree) -> tuple[str, ...]:
-    """Return the texts of warnings, in the words of the declared files."""
+    """Return the texts of warnings: `${NAME}` stands as the files have it, not its value."""
     warned = (problem for problem in problems if problem.severity == "warning")
     return tuple(sorted(tree.sources.unfilled(problem.detail) for problem in warned))
 
