@@ -19,7 +19,7 @@ class Budget(NamedTuple):
 
 
 HOUSE: Final = {
-    "core lines": Budget(106_786, 97_000, 106_500),
+    "core lines": Budget(106_784, 97_000, 106_500),
     "lines of extensions": Budget(7_000, 7_000, 7_000),
     "modules": Budget(562, 560, 540),
     "lines of the longest module": Budget(500, 500, 500),

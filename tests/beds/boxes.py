@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from runtime.engines.remote.connection import SshConnection
+from runtime.engines.remote.copies import SshTransport
+from runtime.engines.store import SourceFolder
 from runtime.trust import Trust, dump_trust, trust_path, write_trust
 
 SCRIPT = Path(__file__).parent / "boxes.sh"
@@ -66,3 +68,8 @@ def bed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     hosts = {f"box{number}:22": () for number in (1, 2)}
     write_trust(trust_path(), dump_trust(Trust(hosts=hosts)), home / "project")
     return BoxBed(Path(os.environ["BED"]), tmp_path_factory.mktemp("s"))
+
+
+async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> str:
+    """Hash a copy on a box; return its fault as the end of a sentence; empty: the copy is good."""
+    return (await SshTransport(ssh, "").fault(source, path))[0]

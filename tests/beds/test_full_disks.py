@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 
 from fleet.errors import EngineError
-from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile
-from runtime.engines.remote.copies import bring_folder, fault_of_copy
+from runtime.engines.remote.copies import SshTransport
+from runtime.engines.store import SourceFolder
 from runtime.library.layout import SERVED_FILES
 from tests.beds.box_sources import NAME, WEIGHTS, box_source, moved_away
-from tests.beds.boxes import BoxBed
+from tests.beds.boxes import BoxBed, fault_of_copy
 from tests.beds.checkouts import converges
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
@@ -145,7 +145,7 @@ def test_a_box_whose_disk_becomes_full_while_it_fetches_goes_on_once_there_is_ro
         ssh, store = bed.connection(), f"{small_disk}/store"
         ssh.rsync_host = "nowhere.invalid"  # nothing is sent from here
         with pytest.raises(EngineError, match=r"lacks room: .* more are needed") as raised:
-            await bring_folder(ssh, version, store, direct=direct)
+            await SshTransport(ssh, store, direct=direct).bring(version)
         problem = raised.value.diagnostics[0]
         assert problem.code == "FC4098"
         assert f"`{small_disk}/store" in problem.detail
@@ -156,7 +156,7 @@ def test_a_box_whose_disk_becomes_full_while_it_fetches_goes_on_once_there_is_ro
         source.fault = lambda _: None
         await ssh.run(f"rm {small_disk}/zeros")
         before = source.sent[WEIGHTS]
-        path = await bring_folder(ssh, version, store, direct=direct)
+        path = await SshTransport(ssh, store, direct=direct).bring(version)
         assert source.sent[WEIGHTS] - before == size - int(listed[1])
         assert await fault_of_copy(ssh, version, path) == ""
         await ssh.close(end_shared=True)

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from runtime.engine_registry import make_engine
-from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile, Engine
+from runtime.engines.store import SourceFolder
 from runtime.library.layout import SERVED_FILES
 from tests.beds.ray_bench import ray_source
 from tests.beds.rays import HEAD

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import EngineError
-from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile
-from runtime.engines.remote.copies import bring_folder, fault_of_copy
+from runtime.engines.remote.copies import SshTransport
+from runtime.engines.store import SourceFolder
 from runtime.library.layout import SERVED_FILES, folder_digest
-from tests.beds.boxes import BoxBed
+from tests.beds.boxes import BoxBed, fault_of_copy
 from tests.certificates import Authority
 
 pytestmark = pytest.mark.boxes
@@ -38,7 +38,8 @@ def test_a_folder_arrives_under_the_digest_of_the_lock_and_read_only(
     async def body() -> None:
         ssh, seen = bed.connection(), list[tuple[int, int]]()
         version = SourceFolder.of(source.folder, SERVED_FILES)
-        path = await bring_folder(ssh, version, "a store", report=lambda *pair: seen.append(pair))
+        way = SshTransport(ssh, "a store", report=lambda *pair: seen.append(pair))
+        path = await way.bring(version)
         assert path == f"/home/fleetctl/a store/{folder_digest(source.folder)}"
         assert seen[-1] == (1000 + SIZE, 1000 + SIZE)
         listed = await ssh.run(f"cd '{path}' && stat -c '%a %n' . * && ls -A ..")
@@ -46,11 +47,10 @@ def test_a_folder_arrives_under_the_digest_of_the_lock_and_read_only(
         assert listed.stdout.splitlines() == ["555 .", *modes, version.digest]
         assert await fault_of_copy(ssh, version, path) == ""
         again = list[tuple[int, int]]()
-        assert (
-            await bring_folder(ssh, version, "a store", report=lambda *p: again.append(p)) == path
-        )
+        way = SshTransport(ssh, "a store", report=lambda *pair: again.append(pair))
+        assert await way.bring(version) == path
         assert again == []
-        assert await bring_folder(ssh, version, "a store", 2) == f"{path}-2"
+        assert await SshTransport(ssh, "a store").bring(version, 2) == f"{path}-2"
         await ssh.run("chmod -R u+w 'a store'; rm -r 'a store'")
         await ssh.close(end_shared=True)
 
@@ -66,12 +66,12 @@ def test_an_interrupted_transfer_never_gets_the_name_and_goes_on_later(
         def report(*_: int) -> None:
             task.cancel()
 
-        task = asyncio.create_task(bring_folder(ssh, source, "store", report=report))
+        task = asyncio.create_task(SshTransport(ssh, "store", report=report).bring(source))
         with pytest.raises(asyncio.CancelledError):
             await task
         listed = f"ls store | grep {source.digest}"
         assert (await ssh.run(listed)).stdout == f"{source.digest}.part\n"
-        path = await bring_folder(ssh, source, "store")
+        path = await SshTransport(ssh, "store").bring(source)
         assert await fault_of_copy(ssh, source, path) == ""
         assert (await ssh.run(listed)).stdout == f"{source.digest}\n"
         await ssh.close(end_shared=True)
@@ -84,12 +84,12 @@ def test_what_arrived_before_is_not_sent_again(bed: BoxBed, source: SourceFolder
 
     async def body() -> None:
         ssh = bed.connection()
-        path = await bring_folder(ssh, source, "store", 2)
+        path = await SshTransport(ssh, "store").bring(source, 2)
         weights = SERVED_FILES[1]
         half = f"mkdir -p {path[:-2]}.part && cd {path[:-2]}.part && head -c {SIZE // 2}"
         assert (await ssh.run(f"{half} {path}/{weights} >{weights}")).code == 0
         before = int((await ssh.run(received)).stdout)
-        assert await bring_folder(ssh, source, "store") == path[:-2]
+        assert await SshTransport(ssh, "store").bring(source) == path[:-2]
         assert int((await ssh.run(received)).stdout) - before < SIZE * 3 // 4
         await ssh.close(end_shared=True)
 
@@ -101,7 +101,7 @@ def test_a_byte_that_changed_is_found_in_a_copy_and_mended_in_what_arrived(
 ) -> None:
     async def body() -> None:
         ssh = bed.connection()
-        path = await bring_folder(ssh, source, "store")
+        path = await SshTransport(ssh, "store").bring(source)
         weights = f"{path}/{SERVED_FILES[1]}"
         change = (
             f"chmod u+w {weights} && touch -r {weights} when && printf X | "
@@ -113,7 +113,7 @@ def test_a_byte_that_changed_is_found_in_a_copy_and_mended_in_what_arrived(
         # Size and time are those of the source: only the digest tells.
         assert (await ssh.run(f"chmod -R u+w {path} && mv {path} {path}.part")).code == 0
         assert await fault_of_copy(ssh, source, path) == "is gone, or cannot be read"
-        assert await bring_folder(ssh, source, "store") == path
+        assert await SshTransport(ssh, "store").bring(source) == path
         assert await fault_of_copy(ssh, source, path) == ""
         extra = f"chmod u+w {path} && touch {path}/tokenizer.json && chmod u-w {path}"
         assert (await ssh.run(extra)).code == 0
@@ -133,7 +133,7 @@ def test_a_source_that_changes_under_way_never_gets_the_name(
         weights.chmod(0o644)
         weights.write_bytes(os.urandom(SIZE))
         with pytest.raises(EngineError, match=r"in `adapter_model\.safetensors`, again and again"):
-            await bring_folder(ssh, source, "store")
+            await SshTransport(ssh, "store").bring(source)
         assert (await ssh.run(f"test -e store/{source.digest}")).code == 1
         await ssh.close(end_shared=True)
 
@@ -144,7 +144,7 @@ def test_two_operators_at_once_bring_the_same_folder(bed: BoxBed, source: Source
     async def body() -> None:
         first, second = bed.connection(), bed.connection()
         paths = await asyncio.gather(
-            *(bring_folder(ssh, source, "store") for ssh in (first, second, first, second))
+            *(SshTransport(ssh, "store").bring(source) for ssh in (first, second, first, second))
         )
         assert len(set(paths)) == 1
         assert await fault_of_copy(first, source, paths[0]) == ""
@@ -170,7 +170,7 @@ def test_a_full_disk_is_told_before_a_byte_is_sent(
         ssh = bed.connection()
         await ssh.run(f"head -c {SIZE} /dev/zero >{small_disk}/zeros")
         with pytest.raises(EngineError, match=r"lacks room: 20\.0 MiB are free") as raised:
-            await bring_folder(ssh, source, f"{small_disk}/store")
+            await SshTransport(ssh, f"{small_disk}/store").bring(source)
         assert raised.value.diagnostics[0].code == "FC4098"
         await ssh.close(end_shared=True)
 
@@ -183,9 +183,9 @@ def test_a_disk_that_becomes_full_under_way_is_told(
     async def body() -> None:
         ssh = bed.connection()
         with pytest.raises(EngineError, match="became full meanwhile"):
-            await bring_folder(ssh, source, f"{small_disk}/store")
+            await SshTransport(ssh, f"{small_disk}/store").bring(source)
         bed.do("root", "box1", f"mount -o remount,nr_inodes=100 {small_disk}")
-        await bring_folder(ssh, source, f"{small_disk}/store")
+        await SshTransport(ssh, f"{small_disk}/store").bring(source)
         await ssh.close(end_shared=True)
 
     asyncio.run(body())
@@ -202,10 +202,10 @@ def test_a_box_that_is_cut_off_under_way_is_told_and_the_rest_comes_later(
                 bed.do("cut", "box2")
 
         with pytest.raises(EngineError) as raised:
-            await bring_folder(ssh, source, "store", report=report)
+            await SshTransport(ssh, "store", report=report).bring(source)
         assert raised.value.diagnostics[0].code in {"FC4090", "FC4094", "FC4097"}
         bed.until_mended("box2")
-        path = await bring_folder(ssh, source, "store")
+        path = await SshTransport(ssh, "store").bring(source)
         assert await fault_of_copy(ssh, source, path) == ""
         await ssh.close(end_shared=True)
 
@@ -248,7 +248,7 @@ def test_a_box_fetches_a_version_and_is_sent_what_its_source_has_wrong(
         for name, path in {**pem, "ca.pem": authority.ca}.items():
             text = await asyncio.to_thread(Path(path).read_text)
             await ssh.run(f"cat >{name} <<'end'\n{text}end\n")
-        path = await bring_folder(ssh, version, "first")
+        path = await SshTransport(ssh, "first").bring(version)
         await ssh.run(f"cp {path}/* . && chmod u+w {' '.join(SERVED_FILES)}")
         python = f"{sys.base_prefix}/bin/python3"
         pid = (await ssh.run(SERVE.replace("{python}", python))).stdout.strip()
@@ -256,11 +256,11 @@ def test_a_box_fetches_a_version_and_is_sent_what_its_source_has_wrong(
             await ssh.run("for try in 1 2 3 4 5 6 7 8 9; do "
                           "curl -sf https://127.0.0.1:8443/ && exit; sleep 1; done")  # fmt: skip
             before = int((await ssh.run(received)).stdout)
-            fetched = await bring_folder(ssh, version, "second", direct=direct)
+            fetched = await SshTransport(ssh, "second", direct=direct).bring(version)
             assert await fault_of_copy(ssh, version, fetched) == ""
             assert int((await ssh.run(received)).stdout) - before < SIZE / 10
             await ssh.run(f"printf x | dd of={SERVED_FILES[1]} conv=notrunc bs=1")
-            mended = await bring_folder(ssh, version, "third", direct=direct)
+            mended = await SshTransport(ssh, "third", direct=direct).bring(version)
             assert await fault_of_copy(ssh, version, mended) == ""
         finally:
             await ssh.run(f"kill {pid}; chmod -R u+w first second third; rm -rf first second third")

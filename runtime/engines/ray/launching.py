@@ -96,7 +96,7 @@ class RayLauncher:
         here = self.folder / flags.model
         model, files = "", ""
         if here.is_dir():
-            copy, _ = await asyncio.to_thread(self.shared.bring, here, links=True)
+            copy, _ = await self.shared.bring_good(here, links=True)
             model, files = str(copy), await asyncio.to_thread(base_digest, here)
         launch = launch_of(
             server,

@@ -1,24 +1,30 @@
 """Keeps bases, adapters, records and logs in the folder that this machine shares with nodes."""
 
 import asyncio
-import hashlib
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from uuid import uuid4
 
 from pydantic import ValidationError
 
 from fleet.errors import EngineError, NewerFormatError
 from fleet.hardware import HostSpec
-from runtime.engines.copy_scripts import (
+from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords, parse_record
+from runtime.engines.protocol import Direct, DirectFile, Report
+from runtime.engines.ray.cluster import RayCluster
+from runtime.engines.ray.programs import fetch_task
+from runtime.engines.store import (
+    OTHER_BYTES,
+    PATHS,
     SourceFolder,
     TransferReport,
+    bring_good,
     check_limit_s,
     check_script,
     fault_of,
@@ -28,10 +34,6 @@ from runtime.engines.copy_scripts import (
     not_fetched,
     source_of,
 )
-from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords, parse_record
-from runtime.engines.protocol import Direct, DirectFile, Report
-from runtime.engines.ray.cluster import RayCluster
-from runtime.engines.ray.programs import fetch_task
 from runtime.files import (
     READ_ONLY_FOLDER,
     copy_file,
@@ -44,8 +46,6 @@ from runtime.state_folder import manifest_of, name_of_copy, number_of_copy
 
 KEY: Final = "key"
 """File of a server's key, for its actor."""
-PATHS: Final = 3
-"""Upper bound of the paths that are tried for a folder whose copies are damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class SharedFolder:
     path: Path
     namespace: str
     """Name of the fleet's part of the folder."""
+    place: ClassVar = ""
+    suspects: ClassVar = "the shared folder's disk"
 
     @property
     def records(self) -> LaunchRecords:
@@ -138,45 +140,39 @@ class SharedFolder:
         """Return the file of the lock of a copy, by which nodes take turns."""
         return copy.with_name(f"{copy.name}.lock")
 
-    def bring(self, source: Path, *, links: bool = False) -> tuple[Path, str]:
+    async def bring_good(self, folder: Path, *, links: bool = False) -> tuple[Path, str]:
         """Copy a folder's files unless a good copy is there; return the copy and its digest.
-
-        A copy is complete or absent, its files are read-only, and it is hashed each time. A copy
-        with other bytes is left to the servers that may read it: the next path is taken.
 
         Raises:
             EngineError: FC4124, a file cannot be read or written; FC4099, other bytes again.
         """
-        self.require()
+        await asyncio.to_thread(self.require)
         with _told(self.path):
-            names = [path.name for path in source.iterdir() if path.is_file()]
-            manifest = manifest_of(source, names, links=links)
-            digest = hashlib.sha256(manifest.encode()).hexdigest()
-            first = number_of_copy(source.name, digest) or 1
-            for number in range(first, first + PATHS):
-                copy = self.path / name_of_copy(digest, number)
-                if not copy.is_dir():
-                    with moved_into_place(copy) as scratch:
-                        for name in names:
-                            copy_file((source / name).resolve(), scratch / name)
-                        scratch.chmod(READ_ONLY_FOLDER)
-                if _is_good(copy, names, manifest):
-                    return copy, digest
-        raise EngineError.of(
-            "FC4099",
-            "Files on a host have other bytes",
-            f"The copy of `{source}` at `{copy}` has other bytes than its digest, again and again: "
-            "files change here, or the shared folder's disk is faulty.",
-            hint="See that no training writes into the folder, and check the library:",
-            command="fleetctl adapter verify",
-        )
+            source = await asyncio.to_thread(SourceFolder.of, folder, links=links)
+        first = number_of_copy(folder.name, source.digest) or 1
+        return Path(await bring_good(self, source, first, lambda _: None)), source.digest
 
+    async def bring(self, source: SourceFolder, number: int) -> str:
+        """Copy a folder's files unless a copy is there; return the path of the copy."""
+        copy = self.path / name_of_copy(source.digest, number)
 
-def _is_good(copy: Path, names: Iterable[str], manifest: str) -> bool:
-    try:
-        return manifest_of(copy, names) == manifest
-    except OSError:
-        return False
+        def copy_files() -> None:
+            with _told(self.path), moved_into_place(copy) as scratch:
+                for name in source.names:
+                    copy_file((source.folder / name).resolve(), scratch / name)
+                scratch.chmod(READ_ONLY_FOLDER)
+
+        if not await asyncio.to_thread(copy.is_dir):
+            await asyncio.to_thread(copy_files)
+        return str(copy)
+
+    async def fault(self, source: SourceFolder, path: str) -> tuple[str, tuple[str, ...]]:
+        """Hash a copy; return its fault, without the names of files."""
+        try:
+            there = await asyncio.to_thread(manifest_of, Path(path), source.names)
+        except OSError:
+            return fault_of(1, ""), ()
+        return fault_of(OTHER_BYTES if there != source.manifest else 0, ""), ()
 
 
 @contextmanager
@@ -230,10 +226,10 @@ class NodeFetcher:
         reason is told.
 
         Raises:
-            EngineError: as `SharedFolder.bring` and `source_of`.
+            EngineError: as `SharedFolder.bring_good` and `source_of`.
         """
         if self.direct is None:
-            return await asyncio.to_thread(self.shared.bring, folder)
+            return await self.shared.bring_good(folder)
         await asyncio.to_thread(self.shared.require)
         source = await source_of(folder)
         tell = TransferReport(self.host.name, source, self.report).begun_anew
@@ -244,7 +240,7 @@ class NodeFetcher:
                 return copy, source.digest
         except EngineError as error:
             tell(f"`{self.host.name}` ran no script ({error.diagnostics[0].detail.rstrip('.')})")
-        brought, digest = await asyncio.to_thread(self.shared.bring, folder)
+        brought, digest = await self.shared.bring_good(folder)
         await asyncio.to_thread(self.shared.drop_part, brought)
         return brought, digest
 

@@ -4,11 +4,17 @@ import re
 import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from fleet.errors import EngineError, EngineUnreachableError
 from runtime.engines.adapters_file import FILE
-from runtime.engines.copy_scripts import (
+from runtime.engines.launch_records import RECORD
+from runtime.engines.protocol import Direct
+from runtime.engines.remote.box import SERVERS
+from runtime.engines.remote.client_process import run_client
+from runtime.engines.remote.connection import SCRIPT_S, SshConnection
+from runtime.engines.remote.units import done
+from runtime.engines.store import (
     OTHER_BYTES,
     SourceFolder,
     check_limit_s,
@@ -18,198 +24,141 @@ from runtime.engines.copy_scripts import (
     fetch_limit_s,
     fetch_script,
     finish_script,
-    listed,
     not_fetched,
+    other_bytes,
 )
-from runtime.engines.launch_records import RECORD
-from runtime.engines.protocol import Direct
-from runtime.engines.remote.box import SERVERS
-from runtime.engines.remote.client_process import run_client
-from runtime.engines.remote.connection import SCRIPT_S, SshConnection
-from runtime.engines.remote.units import done
 from runtime.state_folder import name_of_copy
 
 _SPARE: Final = 1 << 20
 """Room that a copy leaves on the host's disk. Bytes."""
-_PATHS: Final = 3
-"""Upper bound of the paths that are tried for a folder whose copies are damaged."""
-
 _PREPARE: Final = """\
 mkdir -p {store} && cd {store} && pwd -P || exit
 test -d {name} && exit
 mkdir -p {name}.part && df -Pk . | awk 'NR == 2 {{ print $4 }}' && du -sk {name}.part | cut -f 1
 """
-
-
-def _tell_nothing(_: str) -> None:
-    """Tell of no fault."""
-
-
-async def bring_folder(
-    ssh: SshConnection,
-    source: SourceFolder,
-    store: str,
-    number: int = 1,
-    report: Callable[[int, int], None] = lambda *_: None,
-    direct: Direct | None = None,
-    tell: Callable[[str], None] = _tell_nothing,
-) -> str:
-    """Bring a folder into a host's store unless present there; return the copy's path.
-
-    The copy is complete or absent: files arrive in `<name>.part`, are hashed there, written to disk
-    and made read-only, and then get their name. What arrived before an interruption is used again.
-    A copy that is there is not hashed: see `fault_of_copy`.
-
-    Args:
-        ssh: the host, which needs `rsync` as this machine does.
-        source: the folder here.
-        store: folder of the copies there, absolute or relative to the user's home.
-        number: of the copy's path: 1, or more where earlier copies were damaged.
-        report: called with the bytes that are there and those of the folder.
-        direct: where the host may fetch the files itself; what it cannot is brought from here.
-        tell: called with the reason why the files are brought from here after all.
-
-    Raises:
-        EngineUnreachableError: FC4097, the transfer was interrupted; or as `SshConnection.run`.
-        EngineError: FC4098, the host's disk lacks room; FC4099, other bytes arrived.
-    """
-    name, before = name_of_copy(source.digest, number), ""
-    path, is_there = await _prepare(ssh, source, store, name)
-    part, faulty = f"{path}.part", list[str]()
-    files = await direct(source.digest) if direct is not None and not is_there else ()
-    for attempt in ("fetch", "send", "send again") if files else ("send", "send again"):
-        if is_there:
-            return path
-        try:
-            if attempt == "fetch":
-                script = fetch_script(files, source, part)
-                fetched = await ssh.run(script, timeout_s=SCRIPT_S + fetch_limit_s(source))
-            else:
-                await send(ssh, source, part, report, again=attempt == "send again", before=before)
-            script = check_script(source, part) + finish_script(name)
-            ended = await ssh.run(script, timeout_s=SCRIPT_S + check_limit_s(source))
-            if ended.code not in (0, OTHER_BYTES):
-                raise not_brought(ssh, source, ended.stderr, before)
-        except EngineUnreachableError:  # or another run has brought the folder meanwhile
-            if not (await _prepare(ssh, source, store, name))[1]:
-                raise
-            return path
-        is_there, faulty = ended.code == 0, faulty_files(ended.stdout)
-        if attempt == "fetch" and not is_there:
-            before = not_fetched(ssh.address, ended.stdout, fetched.stderr)
-            tell(before)
-            is_there = (await _prepare(ssh, source, store, name))[1]  # or there is no room left
-    if is_there:
-        return path
-    raise other_bytes(ssh, source, part, faulty)
-
-
-async def bring_good(
-    ssh: SshConnection,
-    source: SourceFolder,
-    store: str,
-    number: int,
-    report: Callable[[int, int], None],
-    direct: Direct | None = None,
-    tell: Callable[[str], None] = _tell_nothing,
-) -> str:
-    """Bring a folder to a host, hash the copy there even if present, and return the copy's path.
-
-    A copy with other bytes is left to the servers that may read it: the next path is taken.
-
-    Raises:
-        EngineError: as `bring_folder`.
-    """
-    for fresh in range(number, number + _PATHS):
-        path = await bring_folder(ssh, source, store, fresh, report, direct, tell)
-        fault, faulty = await _fault_of(ssh, source, path)
-        if not fault:
-            return path
-        tell(f"the copy at `{path}` of `{ssh.address}` {fault}")
-    raise other_bytes(ssh, source, path, faulty)
-
-
-async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> str:
-    """Hash a copy on the host; return its fault as the end of a sentence; empty: it is good.
-
-    Raises:
-        EngineError: as `SshConnection.run`.
-    """
-    return (await _fault_of(ssh, source, path))[0]
-
-
-async def _fault_of(ssh: SshConnection, source: SourceFolder, path: str) -> tuple[str, list[str]]:
-    """Return the fault of a copy, and the files that have the fault."""
-    script = check_script(source, path)
-    ended = await ssh.run(script, timeout_s=SCRIPT_S + check_limit_s(source))
-    return fault_of(ended.code, ended.stdout), faulty_files(ended.stdout)
-
-
-async def _prepare(
-    ssh: SshConnection, source: SourceFolder, store: str, name: str
-) -> tuple[str, bool]:
-    """Return the path of a copy on the host, and whether the copy is there.
-
-    Raises:
-        EngineError: FC4098, the disk has no room for what is missing of the copy.
-    """
-    ended = await ssh.run(_PREPARE.format(store=shlex.quote(store), name=name))
-    path, *sizes = ended.stdout.splitlines() or [""]
-    if ended.code or not path:
-        if "No space left on device" in ended.stderr:
-            raise no_room(ssh, source, path or store, "no further file has room")
-        raise not_brought(ssh, source, ended.stderr)
-    free, arrived = (int(size) << 10 for size in sizes or ("0", "0"))
-    missing = source.size + _SPARE - free - arrived
-    if sizes and missing > 0:
-        raise no_room(ssh, source, path, f"{mib(free)} are free, {mib(missing)} more are needed")
-    return f"{path}/{name}", not sizes
-
-
 _SILENCE_S: Final = 30
 """Upper bound of a transfer's time without a byte. Seconds."""
 _PROGRESS: Final = re.compile(rb"(\d+)\s+\d+%")
 
 
-async def send(
-    ssh: SshConnection,
-    source: SourceFolder,
-    part: str,
-    report: Callable[[int, int], None],
-    *,
-    again: bool,
-    before: str,
-) -> None:
-    """Send a folder into a folder of a host.
+@dataclass(frozen=True, slots=True)
+class SshTransport:
+    """The way into the store of a host, which needs `rsync` as this machine does."""
 
-    `again`: also files whose size and time are those of the source. `before`: what kept the host
-    from fetching the files itself, for errors.
+    ssh: SshConnection
+    store: str
+    """Folder of the copies there, absolute or relative to the user's home."""
+    report: Callable[[int, int], None] = lambda *_: None
+    """Called with the bytes that are there and those of the folder."""
+    direct: Direct | None = None
+    """Where the host may fetch files itself; the files that it cannot are brought from here."""
+    tell: Callable[[str], None] = lambda _: None
+    """Called with the reason why the files are brought from here after all."""
+    suspects: ClassVar = "the host's disk or memory"
 
-    Raises:
-        EngineUnreachableError: FC4097, the transfer was interrupted.
-        EngineError: FC4098, the host's disk lacks room.
-    """
+    @property
+    def place(self) -> str:
+        """The host, as the end of a copy's path in texts."""
+        return f" of `{self.ssh.address}`"
 
-    def note(stdout: bytearray) -> bool:
-        done = progress_in(stdout)
-        if done is not None:
-            report(done, source.size)
-        return False
+    async def bring(self, source: SourceFolder, number: int = 1) -> str:
+        """Bring a folder into the store unless present there; return the copy's path.
 
-    words = (
-        "rsync", "--copy-links", "--times", "--perms", "--chmod=D755,F644", "--inplace",
-        "--protect-args", "--files-from=-", "--from0", "--info=progress2", "--no-human-readable",
-        f"--timeout={_SILENCE_S}", *(["--ignore-times"] if again else []),
-        "--rsh", shlex.join(ssh.words()),
-        f"{source.folder}/", f"{ssh.rsync_host}:{part}/",
-    )  # fmt: skip
-    names = "\0".join(source.names).encode()
-    async with ssh.session():
-        ended = await run_client(words, stdin=names, timeout_s=None, is_whole=note)
-    if "No space left on device" in ended.complaint:
-        raise no_room(ssh, source, part, "it became full meanwhile")
-    if ended.code:
-        raise not_brought(ssh, source, ended.complaint, before)
+        Files arrive in `<name>.part`, are hashed there, written to disk and made read-only, and
+        then get their name. What arrived before an interruption is used again. `number`: of the
+        copy's path: 1, or more where earlier copies were damaged.
+
+        Raises:
+            EngineUnreachableError: FC4097, the transfer was interrupted; or as `SshConnection.run`.
+            EngineError: FC4098, the host's disk lacks room; FC4099, other bytes arrived.
+        """
+        name, before = name_of_copy(source.digest, number), ""
+        path, is_there = await self._prepare(source, name)
+        part, faulty = f"{path}.part", list[str]()
+        files = await self.direct(source.digest) if self.direct is not None and not is_there else ()
+        for attempt in ("fetch", "send", "send again") if files else ("send", "send again"):
+            if is_there:
+                return path
+            try:
+                if attempt == "fetch":
+                    script = fetch_script(files, source, part)
+                    fetched = await self.ssh.run(script, timeout_s=SCRIPT_S + fetch_limit_s(source))
+                else:
+                    await self._send(source, part, again=attempt == "send again", before=before)
+                script = check_script(source, part) + finish_script(name)
+                ended = await self.ssh.run(script, timeout_s=SCRIPT_S + check_limit_s(source))
+                if ended.code not in (0, OTHER_BYTES):
+                    raise not_brought(self.ssh, source, ended.stderr, before)
+            except EngineUnreachableError:  # or another run has brought the folder meanwhile
+                if not (await self._prepare(source, name))[1]:
+                    raise
+                return path
+            is_there, faulty = ended.code == 0, faulty_files(ended.stdout)
+            if attempt == "fetch" and not is_there:
+                before = not_fetched(self.ssh.address, ended.stdout, fetched.stderr)
+                self.tell(before)
+                is_there = (await self._prepare(source, name))[1]  # or there is no room left
+        if is_there:
+            return path
+        raise other_bytes(self, source, part, faulty)
+
+    async def fault(self, source: SourceFolder, path: str) -> tuple[str, list[str]]:
+        """Hash a copy; return its fault, and the files that have the fault."""
+        script = check_script(source, path)
+        ended = await self.ssh.run(script, timeout_s=SCRIPT_S + check_limit_s(source))
+        return fault_of(ended.code, ended.stdout), faulty_files(ended.stdout)
+
+    async def _prepare(self, source: SourceFolder, name: str) -> tuple[str, bool]:
+        """Return the path of a copy on the host, and whether the copy is there.
+
+        Raises:
+            EngineError: FC4098, the disk has no room for what is missing of the copy.
+        """
+        ended = await self.ssh.run(_PREPARE.format(store=shlex.quote(self.store), name=name))
+        path, *sizes = ended.stdout.splitlines() or [""]
+        if ended.code or not path:
+            if "No space left on device" in ended.stderr:
+                raise no_room(self.ssh, source, path or self.store, "no further file has room")
+            raise not_brought(self.ssh, source, ended.stderr)
+        free, arrived = (int(size) << 10 for size in sizes or ("0", "0"))
+        missing = source.size + _SPARE - free - arrived
+        if sizes and missing > 0:
+            raise no_room(
+                self.ssh, source, path, f"{mib(free)} are free, {mib(missing)} more are needed"
+            )
+        return f"{path}/{name}", not sizes
+
+    async def _send(self, source: SourceFolder, part: str, *, again: bool, before: str) -> None:
+        """Send a folder into a folder of a host.
+
+        `again`: also files whose size and time are those of the source. `before`: what kept the
+        host from fetching the files itself, for errors.
+
+        Raises:
+            EngineUnreachableError: FC4097, the transfer was interrupted.
+            EngineError: FC4098, the host's disk lacks room.
+        """
+
+        def note(stdout: bytearray) -> bool:
+            done = progress_in(stdout)
+            if done is not None:
+                self.report(done, source.size)
+            return False
+
+        words = (
+            "rsync", "--copy-links", "--times", "--perms", "--chmod=D755,F644", "--inplace",
+            "--protect-args", "--files-from=-", "--from0", "--info=progress2",
+            "--no-human-readable", f"--timeout={_SILENCE_S}",
+            *(["--ignore-times"] if again else []), "--rsh", shlex.join(self.ssh.words()),
+            f"{source.folder}/", f"{self.ssh.rsync_host}:{part}/",
+        )  # fmt: skip
+        names = "\0".join(source.names).encode()
+        async with self.ssh.session():
+            ended = await run_client(words, stdin=names, timeout_s=None, is_whole=note)
+        if "No space left on device" in ended.complaint:
+            raise no_room(self.ssh, source, part, "it became full meanwhile")
+        if ended.code:
+            raise not_brought(self.ssh, source, ended.complaint, before)
 
 
 def progress_in(stdout: bytearray) -> int | None:
@@ -224,22 +173,6 @@ def progress_in(stdout: bytearray) -> int | None:
 def mib(size: int) -> str:
     """Return a size in words."""
     return f"{size / 2**20:.1f} MiB"
-
-
-def other_bytes(
-    ssh: SshConnection, source: SourceFolder, path: str, files: list[str]
-) -> EngineError:
-    """Return the error of a copy with other bytes, in the named files."""
-    where = f" in {listed(files)}" if files else ""
-    return EngineError.of(
-        "FC4099",
-        "Files on a host have other bytes",
-        f"The copy of `{source.folder}` at `{path}` of `{ssh.address}` has other bytes than its "
-        f"digest{where}, again and again: files change here, or the host's disk or memory is "
-        "faulty.",
-        hint="See that no training writes into the folder, and check the library:",
-        command="fleetctl adapter verify",
-    )
 
 
 def no_room(ssh: SshConnection, source: SourceFolder, part: str, why: str) -> EngineError:
@@ -258,7 +191,7 @@ def no_room(ssh: SshConnection, source: SourceFolder, part: str, why: str) -> En
 def not_brought(
     ssh: SshConnection, source: SourceFolder, complaint: str, before: str = ""
 ) -> EngineError:
-    """Return the error of a folder that did not arrive; `before`: as of `send`."""
+    """Return the error of a folder that did not arrive; `before`: as of `_send`."""
     first = next((line for line in complaint.splitlines() if line.strip()), "no reason was given")
     fetched = f" Before, {before}." if before else ""
     hint = "Run the command again: what arrived is used again. `rsync` is needed here and there."

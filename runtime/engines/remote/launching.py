@@ -27,7 +27,6 @@ from fleet.hosts import (
 from fleet.resources import Server, ServerFlags
 from fleet.vllm import RESOLVER, gpus_of, launch_of, servers_per_device_of
 from runtime.engines.adapters_file import FILE
-from runtime.engines.copy_scripts import TransferReport, source_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.launching import (
     LAUNCH_LENGTH,
@@ -41,7 +40,7 @@ from runtime.engines.protocol import Direct, Report
 from runtime.engines.recognition import UNIT, FleetMark, url_of
 from runtime.engines.remote.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.remote.connection import SshConnection
-from runtime.engines.remote.copies import bring_folder, bring_good
+from runtime.engines.remote.copies import SshTransport
 from runtime.engines.remote.units import (
     INSTALL_QUADLET,
     INSTALL_SCRIPT,
@@ -54,6 +53,7 @@ from runtime.engines.remote.units import (
     remove_unit,
     write_unit,
 )
+from runtime.engines.store import TransferReport, bring_good, source_of
 from runtime.secrets import secret_unreadable
 from runtime.state_folder import StoreView, number_of_copy
 from runtime.trust import load_trust
@@ -126,8 +126,8 @@ class BoxLauncher:
         """Bring the base, write the unit and start the server; return before the server answers.
 
         Raises:
-            EngineError: as `bring_folder`, `write_unit` and `control_unit`; after the latter no
-                unit is left.
+            EngineError: as `SshTransport.bring`, `write_unit` and `control_unit`; after the latter
+                no unit is left.
         """
         model, files = await self._bring_base(flags)
         units = await list_units(self.ssh)
@@ -227,10 +227,9 @@ class BoxLauncher:
         files = await source_of(folder)
         number = number_of_copy(folder.name, files.digest) or 1
         told = TransferReport(self.host.name, files, self.report)
-        path = await bring_good(
-            self.ssh, files, self.host.store_there, number, told, self.direct, told.begun_anew
-        )
-        return path, files.digest
+        tell = told.begun_anew
+        way = SshTransport(self.ssh, self.host.store_there, told, self.direct, tell)
+        return await bring_good(way, files, number, tell), files.digest
 
     async def _bring_base(self, flags: ServerFlags) -> tuple[str, str]:
         """Return the path of the base there, and the digest of its files; empty: no folder here.
@@ -244,7 +243,7 @@ class BoxLauncher:
             return str(here), await asyncio.to_thread(base_digest, here)
         source = await source_of(here, links=True)
         told = TransferReport(self.host.name, source, self.report)
-        path = await bring_folder(self.ssh, source, self.host.store_there, report=told)
+        path = await SshTransport(self.ssh, self.host.store_there, told).bring(source)
         return path, await asyncio.to_thread(base_digest, here)
 
     def interpreter(self, box: BoxView) -> tuple[str, str]:

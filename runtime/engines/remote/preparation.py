@@ -18,10 +18,10 @@ from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec, is_cpu
 from fleet.hosts import TEMPLATE, HostFacts, instance_name, judge_template, parse_facts, root_script
 from fleet.vllm import RELEASE
-from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.remote.connection import SCRIPT_S, SshConnection
-from runtime.engines.remote.copies import bring_folder
+from runtime.engines.remote.copies import SshTransport
 from runtime.engines.remote.units import PLUGIN
+from runtime.engines.store import SourceFolder
 from runtime.extensions import PLUGIN_FOLDER
 
 _SCRIPT: Final = Path(__file__).with_name("facts.sh")
@@ -163,11 +163,11 @@ async def carry_out(
     """Carry out a step, and emit lines about its progress.
 
     Raises:
-        EngineError: FC4110, the step failed; or as `SshConnection.run` and `bring_folder`.
+        EngineError: FC4110, the step failed; or as `SshConnection.run` and `SshTransport.bring`.
     """
     emit(f"{host.name}: {step.title}{', some GB, which takes minutes' if step.grows else ''}")
     if step.source:
-        await bring_folder(ssh, step.source, _TOOLS)
+        await SshTransport(ssh, _TOOLS).bring(step.source)
     signs = asyncio.create_task(_signs(ssh, host, step, emit))
     try:
         ended = await ssh.run(step.script, timeout_s=step.timeout_s)

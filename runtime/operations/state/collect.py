@@ -10,9 +10,9 @@ from fleet.hardware import HostSpec
 from fleet.history import Collected
 from fleet.names import AdapterName
 from fleet.rules import UNRECORDED, RetentionDecision, kept_answers, retained
-from runtime.engines.copy_scripts import source_of
 from runtime.engines.remote.connection import connection_to
 from runtime.engines.remote.copies import HostCopy, delete_copies, list_copies
+from runtime.engines.store import source_of
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from fleet.errors import EngineError
-from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.protocol import DirectFile
 from runtime.engines.remote.connection import ThisMachine
-from runtime.engines.remote.copies import bring_folder
+from runtime.engines.remote.copies import SshTransport
+from runtime.engines.store import SourceFolder
 from runtime.library.layout import SERVED_FILES
 from runtime.sources.http import HttpSource
 from runtime.sources.opening import direct_from
@@ -61,7 +61,7 @@ def brought(version: SourceFolder, files: Sequence[DirectFile]) -> Path:
 
     machine = ThisMachine()
     machine.rsync_host = "nowhere.invalid"  # as this machine is no host of `ssh`
-    return Path(asyncio.run(bring_folder(machine, version, "store", direct=direct)))
+    return Path(asyncio.run(SshTransport(machine, "store", direct=direct).bring(version)))
 
 
 @pytest.mark.needs("curl")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines.copy_scripts import SourceFolder
 from runtime.engines.remote.copies import progress_in
+from runtime.engines.store import SourceFolder
 from runtime.library.layout import SERVED_FILES, folder_digest
 
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines import copy_scripts
-from runtime.engines.copy_scripts import SourceFolder, TransferReport
+from runtime.engines import store
+from runtime.engines.store import SourceFolder, TransferReport
 
 
 @pytest.mark.parametrize(("seconds", "reports"), [(60.0, 0), (0.0, 3)])
@@ -12,7 +12,7 @@ def test_a_transfer_is_reported_now_and_then(
 ) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "weights").write_bytes(bytes(8))
-    monkeypatch.setattr(copy_scripts, "_REPORT_S", seconds)
+    monkeypatch.setattr(store, "_REPORT_S", seconds)
     told: list[tuple[str, int, int]] = []
     source = SourceFolder.of(tmp_path / "tiny", ["weights"])
     tell = TransferReport("box1", source, lambda *report: told.append(report))

@@ -1,14 +1,19 @@
-"""Writes the shell scripts that fetch, hash and finish a copy, and reads their reports."""
+"""Brings folders whole under their digests into the stores of servers, by a transport.
+
+The transports are `rsync` and `curl` on a host (`remote/copies.py`) and a copy into the folder that
+this machine shares with nodes (`ray/shared_folder.py`). The scripts that both run on other machines
+are written here.
+"""
 
 import asyncio
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Final, Self
+from typing import ClassVar, Final, Protocol, Self
 
 from fleet.errors import EngineError
 from runtime.engines.protocol import DirectFile, Report
@@ -26,12 +31,16 @@ class SourceFolder:
     """Sum of the files. Bytes."""
 
     @classmethod
-    def of(cls, folder: Path, names: Iterable[str], *, links: bool = False) -> Self:
+    def of(cls, folder: Path, names: Iterable[str] | None = None, *, links: bool = False) -> Self:
         """Hash the files of these names, relative to the folder; `links` are followed if allowed.
+
+        None: all files of the folder, without its folders.
 
         Raises:
             OSError: as `manifest_of`.
         """
+        if names is None:
+            names = (path.name for path in folder.iterdir() if path.is_file())
         chosen = sorted(names)
         size = sum((folder / name).stat().st_size for name in chosen)
         return cls(folder, manifest_of(folder, chosen, links=links), size)
@@ -59,19 +68,76 @@ async def source_of(folder: Path, *, links: bool = False) -> SourceFolder:
     Raises:
         EngineError: FC4097, a file cannot be read.
     """
-
-    def hashed() -> SourceFolder:
-        names = [path.name for path in folder.iterdir() if path.is_file()]
-        return SourceFolder.of(folder, names, links=links)
-
     try:
-        return await asyncio.to_thread(hashed)
+        return await asyncio.to_thread(SourceFolder.of, folder, links=links)
     except OSError as error:
         detail = f"`{error.filename or folder}` cannot be read: {error.strerror or error}."
         hint = "Let your user read the folder and its files, then run the command again."
         raise EngineError.of(
             "FC4097", "Files did not arrive on a host", detail, hint=hint
         ) from None
+
+
+PATHS: Final = 3
+"""Upper bound of the paths that are tried for a folder whose copies are damaged."""
+
+
+class Transport(Protocol):
+    """A way by which folders get into a store, of another machine or shared with others."""
+
+    suspects: ClassVar[str]
+    """The parts that may be faulty where other bytes arrive again and again."""
+
+    @property
+    def place(self) -> str:
+        """The machine of the store, as the end of a copy's path in texts; empty: not needed."""
+        ...
+
+    async def bring(self, source: SourceFolder, number: int) -> str:
+        """Bring a folder unless a copy is there, hashed or not; return the path of the copy.
+
+        The copy is complete or absent: what an interruption leaves has another name.
+        """
+        ...
+
+    async def fault(self, source: SourceFolder, path: str) -> tuple[str, Sequence[str]]:
+        """Hash a copy; return its fault as `fault_of`, and the files that have the fault."""
+        ...
+
+
+async def bring_good(
+    transport: Transport, source: SourceFolder, first: int, tell: Callable[[str], None]
+) -> str:
+    """Bring a folder, hash the copy even if present, and return the path of the good copy.
+
+    A copy with other bytes is left to the servers that may read it: the next path is taken.
+    `first`: number of the path that is tried first. `tell`: called with the fault of a copy.
+
+    Raises:
+        EngineError: FC4099, other bytes at every path; or as the transport.
+    """
+    for number in range(first, first + PATHS):
+        path = await transport.bring(source, number)
+        fault, faulty = await transport.fault(source, path)
+        if not fault:
+            return path
+        tell(f"the copy at `{path}`{transport.place} {fault}")
+    raise other_bytes(transport, source, path, faulty)
+
+
+def other_bytes(
+    transport: Transport, source: SourceFolder, path: str, files: Sequence[str]
+) -> EngineError:
+    """Return the error of a copy with other bytes, in the named files."""
+    where = f" in {listed(files)}" if files else ""
+    return EngineError.of(
+        "FC4099",
+        "Files on a host have other bytes",
+        f"The copy of `{source.folder}` at `{path}`{transport.place} has other bytes than its "
+        f"digest{where}, again and again: files change here, or {transport.suspects} is faulty.",
+        hint="See that no training writes into the folder, and check the library:",
+        command="fleetctl adapter verify",
+    )
 
 
 OTHER_BYTES: Final = 5
