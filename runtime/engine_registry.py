@@ -21,7 +21,7 @@ from runtime.engines.attach import AttachEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.observation import merge
-from runtime.engines.protocol import Completion, Direct, Engine, HostSetup, Report
+from runtime.engines.protocol import Completion, Engine, HostSetup
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, unrecorded
 from runtime.engines.remote.box import MEMORIES
@@ -202,30 +202,11 @@ class HandoverEngine:
         return self.other if server in (self._by_other or ()) else self.declared
 
 
-def make_engine(
-    host: HostSpec,
-    root: Path,
-    state_dir: Path,
-    fleet_name: str = "",
-    servers_secret: str = "",
-    bases: Collection[str] = (),
-    report: Report = lambda *_: None,
-    fleet_id: str = "",
-    direct: Direct | None = None,
-) -> Engine:
-    """Return the engine of a host. No server is contacted or started.
-
-    Declared paths are relative to `root`. `fleet_name` and `fleet_id` are put into the environment
-    of started processes, which are recognised by them. `servers_secret` is the reference of the
-    secret of their keys. `bases` are the names of the declared bases. `report`: called while files
-    are brought to the host. `direct`: where a host that declares `fetch` finds versions itself.
-    """
-    setup = HostSetup(
-        host, root, state_dir, fleet_name, servers_secret, bases, report, fleet_id, direct
-    )
-    if host.package:
+def make_engine(setup: HostSetup) -> Engine:
+    """Return the engine of a host. No server is contacted or started."""
+    if setup.host.package:
         return extension_engine(setup)
-    engine: Engine = load("engines", host.engine)(setup)
+    engine: Engine = load("engines", setup.host.engine)(setup)
     return engine
 
 
@@ -243,11 +224,7 @@ def ssh_engine(setup: HostSetup) -> Engine:
 def ray_engine(setup: HostSetup) -> Engine:
     """Return the engine of a node of a Ray cluster."""
     raise_file_limit()
-    host, folder = setup.host, Path(normal_path(setup.root))
-    own = setup.direct if host.fetch else None
-    return RayEngine.of(
-        host, folder, setup.state_dir, _mark(setup), _secret(setup), setup.bases, setup.report, own
-    )
+    return RayEngine.of(setup, _secret(setup))
 
 
 def process_engine(setup: HostSetup) -> Engine:

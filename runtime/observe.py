@@ -25,7 +25,7 @@ from fleet.spec import FleetSpec
 from runtime.engine_registry import make_engine
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.observation import merge
-from runtime.engines.protocol import Direct, Engine, Observer, Report
+from runtime.engines.protocol import Direct, Engine, HostSetup, Observer, Report
 from runtime.files import make_private, read_plain, replace_file
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
@@ -192,15 +192,17 @@ async def connect(
     """
     engines = {
         name: make_engine(
-            host,
-            root,
-            state_dir,
-            fleet.name,
-            fleet.servers_secret,
-            fleet.bases,
-            report,
-            fleet_id,
-            direct,
+            HostSetup(
+                host,
+                root,
+                state_dir,
+                fleet.name,
+                fleet.servers_secret,
+                fleet.bases,
+                report,
+                fleet_id,
+                direct,
+            )
         )
         for name, host in fleet.hosts.items()
     }

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from runtime.engine_registry import make_engine
-from runtime.engines.protocol import DirectFile, Engine
+from runtime.engines.protocol import DirectFile, Engine, HostSetup
 from runtime.engines.store import SourceFolder
 from runtime.library.layout import SERVED_FILES
 from tests.beds.ray_bench import ray_source
@@ -64,7 +64,17 @@ class Fetching:
 
         host = replace(bench.host, fetch=True)
         return make_engine(
-            host, bench.root, bench.state_dir, bench.fleet, SECRET, ("tiny",), report, "", direct
+            HostSetup(
+                host,
+                bench.root,
+                bench.state_dir,
+                bench.fleet,
+                SECRET,
+                ("tiny",),
+                report,
+                "",
+                direct,
+            )
         )
 
     def load(self, *benches: "RayBench") -> None:

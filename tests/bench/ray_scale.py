@@ -25,6 +25,7 @@ from fleet.resources import Server, ServerFlags, State
 from fleet.vllm import launch_of
 from runtime.engines.launch_records import COPY, LaunchRecord
 from runtime.engines.observation import merge
+from runtime.engines.protocol import HostSetup
 from runtime.engines.ray.cluster import RayCluster
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.ray.programs import start_task
@@ -84,7 +85,8 @@ def task_of(host: HostSpec, record: LaunchRecord) -> dict[str, Any]:
     variables = {COPY: record.model_dump_json(), **FLEET.variables}
     log = f"{host.store}/{record.name}.log"
     sleep = ("/bin/sleep", "infinity")
-    return start_task(record.name, record.launch, host.address, 0, sleep, {}, variables, log, "")
+    sleeping = record.model_copy(update={"arguments": sleep})
+    return start_task(sleeping, host.address, 0, {}, variables, log, "")
 
 
 @contextmanager
@@ -126,7 +128,9 @@ async def look(bed: RayBed, store: Path, servers: int) -> tuple[State, list[str]
     """Look at all hosts; return what is seen, the requests to the head, wall and CPU seconds."""
     async with counted(HEAD, 8265) as requests:
         hosts = hosts_of(bed, requests.url, store, servers)
-        engines = [RayEngine.of(host, store, store / "state", FLEET) for host in hosts]
+        engines = [
+            RayEngine.of(HostSetup(host, store, store / "state", FLEET.name)) for host in hosts
+        ]
         wall, cpu = time.monotonic(), time.process_time()
         states = await asyncio.gather(*(engine.observe() for engine in engines))
         took = time.monotonic() - wall, time.process_time() - cpu

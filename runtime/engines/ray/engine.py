@@ -21,7 +21,7 @@ from runtime.engines.launching import (
     require_digest,
 )
 from runtime.engines.observation import StateBuilder, observe_servers
-from runtime.engines.protocol import Completion, Direct, Report
+from runtime.engines.protocol import Completion, Direct, HostSetup, Report
 from runtime.engines.ray.cluster import ClusterView, RayActor, RayCluster, cluster_of
 from runtime.engines.ray.launching import RayLauncher
 from runtime.engines.ray.shared_folder import NodeFetcher, SharedFolder
@@ -34,6 +34,7 @@ from runtime.engines.vllm_api import (
     request_completion,
     unload_adapter,
 )
+from runtime.files import normal_path
 from runtime.json_client import JsonClient
 from runtime.state_folder import STORE, StoreView
 from runtime.trust import UntrustedError
@@ -71,20 +72,15 @@ class RayEngine:
         )
 
     @classmethod
-    def of(
-        cls,
-        host: HostSpec,
-        root: Path,
-        state_dir: Path,
-        fleet: FleetMark,
-        secret: str | None = "",
-        bases: Collection[str] = (),
-        report: Report = lambda *_: None,
-        direct: Direct | None = None,
-    ) -> Self:
+    def of(cls, setup: HostSetup, secret: str | None = "") -> Self:
         """Return the engine of a host of a project; nothing is contacted."""
-        memory, store = state_dir / MEMORIES / f"{host.name}.json", state_dir / STORE
-        return cls(host, root, store, memory, fleet, secret, bases, report, direct)
+        host, state_dir = setup.host, setup.state_dir
+        return cls(
+            host, Path(normal_path(setup.root)), state_dir / STORE,
+            state_dir / MEMORIES / f"{host.name}.json",
+            FleetMark(setup.fleet_name, setup.fleet_id), secret, setup.bases, setup.report,
+            setup.direct if host.fetch else None,
+        )  # fmt: skip
 
     async def actors(self) -> list[RayActor]:
         """Return the actors of this fleet's servers on this host, by name.

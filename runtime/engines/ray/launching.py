@@ -116,9 +116,9 @@ class RayLauncher:
         environment = dict(launch.environment)
         environment.pop("CUDA_VISIBLE_DEVICES", None)  # Ray says which
         task = start_task(
-            server.name, record.launch, self.host.address,
+            record, self.host.address,
             len(gpus_of(server, self.host)) / servers_per_device_of(flags),
-            launch.arguments, {**environment, **self.fleet.variables},
+            {**environment, **self.fleet.variables},
             {COPY: record.model_dump_json(), **self.fleet.variables},
             str(self.shared.records.log(server.name)), str(folder / KEY) if key else "",
         )  # fmt: skip

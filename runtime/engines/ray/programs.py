@@ -8,7 +8,7 @@ from typing import Any, Final
 from fleet.environment import ALLOWED
 from fleet.names import RESOLVER_STAMP
 from fleet.vllm import RESOLVER
-from runtime.engines.launch_records import MARK
+from runtime.engines.launch_records import MARK, LaunchRecord
 
 RESULT: Final = "fleetctl-result:"
 """Beginning of the line that a job ends with; JSON follows."""
@@ -137,11 +137,9 @@ def entrypoint(do: str, namespace: str, tasks: Sequence[Mapping[str, Any]]) -> s
 
 
 def start_task(
-    name: str,
-    launch: str,
+    record: LaunchRecord,
     node: str,
     gpus: float,
-    arguments: Sequence[str],
     environment: Mapping[str, str],
     variables: Mapping[str, str],
     log: str,
@@ -152,8 +150,9 @@ def start_task(
     `variables` are the actor's own, which the cluster shows; `environment` is the server's.
     """
     return {
-        "name": name, "launch": launch, "mark": MARK, "node": node, "gpus": gpus,
-        "arguments": [*arguments], "environment": {**environment, MARK: launch, **_KEEPS_MARK},
+        "name": record.name, "launch": record.launch, "mark": MARK, "node": node, "gpus": gpus,
+        "arguments": [*record.arguments],
+        "environment": {**environment, MARK: record.launch, **_KEEPS_MARK},
         "variables": dict(variables), "allowed": sorted(ALLOWED), "log": log,
         "largest_log": 64 << 20, "key_file": key_file, "plugin": RESOLVER, "stamp": RESOLVER_STAMP,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from fleet.hardware import HostSpec
 from fleet.hosts import HostFacts, HostFinding, judge_host
 from fleet.names import server_name
 from fleet.spec import FleetSpec
+from runtime.engines.protocol import HostSetup
 from runtime.engines.ray.engine import RayEngine
 from runtime.engines.recognition import FleetMark, url_of
 from runtime.engines.remote.connection import SshConnection, connection_to
@@ -121,7 +122,9 @@ def list_box_servers(
     async def listed() -> list[list[BoxServer] | EngineError]:
         hosts = [host for _, host in sorted(fleet.hosts.items())]
         nodes = [
-            RayEngine.of(host, root, state_dir, mark) for host in hosts if host.engine == "ray"
+            RayEngine.of(HostSetup(host, root, state_dir, fleet.name, fleet_id=fleet_id))
+            for host in hosts
+            if host.engine == "ray"
         ]
         boxes = (_of_host(host, mark) for host in hosts if has_units(host))
         return await asyncio.gather(*boxes, *map(_of_node, nodes))

@@ -12,6 +12,7 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
 from fleetctl.cli import main_group
 from runtime.engine_registry import make_engine
+from runtime.engines.protocol import HostSetup
 from runtime.processes import lines_of
 from tests.ports import free_port
 
@@ -33,7 +34,7 @@ def project(tmp_path: Path) -> Path:
     server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), port, FLAGS.digest, FLAGS)
 
     async def start() -> None:
-        engine = make_engine(host, tmp_path, tmp_path / ".fleetctl", "test")
+        engine = make_engine(HostSetup(host, tmp_path, tmp_path / ".fleetctl", "test"))
         await engine.start(server)
         await engine.close()
 

@@ -8,6 +8,7 @@ import pytest
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import State
 from runtime.engine_registry import make_engine
+from runtime.engines.protocol import HostSetup
 from runtime.engines.remote.box import MEMORIES, BoxMemory
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
@@ -68,7 +69,9 @@ def test_every_server_of_a_box_is_unknown_until_its_servers_were_seen(tmp_path: 
     host = HostSpec("box1", "ssh", devices, address="box1")
 
     async def observed() -> State:
-        engine = make_engine(host, tmp_path, tmp_path, "agency", bases=("llama3", "qwen"))
+        engine = make_engine(
+            HostSetup(host, tmp_path, tmp_path, "agency", bases=("llama3", "qwen"))
+        )
         try:
             return await engine.observe()
         finally:

@@ -18,7 +18,7 @@ from fleet.resources import Server, ServerFlags
 from runtime.engine_conformance import BASE, Use, write_version
 from runtime.engine_registry import make_engine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
-from runtime.engines.protocol import Engine
+from runtime.engines.protocol import Engine, HostSetup
 from runtime.json_client import JsonClient
 from runtime.processes import arguments
 from tests.ports import free_port
@@ -41,7 +41,9 @@ class Bench:
 
     def engine(self) -> Engine:
         """A new engine; what it knows comes from the state folder."""
-        return make_engine(self.host, self.root, self.state_dir, "bench", self.servers_secret)
+        return make_engine(
+            HostSetup(self.host, self.root, self.state_dir, "bench", self.servers_secret)
+        )
 
     def run(self, use: Use) -> Any:
         """Run a coroutine with an engine of its own."""

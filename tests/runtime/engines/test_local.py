@@ -19,7 +19,7 @@ from runtime.engine_registry import make_engine
 from runtime.engines.launch_records import MARK, LaunchRecord
 from runtime.engines.local import LocalEngine
 from runtime.engines.observation import base_digest
-from runtime.engines.protocol import Engine
+from runtime.engines.protocol import Engine, HostSetup
 from runtime.processes import start_mark
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def test_a_server_that_still_starts_is_absent_with_a_note_and_start_joins_it(
         assert state.notes == (f"Server {bench.server.name} is still starting.",)
 
         async def use(_: Engine) -> None:
-            engine = make_engine(bench.host, bench.root, bench.state_dir)
+            engine = make_engine(HostSetup(bench.host, bench.root, bench.state_dir))
             assert isinstance(engine, LocalEngine)
             engine.start_timeout_s = 0.1
             with pytest.raises(EngineTimedOutError) as caught:
@@ -250,7 +250,7 @@ def test_a_process_that_ignores_sigterm_is_killed_with_its_children(bench: "Benc
         write_record(bench, pid=process.pid, process_start=start_mark(process.pid))
 
         async def use(_: Engine) -> None:
-            engine = make_engine(bench.host, bench.root, bench.state_dir)
+            engine = make_engine(HostSetup(bench.host, bench.root, bench.state_dir))
             assert isinstance(engine, LocalEngine)
             engine.stop_timeout_s = 0.1
             await engine.stop(bench.server.name)

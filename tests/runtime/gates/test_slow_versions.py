@@ -23,6 +23,7 @@ from fleet.policies import GateSpec, RolloutPolicy
 from fleet.resources import Server, ServerFlags
 from fleet.traffic import Sticky
 from runtime.engine_registry import make_engine
+from runtime.engines.protocol import HostSetup
 from runtime.gates.live import judge_traffic
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
@@ -177,7 +178,7 @@ async def two_vllm(python: Path, root: Path) -> AsyncIterator[dict[str, str]]:
                 kv_cache_bytes=64 << 20,
             )  # fmt: skip
             server = Server(f"tiny-{name}-cpu0", "tiny", name, ("cpu0",), port, flags.digest, flags)
-            engine = make_engine(host, root, root / f".{name}", "test")
+            engine = make_engine(HostSetup(host, root, root / f".{name}", "test"))
             stack.push_async_callback(engine.close)
             stack.push_async_callback(engine.stop, server.name)
             await engine.start(server)

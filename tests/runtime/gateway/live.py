@@ -14,6 +14,7 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
 from runtime.engine_registry import make_engine
+from runtime.engines.protocol import HostSetup
 from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.gateway.table.table import RoutingTable
@@ -74,7 +75,7 @@ def running(
     server = Server(NAME, "tiny", "laptop", ("cpu0",), port, flags.digest, flags)
 
     async def start() -> None:
-        engine = make_engine(host, root, root / ".fleetctl", "test")
+        engine = make_engine(HostSetup(host, root, root / ".fleetctl", "test"))
         try:
             await engine.start(server)
             for name in (OLD, NEW, DATES):
@@ -85,7 +86,7 @@ def running(
             await engine.close()
 
     async def stop() -> None:
-        engine = make_engine(host, root, root / ".fleetctl", "test")
+        engine = make_engine(HostSetup(host, root, root / ".fleetctl", "test"))
         await engine.stop(NAME)
         await engine.close()
 
