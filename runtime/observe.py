@@ -190,20 +190,9 @@ async def connect(
 
     `direct`: where hosts that fetch find versions.
     """
+    of_fleet = (fleet.name, fleet.servers_secret, fleet.bases, report, fleet_id, direct)
     engines = {
-        name: make_engine(
-            HostSetup(
-                host,
-                root,
-                state_dir,
-                fleet.name,
-                fleet.servers_secret,
-                fleet.bases,
-                report,
-                fleet_id,
-                direct,
-            )
-        )
+        name: make_engine(HostSetup(host, root, state_dir, *of_fleet))
         for name, host in fleet.hosts.items()
     }
     gateways = LocalGateways(state_dir, fleet.gateways, envoys, fleet_id)

@@ -19,7 +19,7 @@ class Budget(NamedTuple):
 
 
 HOUSE: Final = {
-    "core lines": Budget(106_766, 97_000, 106_500),
+    "core lines": Budget(106_765, 97_000, 106_500),
     "lines of extensions": Budget(7_000, 7_000, 7_000),
     "modules": Budget(562, 560, 540),
     "lines of the longest module": Budget(500, 500, 500),
@@ -29,7 +29,7 @@ HOUSE: Final = {
     "mirrored pairs of classes": Budget(25, 5, 0),
     "imports inside functions": Budget(16, 10, 10),
     "functions of 8 parameters or more": Budget(21, 10, 5),
-    "functions over 60 lines": Budget(16, 15, 10),
+    "functions over 60 lines": Budget(14, 15, 10),
     "context-free names in four rooms": Budget(21.3, 10, 2),
     "context-free names": Budget(23.7, 10, 2),
     "circles of rooms": Budget(0, 0, 0),

@@ -32,9 +32,7 @@ class SourceFolder:
 
     @classmethod
     def of(cls, folder: Path, names: Iterable[str] | None = None, *, links: bool = False) -> Self:
-        """Hash the files of these names, relative to the folder; `links` are followed if allowed.
-
-        None: all files of the folder, without its folders.
+        """Hash the files of these names, or all of the folder; `links` are followed if allowed.
 
         Raises:
             OSError: as `manifest_of`.

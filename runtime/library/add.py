@@ -138,16 +138,7 @@ def add(
             raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
         if str(name) not in lock.adapters or copied:
             outcome = "added" if copied else "locked"
-        known = lock.adapters.get(str(name))
-        came = origin or (known.source if known else "")
-        signature = LockedSignature.of(signed, facts.digest) if signed else None
-        signature = signature or (known.signature if known else None)
-        entry = LockedAdapter(
-            **{**asdict(facts), "source": came},
-            base=base.name,
-            signature=signature,
-            same_as=known.same_as if known else "",
-        )
+        entry = _entry(lock.adapters.get(str(name)), facts, base, origin, signed)
         after = lock.with_adapter(name, entry).with_base(base.name, base.shape)
         after = after.with_same_bytes(same_bytes)
         equal = [] if after.adapters[str(name)].same_as else equal_bytes(after, name)
@@ -159,6 +150,23 @@ def add(
     kept = {*SERVED_FILES, *RECORDS}
     left_out = tuple(sorted(path.name for path in source.iterdir() if path.name not in kept))
     return AddedVersion(name, target, facts, outcome, left_out, warnings)
+
+
+def _entry(
+    known: LockedAdapter | None,
+    facts: AdapterFacts,
+    base: KnownBase,
+    origin: str,
+    signed: SignedBytes | None,
+) -> LockedAdapter:
+    """Return the entry of a version, with that of the `known` entry which is not given anew."""
+    signature = LockedSignature.of(signed, facts.digest) if signed else None
+    return LockedAdapter(
+        **{**asdict(facts), "source": origin or (known.source if known else "")},
+        base=base.name,
+        signature=signature or (known.signature if known else None),
+        same_as=known.same_as if known else "",
+    )
 
 
 def _refuse_links(source: Path) -> None:

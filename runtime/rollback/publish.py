@@ -123,7 +123,7 @@ def choose_target(
             has proven itself.
     """
     newest = newest_serving(entry)
-    now, resident = entry.shares[newest], [share for share in entry.shares if share.servers]
+    now = entry.shares[newest]
     if to is not None:
         return _named(alias, entry, to, forward=forward)
     names = names_of(entry)
@@ -137,14 +137,7 @@ def choose_target(
     older = [share for share in older if share.percent or share.adapter != entry.shadow]
     stable = [share for share in older if share.percent and share.adapter not in lost]
     if not older:
-        others = [version_of(share.adapter) for share in resident if share.adapter != now.adapter]
-        newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
-        version = version_of(now.adapter)
-        detail = f"`{alias}` is answered by {version}, the oldest that is loaded.{newer}"
-        hint = "Declare an earlier version and apply: it is loaded and tested first."
-        raise FleetError.of(
-            "FC6022", "No earlier version is resident", detail, hint=hint, command="fleetctl status"
-        )
+        raise _no_older(alias, entry, now)
     if len(stable) == 1:
         return stable[0]
     unfit = doubts(names).unfit
@@ -163,6 +156,18 @@ def choose_target(
             command=f"fleetctl rollback {alias} --to {version_of(older[0].adapter)}",
         )
     return found[0]
+
+
+def _no_older(alias: str, entry: AliasEntry, now: ShareEntry) -> FleetError:
+    resident = [share.adapter for share in entry.shares if share.servers]
+    others = [version_of(adapter) for adapter in resident if adapter != now.adapter]
+    newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
+    version = version_of(now.adapter)
+    detail = f"`{alias}` is answered by {version}, the oldest that is loaded.{newer}"
+    hint = "Declare an earlier version and apply: it is loaded and tested first."
+    return FleetError.of(
+        "FC6022", "No earlier version is resident", detail, hint=hint, command="fleetctl status"
+    )
 
 
 def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEntry:

@@ -123,9 +123,8 @@ class SshTransport:
         free, arrived = (int(size) << 10 for size in sizes or ("0", "0"))
         missing = source.size + _SPARE - free - arrived
         if sizes and missing > 0:
-            raise no_room(
-                self.ssh, source, path, f"{mib(free)} are free, {mib(missing)} more are needed"
-            )
+            why = f"{mib(free)} are free, {mib(missing)} more are needed"
+            raise no_room(self.ssh, source, path, why)
         return f"{path}/{name}", not sizes
 
     async def _send(self, source: SourceFolder, part: str, *, again: bool, before: str) -> None:
