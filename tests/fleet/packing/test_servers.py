@@ -10,7 +10,7 @@ from fleet.packing import Effort, pack_servers
 from fleet.packing.construct import WHOLE, construct
 from fleet.packing.servers import Catalog, Replica, instances_of
 from fleet.packing.solver import available
-from tests.drawn import long
+from tests.drawn import drawn, examples, long
 from tests.fleet.packing.oracle import chance, cheapest, check_servers
 
 HOURS = 4
@@ -56,7 +56,8 @@ def tiny(draw: st.DrawFn) -> list[Replica]:
     return draw(st.lists(replica, min_size=1, max_size=6))
 
 
-@settings(deadline=None, max_examples=25)
+@drawn
+@settings(deadline=None, max_examples=examples(10, 25))
 @given(tiny())
 def test_a_tiny_fleet_costs_what_trying_everything_finds(replicas: list[Replica]) -> None:
     least = cheapest(replicas, catalog())
@@ -123,7 +124,8 @@ def test_loads_beyond_32_bits_are_added_up_exactly() -> None:
     check_servers(packing, replicas, sold)
 
 
-@settings(deadline=None, max_examples=15)
+@drawn
+@settings(deadline=None, max_examples=examples(6, 15))
 @given(tiny(), st.integers(2, 50))
 def test_repeated_hours_and_another_unit_leave_the_packing_as_it_is(
     replicas: list[Replica], unit: int
@@ -140,7 +142,8 @@ def test_repeated_hours_and_another_unit_leave_the_packing_as_it_is(
     assert pack_servers(larger, replace(sold, capacity=capacity), effort="fast") == plain
 
 
-@settings(deadline=None, max_examples=15)
+@drawn
+@settings(deadline=None, max_examples=examples(6, 15))
 @given(tiny())
 def test_one_replica_more_never_lowers_the_proven_price(replicas: list[Replica]) -> None:
     proven = [pack_servers(replicas[:count], catalog(), effort="proof")

@@ -18,6 +18,7 @@ from fleet.planning.pipeline import make_plan
 from fleet.resources import Server, State
 from fleet.spec import FleetSpec
 from fleet.vllm.flags import cpu_loras_for
+from tests.drawn import drawn, examples
 from tests.fleet.placement.placements import A0, ACME, GOOD, HOSTS, LLAMA, PLAIN, card, declared
 from tests.fleet.placement.test_verify import paced
 from tests.fleet.planning.builders import NOON, adapter, history, host, loaded, state
@@ -214,7 +215,8 @@ rounds = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@drawn
+@settings(max_examples=examples(20, 60))
 @given(rounds, st.integers(1, 4), st.booleans())
 def test_no_step_of_an_apply_lists_more_than_a_host_holds(
     wanted: list[tuple[set[tuple[str, str, int]], int, Callable[..., FleetSpec]]],

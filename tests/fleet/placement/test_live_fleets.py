@@ -9,10 +9,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.bench.live_fleets import LOSSES, SEARCHES, live_fleet, replanned
+from tests.drawn import drawn, examples
 
 
+@drawn
 @settings(
-    max_examples=30,
+    max_examples=examples(10, 30),
     derandomize=True,  # `make bench-live` draws others
     # A failing case is told as it was drawn: to look for a smaller one takes minutes.
     phases=[Phase.explicit, Phase.generate],

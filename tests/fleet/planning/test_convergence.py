@@ -173,7 +173,7 @@ def with_adapters(declared: FleetSpec, adapters: Mapping[str, object]) -> FleetS
 
 
 @drawn
-@settings(max_examples=examples(80, 160), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40, 160), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans(), st.sampled_from((None, 1, 2, 3, 4)))
 @example(ONE_SILENT, False, None)
 @example(ONE_ALTERED, True, None)
