@@ -271,20 +271,6 @@ def share_bar(
     return _picture("share", title, "; ".join(part.title for part in parts), paths)
 
 
-def sparkline(title: str, values: Sequence[float | None]) -> Markup:
-    """Return a small line without axes; a gap where a value is not known."""
-    known = [value for value in values if value is not None]
-    top, step = ceiling(known), STRIP_WIDTH / max(len(values) - 1, 1)
-    paths = [
-        ChartPath(
-            "line s0", polyline((i * step, STRIP_HEIGHT * (1 - value / top)) for i, value in run)
-        )
-        for run in runs(values)
-    ]
-    words = f"from {figure(min(known))} to {figure(max(known))}" if known else "no value is known"
-    return _picture("spark", title, words, paths)
-
-
 def day_strip(
     title: str,
     declared: Sequence[float],

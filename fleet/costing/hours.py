@@ -139,7 +139,7 @@ def apportion(amount: int, weights: Mapping[Key, int]) -> dict[Key, int]:
         return {}
     divided = [divmod(amount * weight, total) for weight in weights.values()]
     parts = {key: part for key, (part, _) in zip(weights, divided, strict=True)}
-    rests = sorted([(-rest, key) for key, (_, rest) in zip(weights, divided, strict=True)])
+    rests = sorted([(-spare, key) for key, (_, spare) in zip(weights, divided, strict=True)])
     for _, key in rests[: amount - sum(parts.values())]:
         parts[key] += 1
     return parts
@@ -176,27 +176,27 @@ def hourly_terms(
     `changes` are recorded documents by key, oldest first; None: removed. A begun hour counts: what
     is recorded in an hour holds for all of the hour, and what is removed, until its end.
     """
-    known: dict[str, Mapping[str, Any]] = {}
+    recorded: dict[str, Mapping[str, Any]] = {}
     removed: set[str] = set()
     at, terms, hour = 0, None, begin
     while hour < end:
         changed = bool(removed)
         for key in removed:
-            known.pop(key, None)
+            recorded.pop(key, None)
         removed.clear()
         while at < len(changes) and changes[at][0] < hour + HOUR:
             time, documents = changes[at]
             for key, document in documents.items():
                 if document is not None:
-                    known[key] = document
+                    recorded[key] = document
                     removed.discard(key)
                 elif time <= hour:
-                    known.pop(key, None)
+                    recorded.pop(key, None)
                 else:
                     removed.add(key)
             at, changed = at + 1, True
-        if changed and known:
-            terms = Terms.of_documents(known)
+        if changed and recorded:
+            terms = Terms.of_documents(recorded)
         if terms is not None:
             yield hour, terms
         hour += HOUR
@@ -236,19 +236,19 @@ class HourSplitter:
         by_server: dict[str, list[WorkCell]] = defaultdict(list)
         for cell in cells or ():
             by_server[cell.names.server].append(cell)
-        found: dict[str, tuple[HourLine, ...] | tuple[ServerHour, ...]] = {}
+        by_device: dict[str, tuple[HourLine, ...] | tuple[ServerHour, ...]] = {}
         for device, costs in self._servers.items():
             lease = self.terms.devices[device]
             if costs:
-                found[device] = tuple(
+                by_device[device] = tuple(
                     self._server_hour(
                         name, device, cost, hour.hour, None if cells is None else by_server[name]
                     )
                     for name, cost in costs.items()
                 )
             elif lease.always:
-                found[device] = (HourLine(PLATFORM, LineKind.UNPLACED, device, lease.price),)
-        return found
+                by_device[device] = (HourLine(PLATFORM, LineKind.UNPLACED, device, lease.price),)
+        return by_device
 
     def _server_hour(
         self, name: str, device: str, cost: int, hour: int, cells: list[WorkCell] | None
@@ -283,9 +283,11 @@ class HourSplitter:
         work: defaultdict[tuple[str, LineKind], int] = defaultdict(int)
         unknown = []
         keys, prompt_weight = self._keys, server.prompt_weight
-        for names, _, given, made, cached, _, count in cells:  # a month has half a million
+        for names, _, prompt, output, cached, _, count in cells:  # a month has half a million
             key = keys.get(names) or self._key(names)
-            work[key] += prompt_weight * (given - cached if given > cached else 0) + MICRO * made
+            work[key] += (
+                prompt_weight * (prompt - cached if prompt > cached else 0) + MICRO * output
+            )
             if count:
                 unknown.append((key, names.alias, count))
         if not unknown:
@@ -294,8 +296,8 @@ class HourSplitter:
         added: Counter[tuple[str, LineKind]] = Counter()
         for key, alias, count in unknown:
             alike = [cell for cell in cells if cell.names.alias == alias]
-            if known := sum(cell.outputs for cell in alike):
-                added[key] += sum(_weight(server, cell) for cell in alike) * count // known
+            if outputs := sum(cell.outputs for cell in alike):
+                added[key] += sum(_weight(server, cell) for cell in alike) * count // outputs
                 estimated += count
         return +Counter(work) + added, estimated
 
@@ -329,13 +331,13 @@ def split_server(
     capacity = server.capacity[hour] * MICRO if server.capacity else None
     whole = max(sum(work.values()), capacity or 0)
     shares = {key: cost * weight // whole for key, weight in work.items()} if whole else {}
-    idle, rest = cost - sum(shares.values()), None
+    idle, unshared = cost - sum(shares.values()), None
     shared = apportion(idle, weights)
     for key, part in shared.items():
         shares[key] = shares.get(key, 0) + part
     if idle and not shared:
-        rest = HourLine(PLATFORM, LineKind.IDLE, device, idle, _REASONS[rule])
-    return ServerHour(name, device, cost, capacity, work, weights, shares, rest, estimated)
+        unshared = HourLine(PLATFORM, LineKind.IDLE, device, idle, _REASONS[rule])
+    return ServerHour(name, device, cost, capacity, work, weights, shares, unshared, estimated)
 
 
 def _weight(server: ServerTerms, cell: WorkCell) -> int:
@@ -350,10 +352,10 @@ def idle_weights(server: ServerTerms, hour: int, rule: IdleRule, work: Weights) 
         case IdleRule.RESERVED:
             return _reserved(server.residents, hour)
         case IdleRule.USAGE:
-            found: Counter[tuple[str, LineKind]] = Counter()
+            weights: Counter[tuple[str, LineKind]] = Counter()
             for (client, _), weight in work.items():
-                found[client, LineKind.IDLE] += weight
-            return found
+                weights[client, LineKind.IDLE] += weight
+            return weights
         case IdleRule.EVEN:
             clients = {client_of(resident.adapter) for resident in server.residents}
             return {(client, LineKind.IDLE): 1 for client in sorted(clients)}
@@ -362,9 +364,9 @@ def idle_weights(server: ServerTerms, hour: int, rule: IdleRule, work: Weights) 
 
 
 def _reserved(residents: Sequence[ResidentTerms], hour: int) -> Weights:
-    found: Counter[tuple[str, LineKind]] = Counter()
+    weights: Counter[tuple[str, LineKind]] = Counter()
     is_declared = any(resident.slots * resident.load[hour] for resident in residents)
     for resident in residents:
         key = client_of(resident.adapter), ROLES.get(resident.role, LineKind.IDLE)
-        found[key] += resident.slots * (resident.load[hour] if is_declared else 1)
-    return +found
+        weights[key] += resident.slots * (resident.load[hour] if is_declared else 1)
+    return +weights

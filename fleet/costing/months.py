@@ -50,8 +50,8 @@ def promised_spans(hours: Iterable[tuple[datetime, Terms]]) -> Iterator[Promised
     last, end = None, None
     for hour, terms in hours:
         if terms is not last:
-            its = [client.promises.items() for client in terms.clients.values()]
-            now = dict.fromkeys((promise for promises in its for promise in promises), hour)
+            promised = [client.promises.items() for client in terms.clients.values()]
+            now = dict.fromkeys((promise for promises in promised for promise in promises), hour)
             for promise in [*begun]:
                 if promise not in now:
                     yield PromisedSpan(*promise, begun.pop(promise), hour)
@@ -69,13 +69,15 @@ def promise_hours(
 
     `judge`: the hours of a span with answers, and those whose p95 is within the promise.
     """
-    found: dict[str, dict[str, PromiseHours]] = {}
+    by_client: dict[str, dict[str, PromiseHours]] = {}
     for span in spans:
-        judged, kept = judge(span)
-        its = found.setdefault(client_of(span.alias), {})
-        before = its.get(span.alias, PromiseHours(0, 0, 0))
-        its[span.alias] = PromiseHours(span.limit_ms, before.judged + judged, before.kept + kept)
-    return found
+        judged, kept_hours = judge(span)
+        by_alias = by_client.setdefault(client_of(span.alias), {})
+        before = by_alias.get(span.alias, PromiseHours(0, 0, 0))
+        by_alias[span.alias] = PromiseHours(
+            span.limit_ms, before.judged + judged, before.kept + kept_hours
+        )
+    return by_client
 
 
 GIB: Final = 1 << 30
@@ -154,8 +156,8 @@ class MonthCost:
 
         Corrections are due once, and left out.
         """
-        lines = (its for its in self.lines if its.client == client)
-        counted = sum(its.micro for its in lines if its.kind is not LineKind.CORRECTION)
+        lines = (line for line in self.lines if line.client == client)
+        counted = sum(line.micro for line in lines if line.kind is not LineKind.CORRECTION)
         return counted * hours // self.counted
 
 
@@ -207,21 +209,23 @@ def month_cost(
     where they were imported; they replace the declared hours.
     """
     sums, terms, splitter = _Sums(), None, None
-    known: dict[str, ClientTerms] = {}  # as last recorded, those that have left too
+    clients: dict[str, ClientTerms] = {}  # as last recorded, those that have left too
     spans: list[tuple[Terms, int, _Counts]] = []
     for hour, terms, usage in hours:
         if splitter is None or splitter.terms is not terms:
             splitter = HourSplitter(terms)
-            known |= terms.clients
+            clients |= terms.clients
             spans.append((terms, sums.counted, defaultdict(lambda: [0] * 4)))
         place = int((hour - begin) / HOUR)
         sums.elapsed = place + 1
         _add_hour(sums, splitter, hour, usage, place // DAY_HOURS, spans[-1][2])
     if terms is None:
         return None
-    for (its, first, counts), (_, following, _) in pairwise((*spans, (terms, sums.counted, {}))):
-        _add_terms(sums, its, following - first)
-        _add_counts(sums, its, counts)
+    for (span_terms, first, counts), (_, following, _) in pairwise(
+        (*spans, (terms, sums.counted, {}))
+    ):
+        _add_terms(sums, span_terms, following - first)
+        _add_counts(sums, span_terms, counts)
     whole = int((end - begin) / HOUR)
     amounts: Counter[tuple[str, LineKind, str, str]] = Counter()
     daily: dict[str, Counter[str]] = defaultdict(Counter)
@@ -230,11 +234,11 @@ def month_cost(
             amounts[client, kind, device, reason] += amount
             daily[client][str(day)] += amount
     lines = [CostLine(*key[:3], amount, key[3]) for key, amount in amounts.items() if amount]
-    worked = {name: hours for name, hours in (worked or {}).items() if name in known}
+    worked = {name: hours for name, hours in (worked or {}).items() if name in clients}
     for client in sorted({name for name, _ in sums.monthly} | worked.keys()):
         staff = sums.monthly[client, "staff"] // whole
         if client in worked:
-            staff = worked[client] * known[client].staff_rate // 1000
+            staff = worked[client] * clients[client].staff_rate // 1000
         storage = sums.monthly[client, "storage"] // (GIB * whole)
         lines += [
             CostLine(client, kind, "", amount)
@@ -247,7 +251,7 @@ def month_cost(
         month, terms.fleet.currency, terms.fleet.timezone, whole, sums.counted, sums.elapsed,
         amounts.total(),
         tuple(sorted(lines, key=lambda line: (line.client, line.kind, line.device, line.reason))),
-        dict(_clients(sums, known, whole, corrected.overage)),
+        dict(_clients(sums, clients, whole, corrected.overage)),
         tuple(sorted(sums.uncalibrated)), sums.estimated,
         {client: dict(sorted(days.items())) for client, days in sorted(daily.items())},
     )  # fmt: skip
@@ -266,12 +270,12 @@ def _add_terms(sums: _Sums, terms: Terms, hours: int) -> None:
 def _add_counts(sums: _Sums, terms: Terms, counts: _Counts) -> None:
     """Add live requests by client and version, and the evaluations that the client pays for."""
     for names, numbers in counts.items():
-        its = terms.clients.get(names.payer)
+        client = terms.clients.get(names.payer)
         is_eval = names.purpose == "eval"
-        if names.purpose == "live" or (is_eval and its and its.bill_evals):
-            known = sums.counts[names.payer][names.version]
+        if names.purpose == "live" or (is_eval and client and client.bill_evals):
+            version_counts = sums.counts[names.payer][names.version]
             for place, number in enumerate((*numbers, numbers[0] * is_eval)):
-                known[place] += number
+                version_counts[place] += number
 
 
 def _add_hour(
@@ -295,22 +299,22 @@ def _add_hour(
                 of_day[key] += micro
         if isinstance(line, HourLine):
             sums.days[day, line.device, line.reason][line.client, line.kind] += line.micro
-    for names, requests, given, made, cached, *_ in cells or ():
+    for names, requests, prompt, output, cached, *_ in cells or ():
         sums_of = counts[names]
         sums_of[0] += requests
-        sums_of[1] += given
-        sums_of[2] += made
+        sums_of[1] += prompt
+        sums_of[2] += output
         sums_of[3] += cached
 
 
 def _clients(
     sums: _Sums,
-    known: Mapping[str, ClientTerms],
+    terms_by_client: Mapping[str, ClientTerms],
     whole: int,
     corrected: Mapping[str, Mapping[str, int]],
 ) -> Iterator[tuple[str, ClientMonth]]:
     for name in sorted({client for client, _ in sums.monthly} | corrected.keys()):
-        its, by_version = known.get(name), sums.counts[name]
+        client_terms, by_version = terms_by_client.get(name), sums.counts[name]
         requests, tokens_in, tokens_out, cached, evaluations = (
             sum(counts[place] for counts in by_version.values()) for place in range(5)
         )
@@ -318,7 +322,7 @@ def _clients(
         beyond = max(tokens_in + tokens_out - included, 0)
         yield name, ClientMonth(
             sums.monthly[name, "fee"] // whole if sums.hours_with_fee[name] else None,
-            beyond * its.overage // MICRO if its else 0,
+            beyond * client_terms.overage // MICRO if client_terms else 0,
             requests, tokens_in, tokens_out, cached, included,
             {version: counts[0] for version, counts in sorted(by_version.items()) if version},
             evaluations, corrected.get(name, {}),
@@ -336,10 +340,10 @@ def rollback_seconds(
         and isinstance(event := entry.event, RolledBack)
         and not event.forward
     }
-    found: dict[str, tuple[float, ...]] = {}
+    by_client: dict[str, tuple[float, ...]] = {}
     for (alias, _), seconds in once.items():
-        found[client_of(alias)] = (*found.get(client_of(alias), ()), seconds)
-    return found
+        by_client[client_of(alias)] = (*by_client.get(client_of(alias), ()), seconds)
+    return by_client
 
 
 def to_cents(lines: Iterable[CostLine]) -> dict[tuple[str, LineKind, str], int]:
@@ -351,8 +355,8 @@ def to_cents(lines: Iterable[CostLine]) -> dict[tuple[str, LineKind, str], int]:
     for line in lines:
         sums[line.client, line.kind, line.reason] += line.micro
     cents = {key: amount // CENT for key, amount in sums.items()}
-    rest = bill_cents(sum(sums.values())) - sum(cents.values())
-    for key in sorted(sums, key=lambda key: (-(sums[key] % CENT), key))[:rest]:
+    remainder = bill_cents(sum(sums.values())) - sum(cents.values())
+    for key in sorted(sums, key=lambda key: (-(sums[key] % CENT), key))[:remainder]:
         cents[key] += 1
     return dict(sorted(cents.items()))
 
@@ -371,12 +375,12 @@ def due_corrections(
     """
     lines: list[CostLine] = []
     overage: dict[str, dict[str, int]] = {}
-    for month, found in recounted.items():
+    for month, recount in recounted.items():
         due: Counter[str] = Counter()
         charged: Counter[str] = Counter()
-        for line in found.lines:
+        for line in recount.lines:
             due[line.client] += line.micro
-        for client, figures in found.clients.items():
+        for client, figures in recount.clients.items():
             charged[client] += figures.overage
         for other, cost in closed.items():
             for line in cost.lines:

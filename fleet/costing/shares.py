@@ -99,11 +99,11 @@ def projection(month: MonthCost, client: str, before: Mapping[int, int]) -> Proj
     devices = sum(line.micro for line in lines) - monthly
     hours_to_come = month.hours - month.elapsed
     # Storage and staff cost the same in each hour of the month.
-    known = devices + monthly + monthly * hours_to_come // month.counted
+    recurring = devices + monthly + monthly * hours_to_come // month.counted
     return Projection(
-        low=known + _cost_to_come(past_days, hours_to_come, min),
-        expected=known + _cost_to_come(past_days, hours_to_come, _mean),
-        high=known + _cost_to_come(past_days, hours_to_come, max),
+        low=recurring + _cost_to_come(past_days, hours_to_come, min),
+        expected=recurring + _cost_to_come(past_days, hours_to_come, _mean),
+        high=recurring + _cost_to_come(past_days, hours_to_come, max),
     )
 
 

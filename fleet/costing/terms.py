@@ -127,11 +127,11 @@ class Terms:
 
     def documents(self) -> dict[str, dict[str, Any]]:
         """Return the terms as documents by key, sorted."""
-        found = {FLEET: plain(self.fleet)}
+        plain_documents = {FLEET: plain(self.fleet)}
         for kind, _ in _SECTIONS:
             section: Mapping[str, Any] = getattr(self, f"{kind}s")
-            found |= {f"{kind}/{name}": plain(item) for name, item in section.items()}
-        return dict(sorted(found.items()))
+            plain_documents |= {f"{kind}/{name}": plain(item) for name, item in section.items()}
+        return dict(sorted(plain_documents.items()))
 
     @classmethod
     def of_documents(cls, documents: Mapping[str, Mapping[str, Any]]) -> "Terms":
@@ -214,16 +214,16 @@ def _clients(fleet: FleetSpec) -> Iterator[tuple[str, ClientTerms]]:
         if adapter.promised:
             promises[client_of(alias)][alias] = round(1000 * adapter.slo_s)
     for name, client in fleet.clients.items():
-        its = client.costs
+        costs = client.costs
         yield (
             name,
             ClientTerms(
                 None if client.monthly_fee is None else micro(client.monthly_fee),
-                micro(its.staff_hours * its.staff_rate),
-                micro(its.staff_rate),
+                micro(costs.staff_hours * costs.staff_rate),
+                micro(costs.staff_rate),
                 sizes[name],
-                its.included_tokens,
-                micro(its.overage_price),
+                costs.included_tokens,
+                micro(costs.overage_price),
                 client.bill_evals,
                 promises[name],
             ),
@@ -236,8 +236,10 @@ def _server(
     roles: Mapping[str, tuple[Role, int]],
 ) -> ServerTerms:
     names = (account.server,) if is_attached else account.devices
-    known = all(map(isfinite, account.limit)) and account.allowed > 0
-    hours = [round(limit / account.allowed * SECONDS) for limit in account.limit] if known else []
+    is_bounded = all(map(isfinite, account.limit)) and account.allowed > 0
+    hours = (
+        [round(limit / account.allowed * SECONDS) for limit in account.limit] if is_bounded else []
+    )
     return ServerTerms(
         tuple(f"{account.host}/{name}" for name in names),
         account.base,
@@ -257,13 +259,13 @@ def _resident(account: AdapterAccount, roles: Mapping[str, tuple[Role, int]]) ->
 
 def _roles(state: State) -> dict[str, tuple[Role, int]]:
     """Return role and share by version: the newest version below 100 % is the canary."""
-    found: dict[str, tuple[Role, int]] = {}
+    roles: dict[str, tuple[Role, int]] = {}
     for route in state.routes().values():
         for place, share in enumerate(route.shares):
-            found[share.adapter] = _role(route, place), share.percent
+            roles[share.adapter] = _role(route, place), share.percent
         if route.shadow:
-            found.setdefault(route.shadow, (Role.CANARY, 0))
-    return found
+            roles.setdefault(route.shadow, (Role.CANARY, 0))
+    return roles
 
 
 def _role(route: Route, place: int) -> Role:

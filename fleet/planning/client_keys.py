@@ -20,13 +20,13 @@ def with_lock_outs(
     A secret that is not readable here may be another one, so it counts as such.
     """
     before, after = _by_client(live.resources.values()), _by_client(desired.resources.values())
-    found = dict(interrupted)
+    interruptions = dict(interrupted)
     for alias, route in live.routes().items():
         keys = before[route.client]
         if alias in fleet.adapters and keys and keys.keys().isdisjoint(after[route.client]):
             also = interrupted.get(alias, Interruption(FULL, frozenset()))
-            found[alias] = replace(also, percent=FULL, keys=tuple(sorted(keys.values())))
-    return found
+            interruptions[alias] = replace(also, percent=FULL, keys=tuple(sorted(keys.values())))
+    return interruptions
 
 
 def _by_client(resources: Iterable[Resource]) -> Mapping[str, Mapping[str | None, str]]:
@@ -43,10 +43,10 @@ def weak_new_keys(fleet: FleetSpec, history: History, live: State) -> Iterator[D
     if live.routes_unknown:
         return
     resources = (*live.resources.values(), *history.established.values())
-    known = {key.fingerprint for key in resources if isinstance(key, Key)}
+    known_fingerprints = {key.fingerprint for key in resources if isinstance(key, Key)}
     for client in fleet.clients.values():
         for key in client.keys if client.name not in fleet.set_aside else ():
-            if key.is_weak and key.fingerprint not in known:
+            if key.is_weak and key.fingerprint not in known_fingerprints:
                 problem = diagnostic(
                     "FC1282",
                     f"`{key.reference}` of key `{client.name}/{key.name}` holds a secret that is "

@@ -149,7 +149,7 @@ def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterato
     """
     resident = {adapter for target in targets.wanted.values() for adapter, _ in target.shares}
     hosts = {name: fleet.hosts.get(server.host) for name, server in live.servers().items()}
-    gone = {server for server, host in hosts.items() if host is None}
+    removed = {server for server, host in hosts.items() if host is None}
     foreign = {server for server, host in hosts.items() if host is None or host.engine == "attach"}
     for address, resource in live.resources.items():
         ours = address in targets.owned
@@ -157,7 +157,7 @@ def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterato
             case Server():
                 stays = resource.name in foreign
             case LoadedAdapter():
-                stays = resource.server in gone or not (ours or resource.adapter in resident)
+                stays = resource.server in removed or not (ours or resource.adapter in resident)
             case Route():
                 stays = not (ours or resource.alias in fleet.adapters)
             case Key():
@@ -175,11 +175,11 @@ def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iter
     for adapter, bound in placement.bindings.items():
         facts = fleet.versions.get(adapter)
         for server in (*bound, *placement.beside.get(adapter, ())):
-            there = live.resources.get(adapter_address(adapter, server))
+            loaded = live.resources.get(adapter_address(adapter, server))
             if facts is not None:
                 yield LoadedAdapter(adapter, server, facts.digest)
-            elif isinstance(there, LoadedAdapter):
-                yield there
+            elif isinstance(loaded, LoadedAdapter):
+                yield loaded
 
 
 def _routes(
@@ -219,12 +219,12 @@ def _with_promise(route: Route, before: Route | None) -> Route:
 
 def _answering(servers: tuple[str, ...], live: State) -> tuple[str, ...]:
     """Leave out servers that did not answer: no traffic moves to them; all, where none did."""
-    known = tuple(server for server in servers if server not in live.unknown_servers)
-    return known or servers
+    answering = tuple(server for server in servers if server not in live.unknown_servers)
+    return answering or servers
 
 
 def waits(
-    wanted: AliasTarget, placement: PlacementResult, targets: RolloutTargets, live: State
+    target: AliasTarget, placement: PlacementResult, targets: RolloutTargets, live: State
 ) -> tuple[str, ...]:
     """Return versions that should serve and cannot yet: the route stays until they can.
 
@@ -233,7 +233,7 @@ def waits(
     silent = live.unknown_servers.keys()
     return tuple(
         adapter
-        for adapter, percent in wanted.shares
+        for adapter, percent in target.shares
         for servers in [{*placement.bindings.get(adapter, ())}]
         if percent and (not servers or (targets.loaded.get(adapter) and silent >= servers))
     )
@@ -254,9 +254,11 @@ def _keys(fleet: FleetSpec, live: State) -> Iterator[Key]:
     for client in fleet.clients.values():
         for declared in client.keys:
             key = Key(client.name, declared.name, declared.reference, declared.fingerprint)
-            there = live.resources.get(key.address)
-            same = isinstance(there, Key) and there.reference == key.reference
-            yield there if isinstance(there, Key) and same and key.fingerprint is None else key
+            live_key = live.resources.get(key.address)
+            same = isinstance(live_key, Key) and live_key.reference == key.reference
+            yield (
+                live_key if isinstance(live_key, Key) and same and key.fingerprint is None else key
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,21 +50,21 @@ _DIFFERING: Mapping[type[Resource], tuple[Action, Reason]] = {
 
 def _paired(changes: Iterable[Change]) -> Iterator[Change]:
     """Turn a delete here and a create there of the same adapter into a move."""
-    gone: dict[str, list[Change]] = defaultdict(list)
-    rest: list[Change] = []
+    deleted_by_version: dict[str, list[Change]] = defaultdict(list)
+    unpaired: list[Change] = []
     for change in sorted(changes, key=attrgetter("address")):
         if change.action is Action.DELETE and isinstance(change.before, LoadedAdapter):
-            gone[change.before.adapter].append(change)
+            deleted_by_version[change.before.adapter].append(change)
         else:
-            rest.append(change)
-    for change in rest:
+            unpaired.append(change)
+    for change in unpaired:
         after, creates = change.after, change.action is Action.CREATE
-        if creates and isinstance(after, LoadedAdapter) and gone[after.adapter]:
-            left = gone[after.adapter].pop(0).before
-            yield replace(change, action=Action.MOVE, before=left, reason=Reason.REPLICA_MOVED)
+        if creates and isinstance(after, LoadedAdapter) and deleted_by_version[after.adapter]:
+            before = deleted_by_version[after.adapter].pop(0).before
+            yield replace(change, action=Action.MOVE, before=before, reason=Reason.REPLICA_MOVED)
         else:
             yield change
-    for left_over in gone.values():
+    for left_over in deleted_by_version.values():
         yield from left_over
 
 
@@ -102,7 +102,7 @@ def _server_details(before: Server, after: Server) -> Iterator[tuple[str, str, s
         for field in group
     }
     for name, (was, is_) in sorted(lines.items()):
-        yield name, _shown(was), _shown(is_)
+        yield name, _as_text(was), _as_text(is_)
 
 
 def _plain(server: Server) -> dict[str, object]:
@@ -116,7 +116,7 @@ def _plain(server: Server) -> dict[str, object]:
     return {**fields, **flags, "extra": dict(server.flags.extra)}
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     return "none" if value is None or type(value).__name__ == "NotPresent" else str(value)
 
 

@@ -123,8 +123,8 @@ def _waves(restarting: frozenset[str], desired: State, live: State) -> dict[str,
     waves = dict.fromkeys(sorted(restarting - answering), 0)
     for server in sorted(answering, key=lambda name: (name in last, by_number(name))):
         beside = {name for adapter in versions[server] for name in holders[adapter]}
-        taken = {waves[name] for name in beside if name in waves}
-        waves[server] = next(wave for wave in range(len(taken) + 1) if wave not in taken)
+        used_waves = {waves[name] for name in beside if name in waves}
+        waves[server] = next(wave for wave in range(len(used_waves) + 1) if wave not in used_waves)
     return waves
 
 
@@ -147,14 +147,14 @@ class _Way:
         """Return the routes between a route and its goal, and when versions have no server."""
         named = {server for _, server in _named(route, goal)}
         waves = sorted({self.waves[server] for server in named if server in self.waves})
-        found: list[DivertedRoute] = []
+        diverted: list[DivertedRoute] = []
         percents, lacking = [0], set[str]()
 
         def add(stage: DivertedRoute) -> None:
-            if stage.route != (found[-1].route if found else route):
-                found.append(stage)
-            elif found:
-                found[-1] = replace(found[-1], away=found[-1].away | stage.away)
+            if stage.route != (diverted[-1].route if diverted else route):
+                diverted.append(stage)
+            elif diverted:
+                diverted[-1] = replace(diverted[-1], away=diverted[-1].away | stage.away)
 
         for number, wave in enumerate(waves or [0]):
             away = frozenset(server for server in named if self.waves.get(server) == wave)
@@ -165,13 +165,13 @@ class _Way:
             failing = [share for share in stage.route.shares if self._fails(share, away)]
             percents.append(sum(share.percent for share in failing))
             lacking |= {name for share in failing if share.percent for name in share.servers} & away
-        return tuple(found), Interruption(max(percents), frozenset(lacking))
+        return tuple(diverted), Interruption(max(percents), frozenset(lacking))
 
     def _fails(self, share: Share, away: frozenset[str]) -> bool:
         """Say whether a share has no server left: those that are silent do not answer either."""
-        left = {*share.servers} - away
-        is_less = len(left) < len({*share.servers})
-        return not left or (is_less and left <= self.live.unknown_servers.keys())
+        remaining = {*share.servers} - away
+        is_less = len(remaining) < len({*share.servers})
+        return not remaining or (is_less and remaining <= self.live.unknown_servers.keys())
 
     def _at(
         self,
@@ -194,8 +194,8 @@ class _Way:
                 if (server in self.waves and self.waves[server] < done)
                 or (server not in self.waves and server not in share.servers)
             }
-        made = replace(route, shares=tuple(shares))
-        return DivertedRoute(made, away, frozenset(needs), is_back)
+        diverted = replace(route, shares=tuple(shares))
+        return DivertedRoute(diverted, away, frozenset(needs), is_back)
 
     def _servers(
         self, share: Share, goal: tuple[str, ...], done: int, away: frozenset[str]
@@ -204,13 +204,13 @@ class _Way:
         if not share.percent:
             return tuple(s for s in share.servers if s not in away) or share.servers
         good = tuple(s for s in share.servers if (share.adapter, s) not in self.wrong)
-        held = tuple(s for s in good if self._may_hold(share.adapter, s))
+        holders = tuple(s for s in good if self._may_hold(share.adapter, s))
         for servers in (share.servers, goal):
             if stay := tuple(s for s in servers if self._holds(share, s, done, away)):
                 return stay
         waits = len(good) < len(share.servers) and self.live.unknown_servers.keys() >= {*good}
         # Requests wait for a reload, and reach no silent server.
-        return () if waits else held or good
+        return () if waits else holders or good
 
     def _may_hold(self, adapter: str, server: str) -> bool:
         """Say whether a server lists a version now, or is silent; others are away or empty."""
@@ -238,7 +238,7 @@ class _Way:
 def _on_reused_devices(changes: Iterable[Change]) -> frozenset[str]:
     """Return servers that start on devices of servers that stop for good: they may have to wait."""
     listed = tuple(changes)
-    taken = {
+    reused_devices = {
         (change.before.host, device)
         for change in listed
         if isinstance(change.before, Server) and change.after is None
@@ -248,5 +248,5 @@ def _on_reused_devices(changes: Iterable[Change]) -> frozenset[str]:
         change.after.name
         for change in listed
         if isinstance(change.after, Server)
-        and any((change.after.host, device) in taken for device in change.after.devices)
+        and any((change.after.host, device) in reused_devices for device in change.after.devices)
     )

@@ -166,16 +166,16 @@ def classify_drift(
     """
     if of_others := ownerless(history, live):
         text = "the ledger knows none of what runs here: "
-        text += f"{', '.join(found)} has it" if (found := folders_of(live)) else "it was lost"
+        text += f"{', '.join(folders)} has it" if (folders := folders_of(live)) else "it was lost"
         faults = (cause for cause in fault_causes(history, live) if cause.outage)
-        helps = "fleetctl plan" if found else "fleetctl adopt"
+        helps = "fleetctl plan" if folders else "fleetctl adopt"
         return (*faults, alert(LEDGER, text, of_others, helps))
     return _all(history, live, damaged)
 
 
 def _all(history: History, live: State, damaged: Mapping[str, str]) -> tuple[DriftCause, ...]:
     order = {DriftAction.ALERT: 0, DriftAction.PLAN: 1, DriftAction.HEAL: 2}
-    found = [
+    causes = [
         *_hosts(tuple(_servers(history, live, damaged)), history, live),
         *_copies(history, live, damaged),
         *_lost(live),
@@ -186,7 +186,7 @@ def _all(history: History, live: State, damaged: Mapping[str, str]) -> tuple[Dri
     def urgency(cause: DriftCause) -> tuple[bool, int, Address]:
         return cause.outage is None, order[cause.remedy], cause.subject
 
-    return tuple(sorted(with_unserved(found, history, live, damaged), key=urgency))
+    return tuple(sorted(with_unserved(causes, history, live, damaged), key=urgency))
 
 
 def outages_of(
@@ -206,8 +206,8 @@ def ownerless(history: History, live: State) -> tuple[Address, ...]:
         return ()
     started = (server for server in live.servers().values() if server.digest is not None)
     routes = live.routes().values()
-    others = map(server_address, live.of_others)
-    return (*others, *(server.address for server in started), *(route.address for route in routes))
+    foreign = map(server_address, live.of_others)
+    return (*foreign, *(server.address for server in started), *(route.address for route in routes))
 
 
 def folders_of(live: State) -> list[str]:
@@ -226,8 +226,8 @@ def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Itera
         elif isinstance(now, LoadedAdapter) and now.digest != adapter.digest:
             text = f"other bytes answer under this name, from {now.path or 'another path'}"
             yield alert(adapter.address, text, command=USUAL[DriftAction.PLAN])
-    known = {server.name for server in _kind(history, Server)}
-    for name in sorted({*known, *missing, *live.servers(), *live.unknown_servers}):
+    recorded = {server.name for server in _kind(history, Server)}
+    for name in sorted({*recorded, *missing, *live.servers(), *live.unknown_servers}):
         yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live, damaged)
     for address in live.adapters():
         if address not in history.owned:
@@ -286,16 +286,16 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
     hosts: dict[str, set[Address]] = defaultdict(set)
     for server in _kind(history, Server):
         hosts[server.host].add(server.address)
-    ended = {
+    stopped = {
         cause.subject: cause
         for cause in causes
         if live.knows(cause.subject) and cause.subject not in live.resources
     }
     merged: set[Address] = set()
     for host, servers in hosts.items():
-        if len(servers) > 1 and servers <= ended.keys():
+        if len(servers) > 1 and servers <= stopped.keys():
             merged |= servers
-            addresses = sorted({differs for name in servers for differs in ended[name].addresses})
+            addresses = sorted({differs for name in servers for differs in stopped[name].addresses})
             lost = number_of(len(addresses) - len(servers), "adapter")
             away = live.away_hosts.get(host)
             why = (
@@ -304,10 +304,10 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
                 else f"all {len(servers)} servers have ended"
             )
             text = f"{why}; {lost} gone with them"
-            remedy = max(ended[server].remedy for server in servers)
+            remedy = max(stopped[server].remedy for server in servers)
             command = USUAL[DriftAction.PLAN if away else DriftAction.HEAL]
-            subject, outage = Address(f"host/{host}"), OutageKind.SERVER_DOWN
-            yield cause_of(remedy, subject, text, addresses, command, outage)
+            address, outage = Address(f"host/{host}"), OutageKind.SERVER_DOWN
+            yield cause_of(remedy, address, text, addresses, command, outage)
     yield from (cause for cause in causes if cause.subject not in merged)
 
 
@@ -324,8 +324,8 @@ def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterat
             "gives other answers, and one that reads it may end"
         )
         addresses = [adapter.address for adapter in adapters]
-        subject = Address(f"store/{(adapters[0].digest or path)[:12]}")
-        yield alert(subject, text, addresses, USUAL[DriftAction.HEAL])
+        store_address = Address(f"store/{(adapters[0].digest or path)[:12]}")
+        yield alert(store_address, text, addresses, USUAL[DriftAction.HEAL])
 
 
 def _lost(live: State) -> Iterator[DriftCause]:
@@ -343,15 +343,15 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
         outage = OutageKind.TABLE_DAMAGED
         yield alert(Address("route/*"), text, command="fleetctl gateway status", outage=outage)
         return
-    kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
-    gone = tuple(
-        sorted(resource.address for resource in kept if resource.address not in live.resources)
+    listed: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
+    missing = tuple(
+        sorted(resource.address for resource in listed if resource.address not in live.resources)
     )
-    if gone:
-        verb = "is" if len(gone) == 1 else "are"
-        text = f"{len(gone)} of {len(kept)} routes and keys {verb} gone from the routing table"
-        yield heal(gone[0] if len(gone) == 1 else Address("routes"), text, gone)
-    for resource in kept:
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        text = f"{len(missing)} of {len(listed)} routes and keys {verb} gone from the routing table"
+        yield heal(missing[0] if len(missing) == 1 else Address("routes"), text, missing)
+    for resource in listed:
         now = live.resources.get(resource.address)
         if now is None or now == resource:
             continue

@@ -54,15 +54,15 @@ class DriftCause:
 
 def cause_of(
     remedy: DriftAction,
-    subject: Address,
+    address: Address,
     summary: str,
     addresses: Iterable[Address] = (),
     command: str = "",
     outage: OutageKind | None = None,
 ) -> DriftCause:
     """Return a cause; without addresses the subject alone differs."""
-    differ = tuple(addresses) or (subject,)
-    return DriftCause(subject, remedy, summary, differ, command or USUAL[remedy], outage)
+    differ = tuple(addresses) or (address,)
+    return DriftCause(address, remedy, summary, differ, command or USUAL[remedy], outage)
 
 
 heal, plan, alert = (partial(cause_of, remedy) for remedy in DriftAction)
@@ -74,17 +74,17 @@ def fault_causes(history: History, live: State) -> Iterator[DriftCause]:
 
     Before the first route, a fault counts that `reconcile` heals, and a fault of the ledger.
     """
-    serves = any(isinstance(kept, Route) for kept in history.established.values())
+    serves = any(isinstance(resource, Route) for resource in history.established.values())
     for address, fault in live.faults.items():
         kind = kind_of_address(address)
         if kind != "server" and (serves or fault.heals or address == LEDGER):
             yield of_fault(address, fault)
 
 
-def of_fault(subject: Address, fault: Fault) -> DriftCause:
+def of_fault(address: Address, fault: Fault) -> DriftCause:
     """Return the cause of a fault."""
     remedy = DriftAction.HEAL if fault.heals else DriftAction.ALERT
-    cause = cause_of(remedy, subject, fault.what, command=fault.command, outage=fault.outage)
+    cause = cause_of(remedy, address, fault.what, command=fault.command, outage=fault.outage)
     return replace(cause, since=fault.since)
 
 
@@ -95,8 +95,10 @@ def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple
     def counts(address: Address) -> bool:
         return not any(fnmatchcase(address, pattern) for pattern in patterns)
 
-    kept = (replace(cause, addresses=tuple(filter(counts, cause.addresses))) for cause in causes)
-    return tuple(cause for cause in kept if cause.addresses)
+    remaining = (
+        replace(cause, addresses=tuple(filter(counts, cause.addresses))) for cause in causes
+    )
+    return tuple(cause for cause in remaining if cause.addresses)
 
 
 def failed_causes(failed: Mapping[str, StepFailed], due: Collection[str]) -> tuple[DriftCause, ...]:

@@ -67,14 +67,14 @@ def impacts_of(
         elif isinstance(resource, LoadedAdapter):
             adapters[alias_of(resource.adapter)].append(change)
     outages = _outages(interrupted, steps)
-    found = (
+    impacts = (
         _impact(
             alias, routes.get(alias), adapters.get(alias, []), fleet,
             interrupted.get(alias), outages.get(alias),
         )
         for alias in sorted({*routes, *adapters, *interrupted})
     )  # fmt: skip
-    return tuple(impact for impact in found if impact is not None)
+    return tuple(impact for impact in impacts if impact is not None)
 
 
 def _outages(
@@ -90,10 +90,10 @@ def _outages(
     for step in steps if interrupted else ():
         if isinstance(step.operation, LoadAdapter | SmokeTest):
             loaded[alias_of(step.operation.adapter.adapter), step.lane] = times[step.id][1]
-    found: dict[str, float | None] = {}
+    seconds: dict[str, float | None] = {}
     for alias, interruption in interrupted.items():
         if interruption.keys:  # until the client sends another
-            found[alias] = None
+            seconds[alias] = None
             continue
         route = route_address(alias)
         begins = {
@@ -103,8 +103,8 @@ def _outages(
         spans = [(loaded.get((alias, server), back), stop) for server, stop in begins.items()]
         spans = spans or [(back, step_id("divert", route))]
         ends = [end - times[begin][0] for end, begin in spans if end is not None]
-        found[alias] = sum(ends) if len(ends) == len(spans) else None
-    return found
+        seconds[alias] = sum(ends) if len(ends) == len(spans) else None
+    return seconds
 
 
 def untouched(
@@ -149,8 +149,8 @@ def cost_bound(placement: PlacementResult, cost: float | None) -> float | None:
 
 def bound_basis(placement: PlacementResult, cost: float | None) -> BoundBasis | None:
     """Return how the bound of a price was found; None where the price is that bound, or unknown."""
-    shown = cost is not None and placement.price > placement.bound + 1e-6
-    return placement.bound_by if shown else None
+    is_above = cost is not None and placement.price > placement.bound + 1e-6
+    return placement.bound_by if is_above else None
 
 
 def moves_of(placement: PlacementResult, live: State) -> Iterator[Move]:
@@ -211,8 +211,8 @@ def _lost(
     """Return the requests without an answer in the busiest hour, and the origin of the demand."""
     if interruption is None or declared is None or declared.demand is None:
         return {}
-    seen = declared.demand.observed
-    rpm, basis = (max(seen), "recorded") if seen else (declared.demand.peak_rpm, "declared")
+    observed = declared.demand.observed
+    rpm, basis = (max(observed), "recorded") if observed else (declared.demand.peak_rpm, "declared")
     if outage_s is None:
         return {"demand_basis": basis}
     span = outage_s if interruption.servers else max(outage_s - WAIT_S, 0.0)
@@ -319,14 +319,14 @@ def prospects_of(
         settings: The declared values that differ from the last apply.
         rollouts: The stages ahead, by alias, of all rollouts that the plan begins or moves.
     """
-    told = {impact.alias for impact in impacts}
+    told_aliases = {impact.alias for impact in impacts}
     routed = {change.after.alias: change for change in changes if isinstance(change.after, Route)}
     begun = {alias: ahead for alias, ahead in rollouts.items() if alias in routed}
     terms = _changed_terms(plan_input, tuple(settings))
     for alias, change in routed.items():
-        if alias not in told and alias not in begun:
+        if alias not in told_aliases and alias not in begun:
             terms[alias] += (SettingChange(*detail) for detail in change.details if _moves(detail))
-    servers = _changed_servers(plan_input, changes, told)
+    servers = _changed_servers(plan_input, changes, told_aliases)
     return tuple(
         Prospect(
             alias_parts(alias)[0],
@@ -345,7 +345,7 @@ def _moves(detail: tuple[str, str, str]) -> bool:
 
 
 def _changed_servers(
-    plan_input: PlanInput, changes: Iterable[Change], told: Collection[str]
+    plan_input: PlanInput, changes: Iterable[Change], told_aliases: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return by alias the servers that answer now and restart, or whose upgrade the plan moves."""
     changed = {change.before.name for change in changes if isinstance(change.before, Server)}
@@ -359,12 +359,12 @@ def _changed_servers(
     for upgrade in plan_input.placement.upgrades:
         if upgrade.base in upgraded:
             changed.update(upgrade.old)
-    found = {
+    restarts = {
         alias: tuple(sorted(changed.intersection(chain(*(s.servers for s in route.shares)))))
         for alias, route in plan_input.live.routes().items()
-        if alias in plan_input.fleet.adapters and alias not in told
+        if alias in plan_input.fleet.adapters and alias not in told_aliases
     }
-    return {alias: servers for alias, servers in found.items() if servers}
+    return {alias: servers for alias, servers in restarts.items() if servers}
 
 
 def _changed_terms(
@@ -372,16 +372,16 @@ def _changed_terms(
 ) -> dict[str, list[SettingChange]]:
     """Return by alias the terms that differ from the last apply; of aliases that have a route."""
     applied = plan_input.history.settings
-    found: dict[str, list[SettingChange]] = defaultdict(list)
+    changes_by_client: dict[str, list[SettingChange]] = defaultdict(list)
     if not settings or not applied:
-        return found
+        return changes_by_client
     old, new = _sections(applied), _sections(plan_input.fleet.settings)
     cards, servers = [*_cards(settings)], plan_input.live.servers()
     for alias, route in plan_input.live.routes().items():
         if alias not in plan_input.fleet.adapters:
             continue
         was, now = _terms(old, alias), _terms(new, alias)
-        found[alias] += (
+        changes_by_client[alias] += (
             SettingChange(name, was.get(name), now.get(name))
             for name in dict.fromkeys((*now, *was))
             if was.get(name) != now.get(name)
@@ -393,8 +393,8 @@ def _changed_terms(
             if server is not None
             for device in server.devices
         }
-        found[alias] += (change for place, change in cards if place in places)
-    return found
+        changes_by_client[alias] += (change for place, change in cards if place in places)
+    return changes_by_client
 
 
 def _cards(settings: Iterable[SettingChange]) -> Iterator[tuple[str, SettingChange]]:
@@ -411,9 +411,9 @@ def _cards(settings: Iterable[SettingChange]) -> Iterator[tuple[str, SettingChan
 def _sections(settings: Mapping[str, str]) -> _Terms:
     sections: dict[str, dict[str, str]] = defaultdict(dict)
     for path, value in settings.items():
-        section, _, rest = path.partition(".")
-        name, _, rest = rest.partition(".")
-        sections[f"{section}.{name}"][rest] = value
+        section, _, remainder = path.partition(".")
+        name, _, remainder = remainder.partition(".")
+        sections[f"{section}.{name}"][remainder] = value
     return sections
 
 
@@ -426,19 +426,19 @@ def _terms(sections: _Terms, alias: str) -> dict[str, str]:
     beyond = f"adapters.{task}."
     mine = sections.get(f"clients.{client}", {})
     adapter = {path.removeprefix(beyond): v for path, v in mine.items() if path.startswith(beyond)}
-    own = {path: v for path, v in mine.items() if not path.startswith(("adapters.", "keys."))}
-    own |= {path: v for path, v in adapter.items() if path not in ("version", "base")}
+    settings = {path: v for path, v in mine.items() if not path.startswith(("adapters.", "keys."))}
+    settings |= {path: v for path, v in adapter.items() if path not in ("version", "base")}
     usual = {name: sections.get(f"defaults.{name}", {}).get("") for name in ("tier", "rollout")}
     tier = mine.get("tier") or usual["tier"] or "standard"
     rollout = adapter.get("rollout") or usual["rollout"] or "standard"
     pace = sections.get(f"rollouts.{rollout}", {})
-    owned = {path.partition(".")[0] for path in own}
+    owned = {path.partition(".")[0] for path in settings}
     terms = {"tier": tier} | {
         path: value
         for path, value in sections.get(f"tiers.{tier}", {}).items()
         if path.partition(".")[0] not in owned
     }
-    terms |= {"rollout": rollout, **pace, **own}
+    terms |= {"rollout": rollout, **pace, **settings}
     for gate in json.loads(pace.get("gates", "[]")):
         terms |= {f"{gate}.{path}": v for path, v in sections.get(f"gates.{gate}", {}).items()}
     hidden = _ROUTED | _NAMES
@@ -457,9 +457,9 @@ def require_kept(plan: Plan, fleet: FleetSpec, history: History) -> None:
     Raises:
         ConfigError: FC1279, by protected alias.
     """
-    found = tuple(_refused(plan, fleet, history.settings or {}))
-    if found:
-        raise ConfigError(*found)
+    refusals = tuple(_refused(plan, fleet, history.settings or {}))
+    if refusals:
+        raise ConfigError(*refusals)
 
 
 def _refused(plan: Plan, fleet: FleetSpec, last: Mapping[str, str]) -> Iterator[Diagnostic]:

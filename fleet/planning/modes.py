@@ -140,27 +140,27 @@ def in_place(causes: Iterable[DriftCause], live: State) -> tuple[DriftCause, ...
         is_there = name in live.ended or cause.outage is OutageKind.SERVER_HUNG
         return is_there and name in routed.values() and address in cause.addresses
 
-    kept = (
-        replace(cause, addresses=tuple(its for its in cause.addresses if is_due(its, cause)))
+    due = (
+        replace(cause, addresses=tuple(at for at in cause.addresses if is_due(at, cause)))
         for cause in causes
     )
-    return tuple(cause for cause in kept if cause.addresses)
+    return tuple(cause for cause in due if cause.addresses)
 
 
 def without_routes(live: State) -> State:
     """Return a state without its routes, so that a repair changes none."""
-    kept = {at: its for at, its in live.resources.items() if not isinstance(its, Route)}
-    return replace(live, resources=kept)
+    resources = {at: item for at, item in live.resources.items() if not isinstance(item, Route)}
+    return replace(live, resources=resources)
 
 
 def _with_hung(hung: frozenset[str], history: History, live: State) -> State:
     """Return the state in which servers to be replaced hold their established adapters."""
-    held = {
+    hung_servers = {
         address: resource
         for address, resource in history.established.items()
         if isinstance(resource, Server | LoadedAdapter) and hung.intersection(servers_in(resource))
     }
-    return replace(live, resources=dict(sorted({**live.resources, **held}.items())))
+    return replace(live, resources=dict(sorted({**live.resources, **hung_servers}.items())))
 
 
 def _with_substitutes(desired: State, copies: Iterable[LoadedAdapter]) -> State:
@@ -200,8 +200,8 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
         if step.address in routes and tests.issuperset(step.needs)
         if step_parts(step.id)[0] != "divert"
     ]
-    taken = {name for step in moved for name in (step.id, *step.needs)}
-    steps = tuple(step for step in plan.steps if step.id in taken)
+    moved_ids = {name for step in moved for name in (step.id, *step.needs)}
+    steps = tuple(step for step in plan.steps if step.id in moved_ids)
     done = {step.address for step in moved}
     aliases = set(map(name_in_address, done))
     part = Plan(
@@ -249,35 +249,35 @@ def best_effort(
     Their live resources stay and take slots, as if loaded by hand. None: the others do not fit
     either.
     """
-    left: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for number in range(ROUNDS + 2):
-        rest = _without(fleet, live, history, left)
-        targets = decide_rollouts(rest.fleet, live, rest.history, now)
-        state, failed = attempt(rest.fleet, targets, live, search)
+        remainder = _without(fleet, live, history, left_out)
+        targets = decide_rollouts(remainder.fleet, live, remainder.history, now)
+        state, failed = attempt(remainder.fleet, targets, live, search)
         if not failed:
-            return rest
+            return remainder
         for cause in causes_of(state, failed):
             for adapter in cause.adapters:
-                left.setdefault(alias_of(adapter), f"no place for {adapter}: {cause.text}")
+                left_out.setdefault(alias_of(adapter), f"no place for {adapter}: {cause.text}")
         if number >= ROUNDS:
             for alias, target in targets.wanted.items():
                 if not targets.loaded.keys() >= {adapter for adapter, _ in target.shares}:
-                    left.setdefault(alias, "it waits for the others")
+                    left_out.setdefault(alias, "it waits for the others")
     return None
 
 
 def _without(
-    fleet: FleetSpec, live: State, history: History, left: Mapping[str, str]
+    fleet: FleetSpec, live: State, history: History, left_out: Mapping[str, str]
 ) -> BestEffort:
-    adapters = {name: adapter for name, adapter in fleet.adapters.items() if name not in left}
+    adapters = {name: adapter for name, adapter in fleet.adapters.items() if name not in left_out}
     theirs = {
         address
         for address, resource in {**history.established, **live.resources}.items()
-        if (isinstance(resource, Route) and resource.alias in left)
-        or (isinstance(resource, LoadedAdapter) and alias_of(resource.adapter) in left)
+        if (isinstance(resource, Route) and resource.alias in left_out)
+        or (isinstance(resource, LoadedAdapter) and alias_of(resource.adapter) in left_out)
     }
-    kept = {
-        resource: known for resource, known in history.established.items() if resource not in theirs
+    resources = {
+        resource: was for resource, was in history.established.items() if resource not in theirs
     }
-    past = replace(history, owned=history.owned - theirs, established=kept)
-    return BestEffort(replace(fleet, adapters=adapters), past, dict(sorted(left.items())))
+    past = replace(history, owned=history.owned - theirs, established=resources)
+    return BestEffort(replace(fleet, adapters=adapters), past, dict(sorted(left_out.items())))

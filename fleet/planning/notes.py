@@ -35,7 +35,7 @@ def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent
     so the step never happened, and the plan brings it again if it is still wanted.
     """
     undecided = settled(history, live).unfinished
-    found: list[tuple[str, str, LedgerEvent]] = []
+    recoveries: list[tuple[str, str, LedgerEvent]] = []
     for step, begun in history.unfinished.items():
         if step in undecided:
             continue
@@ -43,11 +43,11 @@ def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent
         if changes and live.resources.get(begun.address) == after:
             server = begun.address.removeprefix("server/")
             boot = live.boots.get(server, "") if after is not None else ""
-            found.append((step, "done", StepFinished(step, begun.address, "recovered", boot)))
+            recoveries.append((step, "done", StepFinished(step, begun.address, "recovered", boot)))
         else:
             text = "begun by an earlier run, without effect"
-            found.append((step, "undone", Noted(text, step)))
-    return found
+            recoveries.append((step, "undone", Noted(text, step)))
+    return recoveries
 
 
 def forgotten(history: History, live: State) -> tuple[Address, ...]:
@@ -59,25 +59,25 @@ def forgotten(history: History, live: State) -> tuple[Address, ...]:
 
 
 def changed_by_others(
-    changes: Iterable[Change], held: Iterable[PlanNote], history: History, live: State
+    changes: Iterable[Change], held_notes: Iterable[PlanNote], history: History, live: State
 ) -> tuple[Adopted, ...]:
     """Return the routes and keys that others made as they are declared now, to be written down.
 
-    `changes` and `held` are those of the whole plan of the live state: a part that is changed or
-    held back is not as declared.
+    `changes` and `held_notes` are those of the whole plan of the live state: a part that is
+    changed or held back is not as declared.
     """
-    left = {change.address for change in changes} | {note.subject for note in held}
-    found = []
+    noted = {change.address for change in changes} | {note.subject for note in held_notes}
+    notes = []
     for address, now in live.resources.items():
         before = history.established.get(address)
-        if before is None or before == now or not isinstance(now, Route | Key) or address in left:
+        if before is None or before == now or not isinstance(now, Route | Key) or address in noted:
             continue
         if isinstance(now, Route) and isinstance(before, Route):
             undone = may_be_rollback(before, now, history) or is_diverted(before, now)
-            if undone or now.alias in left:
+            if undone or now.alias in noted:
                 continue
-        found.append(Adopted(address, plain(now), ""))
-    return tuple(found)
+        notes.append(Adopted(address, plain(now), ""))
+    return tuple(notes)
 
 
 SHOWN = 20
@@ -112,8 +112,10 @@ def asked_first(steps: Iterable[Step]) -> Iterator[PlanNote]:
     """Yield a note on the versions that a plan asks again, although no step loads them."""
     listed = tuple(steps)
     loads = {step.address for step in listed if isinstance(step.operation, LoadAdapter)}
-    asked = (step.address for step in listed if isinstance(step.operation, SmokeTest))
-    if names := sorted({adapter_of_address(address) for address in asked if address not in loads}):
+    addresses = (step.address for step in listed if isinstance(step.operation, SmokeTest))
+    if names := sorted(
+        {adapter_of_address(address) for address in addresses if address not in loads}
+    ):
         yield PlanNote(
             f"no smoke test is recorded of {_named(names)}, as loaded now: it failed, was "
             "not reached, or an earlier release of fleetctl did the load. It is asked first, and "
@@ -228,12 +230,12 @@ def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Plan
 
 def _other_bytes(plan_input: PlanInput, changed: Container[Address]) -> Iterator[PlanNote]:
     """Yield the versions that go on answering with other bytes than the lock pins."""
-    live, known = plan_input.live, plan_input.live.adapters()
+    live, loaded_by_server = plan_input.live, plan_input.live.adapters()
     for alias, route in live.routes().items():
         for share in route.shares:
             pinned = plan_input.fleet.versions.get(share.adapter)
             for server in share.servers:
-                loaded = known.get(adapter_address(share.adapter, server))
+                loaded = loaded_by_server.get(adapter_address(share.adapter, server))
                 if loaded is None or pinned is None or loaded.address in changed:
                     continue
                 if loaded.digest != pinned.digest:
@@ -250,10 +252,10 @@ def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
     established = State(resources=plan_input.history.established).servers()
     for server, reason in sorted(live.unknown_servers.items()):
         was = established.get(server)
-        left = was.host if was and was.host in fleet.removed else ""
-        left = left or (was.base if was and was.base not in fleet.bases else "")
-        gone = f" `{left}` is no longer declared, and the server may still run there."
-        yield PlanNote(reason + gone * bool(left), server_address(server))
+        removed = was.host if was and was.host in fleet.removed else ""
+        removed = removed or (was.base if was and was.base not in fleet.bases else "")
+        note = f" `{removed}` is no longer declared, and the server may still run there."
+        yield PlanNote(reason + note * bool(removed), server_address(server))
     if live.routes_unknown:
         yield PlanNote(live.routes_unknown, "routes and keys")
     for client in plan_input.fleet.clients.values():
@@ -302,10 +304,10 @@ def warnings_of(
         _ended_overrides(plan_input),
     ):
         yield from map(PlanNote, warnings)
-    held = held_back(plan_input, changes)
-    for made in changed_by_others(changes, held, plan_input.history, live):
+    held_notes = held_back(plan_input, changes)
+    for note in changed_by_others(changes, held_notes, plan_input.history, live):
         yield PlanNote(
-            "was changed by others to what is declared; apply records that", made.address
+            "was changed by others to what is declared; apply records that", note.address
         )
 
 
@@ -344,7 +346,7 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNot
 def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
     fleet = plan_input.fleet
-    further = {adapter.served_as: alias for alias, adapter in fleet.adapters.items()}
+    aliases_by_name = {adapter.served_as: alias for alias, adapter in fleet.adapters.items()}
     for resource in unmanaged(fleet, plan_input.targets, plan_input.live):
         match resource:
             case LoadedAdapter(parts=name) if name and name.alias in fleet.adapters:
@@ -352,7 +354,7 @@ def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
                     f"{resource.address} is not in the ledger, and no route names it; it stays. "
                     "If it is ours: fleetctl adopt"
                 )
-            case LoadedAdapter() if alias := further.get(resource.adapter):
+            case LoadedAdapter() if alias := aliases_by_name.get(resource.adapter):
                 yield (
                     f"{resource.address} is what clients of {alias} ask the server itself for; it "
                     "stays, until they ask a gateway and its operator unloads it"
@@ -381,9 +383,9 @@ def _renamed_hosts(plan_input: PlanInput) -> Iterator[str]:
 
 def _late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[str]:
     """Yield the aliases whose answers come later than promised, by the law of throughput."""
-    if found := late(fleet, accounts):
-        text = f"{found.code} {found.summary}: {found.detail}"
-        yield f"{text}. To do: {found.hint}: {found.command}"
+    if late_clients := late(fleet, accounts):
+        text = f"{late_clients.code} {late_clients.summary}: {late_clients.detail}"
+        yield f"{text}. To do: {late_clients.hint}: {late_clients.command}"
 
 
 def _ended_overrides(plan_input: PlanInput) -> Iterator[str]:

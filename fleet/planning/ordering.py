@@ -179,10 +179,10 @@ class _Graph:
         """Say whether a load or start may be waiting for a version without traffic to go."""
         if alias not in self.lasting or server in self.rules.tight:
             return alias in self.lasting
-        gone = self.live_servers.get(server)
-        if gone is None or gone.address in self.desired.resources:
+        former = self.live_servers.get(server)
+        if former is None or former.address in self.desired.resources:
             return False
-        return gone.host in self.rules.limited.values() or not _devices(gone).isdisjoint(
+        return former.host in self.rules.limited.values() or not _devices(former).isdisjoint(
             self.starts
         )
 
@@ -198,7 +198,7 @@ class _Graph:
         if server in self.rules.tight:
             self.needs[load] |= self.early[server]
         turns = self.rules.turns.get(adapter.address, ())
-        self.needs[load].update(step_id("unload", gone) for gone in turns)
+        self.needs[load].update(step_id("unload", unloaded) for unloaded in turns)
         self.loads[self.rules.limited.get(server, "")].append(load)
         self.ready[adapter.adapter, server] = smoke = self._smoke(adapter)
         self.needs[smoke].add(load)
@@ -239,8 +239,10 @@ class _Graph:
         """Ask the smoke test of a loaded version; a second one where it is loaded again later."""
         address = adapter_address(name, server)
         adapter = self.live.resources.get(address) or self.desired.resources.get(address)
-        asked = adapter if isinstance(adapter, LoadedAdapter) else LoadedAdapter(name, server, None)
-        return self._smoke(asked, 2 if (name, server) in self.ready else 1)
+        loaded = (
+            adapter if isinstance(adapter, LoadedAdapter) else LoadedAdapter(name, server, None)
+        )
+        return self._smoke(loaded, 2 if (name, server) in self.ready else 1)
 
     def link_servers(self) -> None:
         """Let servers wait for their users, and starts and loads for servers that stop."""
@@ -266,8 +268,8 @@ class _Graph:
         for alias in self.diversion.first & self.moved.keys():
             for server in restarting.intersection(servers_in(self.live_routes[alias])):
                 self.left[server][alias] = self.moved[alias]
-        for server, left in self.left.items():
-            self.needs[step_id("stop", server_address(server))].update(left.values())
+        for server, reason in self.left.items():
+            self.needs[step_id("stop", server_address(server))].update(reason.values())
         for adapter in self.live.adapters().values():
             server = adapter.server
             leaving = self.left.get(server, {}).get(alias_of(adapter.adapter))

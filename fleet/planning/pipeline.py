@@ -79,8 +79,10 @@ def placed(
         return fleet, targets, place(fleet, targets, live, search)
     place(fleet, targets, replace(live, away_hosts={}), search)  # or its error
     hosts = {**fleet.hosts, **{name: fleet.hosts[name].drained() for name in away}}
-    told = (f"host `{name}` is away, nothing is placed on it ({why})" for name, why in away.items())
-    fleet = replace(fleet, hosts=hosts, warnings=(*fleet.warnings, *told))
+    away_texts = (
+        f"host `{name}` is away, nothing is placed on it ({why})" for name, why in away.items()
+    )
+    fleet = replace(fleet, hosts=hosts, warnings=(*fleet.warnings, *away_texts))
     return fleet, targets, place(fleet, targets, live, search)
 
 
@@ -158,10 +160,10 @@ def _described(
     settings = settings_due(fleet.settings, plan_input.history)
     impacts = impacts_of(changes, fleet, interrupted, steps)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
-    rollouts = {alias: made.ahead for alias, made in forecasts.items() if made.ahead}
+    rollouts = {alias: forecast.ahead for alias, forecast in forecasts.items() if forecast.ahead}
     foreseen = {alias: ahead for alias, ahead in rollouts.items() if not forecasts[alias].failed}
     prospects = prospects_of(plan_input, changes, impacts, settings, rollouts)
-    left = replace(desired, unknown_servers=live.unknown_servers)
+    remainder = replace(desired, unknown_servers=live.unknown_servers)
     accounts = placement_accounts(fleet, plan_input.placement).values()
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
@@ -171,7 +173,7 @@ def _described(
         steps=steps,
         capacity=plan_input.placement.capacity,
         impacts=impacts,
-        gates=tuple(gate for made in forecasts.values() for gate in made.gates),
+        gates=tuple(gate for forecast in forecasts.values() for gate in forecast.gates),
         held=tuple(held_back(plan_input, changes)),
         set_aside=tuple(PlanNote(why, client) for client, why in fleet.set_aside.items()),
         unknown=tuple(not_observed(plan_input)),
@@ -187,14 +189,14 @@ def _described(
         cost_bound=cost_bound(plan_input.placement, cost),
         moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
-        outlook=tuple(made.note for made in forecasts.values() if made.note),
+        outlook=tuple(forecast.note for forecast in forecasts.values() if forecast.note),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
         prospects=prospects,
         frozen=plan_input.history.freeze,
         saving=plan_input.placement.saving,
         late=late_aliases(fleet, accounts),
         bound_by=bound_basis(plan_input.placement, cost),
-        loss=loss_outlook(fleet, plan_input.targets, left, accounts),
+        loss=loss_outlook(fleet, plan_input.targets, remainder, accounts),
         client_costs=_client_costs(plan_input),
     )
 
@@ -208,18 +210,18 @@ class _Forecast(NamedTuple):
     failed: bool = False
 
 
-def _forecast(plan_input: PlanInput, wanted: AliasTarget) -> _Forecast:
+def _forecast(plan_input: PlanInput, target: AliasTarget) -> _Forecast:
     """Forecast a rollout; an error ends the forecast of this alias, and is its note."""
     fleet, past = plan_input.fleet, plan_input.history
     try:
-        gates, chances = forecast_rollouts(fleet, wanted, past)
-        ahead = rollout_ahead(fleet, wanted, gates, chances, past)
+        gates, chances = forecast_rollouts(fleet, target, past)
+        ahead = rollout_ahead(fleet, target, gates, chances, past)
     except Exception as error:  # noqa: BLE001 (an estimate ends no plan)
         problem = problem_of(error).diagnostics[0]
-        note = PlanNote(f"no forecast: {problem.reason}: {problem.detail}", wanted.alias)
-        ahead = rollout_ahead(fleet, wanted, wanted.gates, None, None)
-        return _Forecast(wanted.gates, ahead, note, failed=True)
-    return _Forecast(gates, ahead, outlook(wanted, chances) if chances else None)
+        note = PlanNote(f"no forecast: {problem.reason}: {problem.detail}", target.alias)
+        ahead = rollout_ahead(fleet, target, target.gates, None, None)
+        return _Forecast(target.gates, ahead, note, failed=True)
+    return _Forecast(gates, ahead, outlook(target, chances) if chances else None)
 
 
 def _client_costs(plan_input: PlanInput) -> tuple[CostChange, ...]:

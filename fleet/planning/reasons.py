@@ -49,22 +49,22 @@ def known_bytes(history: History, live: State) -> dict[str, KnownBytes]:
 
 
 def _loaded(resources: Iterable[Resource]) -> defaultdict[str, set[str]]:
-    found = defaultdict[str, set[str]](set)
+    digests = defaultdict[str, set[str]](set)
     for loaded in resources:
         if isinstance(loaded, LoadedAdapter) and loaded.digest:
-            found[loaded.adapter].add(loaded.digest)
-    return found
+            digests[loaded.adapter].add(loaded.digest)
+    return digests
 
 
 def with_served_bytes(
     fleet: FleetSpec, history: History, live: State
 ) -> tuple[FleetSpec, Mapping[str, Diagnostic]]:
     """Return a fleet in which versions keep their bytes, and the problems by version."""
-    known = known_bytes(history, live)
+    served = known_bytes(history, live)
     changed = {
-        name: known[name]
-        for name in sorted({*_named(fleet, live)} & known.keys() & fleet.versions.keys())
-        if fleet.versions[name].digest not in known[name].digests
+        name: served[name]
+        for name in sorted({*_named(fleet, live)} & served.keys() & fleet.versions.keys())
+        if fleet.versions[name].digest not in served[name].digests
     }
     problems = {
         name: changed_bytes(
@@ -95,13 +95,13 @@ def _named(fleet: FleetSpec, live: State) -> Iterator[str]:
             yield from (share.adapter for share in route.shares)
 
 
-def changed_bytes(fleet: FleetSpec, full_name: str, pinned: str, known: str) -> Diagnostic:
-    """Return the problem of a version with other bytes; `known`: who knows which, as a clause."""
+def changed_bytes(fleet: FleetSpec, full_name: str, pinned: str, served: str) -> Diagnostic:
+    """Return the problem of a version with other bytes; `served`: who knows which, as a clause."""
     name = AdapterName.parse(full_name)
     place = fleet.declared_at("clients", name.client, "adapters", name.task, "version")
     version = replace(name.version, patch=name.version.patch + 1)
     detail = (
-        f"fleet.lock pins `{name}` to digest {pinned[:12]}, and {known}. The bytes of a version "
+        f"fleet.lock pins `{name}` to digest {pinned[:12]}, and {served}. The bytes of a version "
         "never change under its name: the old bytes would be no way back any more, and what gates "
         "found out about them would count for others."
     )
@@ -110,8 +110,8 @@ def changed_bytes(fleet: FleetSpec, full_name: str, pinned: str, known: str) -> 
         "version of their own:"
     )
     command = f"fleetctl adapter add PATH --as {replace(name, version=version)}"
-    made = diagnostic("FC1281", detail, place, hint=hint, command=command)
-    return replace(made, subjects=(name.client,))
+    problem = diagnostic("FC1281", detail, place, hint=hint, command=command)
+    return replace(problem, subjects=(name.client,))
 
 
 def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change, ...]:
@@ -163,20 +163,20 @@ class _Reasons:
                 origin = self.fleet.origin("clients", key.client, "keys", key.name)
             case None:
                 return change
-        asked = reason is not Reason.REMOVED
-        return replace(change, reason=reason, why=why, origin=origin if asked else "")
+        is_explained = reason is not Reason.REMOVED
+        return replace(change, reason=reason, why=why, origin=origin if is_explained else "")
 
     def _upgraded(self, change: Change) -> tuple[Reason, str] | None:
         """Return the reason of a change on a server of an upgrade; None: the usual reasons hold."""
-        gone, comes, why = change.action is Action.DELETE, change.action is Action.CREATE, ""
+        is_removed, comes, why = change.action is Action.DELETE, change.action is Action.CREATE, ""
         match change.resources[-1]:
-            case Server(name=name, base=base) if gone and name in self.upgraded:
+            case Server(name=name, base=base) if is_removed and name in self.upgraded:
                 why = f"base `{base}` is served without the server now"
             case Server(name=name, base=base) if name in self.beside:
                 why = f"canary of the upgrade of base `{base}`"
             case Server(base=base) if comes and base in self.moving:
                 why = f"the next server of the upgrade of base `{base}`"
-            case LoadedAdapter(server=server) if gone and server in self.upgraded:
+            case LoadedAdapter(server=server) if is_removed and server in self.upgraded:
                 why = "its server is part of an upgrade"
             case LoadedAdapter() as adapter if adapter.address in self.beside:
                 why = "it stands on the canary before any request goes there"
@@ -232,8 +232,8 @@ class _Reasons:
         name, server = adapter.adapter, adapter.server
         routed = server in self.targets.routed.get(name, ())
         if adapter.address in self.history.owned or routed:
-            gone = server_address(server) not in self.live.resources
-            why = "its server is gone" if gone else "the server was restarted and has lost it"
+            is_missing = server_address(server) not in self.live.resources
+            why = "its server is gone" if is_missing else "the server was restarted and has lost it"
             return Reason.MISSING, why
         where = self.placement.why.get(adapter.address, "")
         moved = self._moved(name)
@@ -241,8 +241,8 @@ class _Reasons:
             return Reason.REPLICA_MOVED, f"{moved}; {where}" if where else moved
         if alias in self.fleet.renames:
             return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
-        wanted = self.targets.wanted[alias]
-        if wanted.phase in _BEGUN and name == wanted.target:
+        target = self.targets.wanted[alias]
+        if target.phase in _BEGUN and name == target.target:
             return Reason.ROLLOUT_STARTED, f"{version} is declared; {where}"
         return Reason.DECLARED, where
 
@@ -271,32 +271,32 @@ class _Reasons:
         self, change: Change, route: Route
     ) -> tuple[Reason, str]:
         alias = route.alias
-        wanted = self.targets.wanted.get(alias)
+        target = self.targets.wanted.get(alias)
         match change.action:
             case Action.CREATE if former := self.fleet.renames.get(alias):
                 return Reason.RENAMED, f"`{former}` is now called `{alias}`"
             case Action.CREATE if route.address in self.history.owned:
                 return Reason.MISSING, "the gateways' table has lost it"
             case Action.CREATE:
-                return Reason.DECLARED, wanted.why if wanted else ""
+                return Reason.DECLARED, target.why if target else ""
             case Action.DELETE if alias in self.former:
                 return Reason.RENAMED, "the alias has a new name"
             case Action.DELETE:
                 return Reason.REMOVED, f"`{alias}` is no longer declared"
             case Action.UPDATE | Action.REPLACE | Action.MOVE:
-                if wanted is None:
+                if target is None:
                     return change.reason, ""
                 before = change.before
                 if isinstance(before, Route) and applied_route(self.history, before):
                     now = f"others made it {before.split}"
                     why = f"the live route is not the one that was applied: {now}"
-                    return Reason.EDITED_LIVE, f"{why}; {wanted.why}".removesuffix("; ")
-                return _shifted(change, wanted.phase, wanted.why + self._ungated(wanted))
+                    return Reason.EDITED_LIVE, f"{why}; {target.why}".removesuffix("; ")
+                return _shifted(change, target.phase, target.why + self._ungated(target))
 
-    def _ungated(self, wanted: AliasTarget) -> str:
+    def _ungated(self, target: AliasTarget) -> str:
         """Return a remark where no gate judges a version that goes up by time."""
-        rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
-        staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
+        rollout = self.fleet.rollouts[self.fleet.adapters[target.alias].rollout]
+        staged = target.phase is Phase.STARTED and dict(target.shares)[target.target] < FULL
         return "; no gates: it goes up by time alone" if staged and not rollout.gates else ""
 
     def _key(self, change: Change, key: Key) -> tuple[Reason, str]:
@@ -319,12 +319,16 @@ def _shifted(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
     new = {share.adapter: share.percent for share in after.shares if share.percent}
     if old != new:
         return _PHASES.get(phase, Reason.DECLARED), why
-    kept = {share.adapter for share in after.shares}
-    gone = [version_of(share.adapter) for share in before.shares if share.adapter not in kept]
-    if phase is Phase.EVALUATING and not kept <= {share.adapter for share in before.shares}:
+    versions_after = {share.adapter for share in after.shares}
+    dropped = [
+        version_of(share.adapter) for share in before.shares if share.adapter not in versions_after
+    ]
+    if phase is Phase.EVALUATING and not versions_after <= {
+        share.adapter for share in before.shares
+    }:
         return Reason.ROLLOUT_STARTED, why
-    if gone:
-        return Reason.RETENTION_ENDED, f"{', '.join(gone)} is no longer kept loaded"
+    if dropped:
+        return Reason.RETENTION_ENDED, f"{', '.join(dropped)} is no longer kept loaded"
     if before.shares == after.shares and before.policy != after.policy:
         return Reason.DECLARED, "what is declared about its traffic changed"
     return Reason.REPLICA_MOVED, "the servers that hold its versions change"

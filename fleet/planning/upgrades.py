@@ -58,21 +58,21 @@ def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, p
         FleetError: FC5013, a criterion has an unknown name.
     """
     resources = [part for change in plan.changes for part in change.resources]
-    known: dict[Field, set[str]] = {
+    values_by_field: dict[Field, set[str]] = {
         "client": {*fleet.clients},
         "adapter": {*fleet.adapters, *fleet.versions},
         "server": {use.server for use in plan.capacity},
     }
     for resource in resources:
         for field, values in _values(resource).items():
-            known[field].update(values)
+            values_by_field[field].update(values)
     for criterion in criteria:
-        if criterion.value not in known[criterion.field]:
+        if criterion.value not in values_by_field[criterion.field]:
             detail = (
                 f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
                 "neither declared nor in the plan."
             )
-            hint = did_you_mean(criterion.value, sorted(known[criterion.field]))
+            hint = did_you_mean(criterion.value, sorted(values_by_field[criterion.field]))
             raise FleetError.of("FC5013", "Selection names nothing", detail, hint=hint)
 
 
@@ -84,30 +84,30 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     """
     if not criteria:
         return plan
-    kept, steps = _closure(plan, _wanted(plan, criteria))
+    selected_changes, steps = _closure(plan, _selected(plan, criteria))
     settings = tuple(setting for setting in plan.settings if _is_under(setting.path, criteria))
-    changes = tuple(change for change in plan.changes if change.address in kept)
-    dropped = tuple(change for change in plan.changes if change.address not in kept)
+    changes = tuple(change for change in plan.changes if change.address in selected_changes)
+    dropped = tuple(change for change in plan.changes if change.address not in selected_changes)
     unset = len(plan.settings) - len(settings)
     if not dropped and not unset:
         return plan
     subjects = [part for change in changes for part in change.resources]
     subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
-    aliases = {alias for subject in subjects for alias in _aliases(subject)}
-    keyed = {subject.client for subject in subjects if isinstance(subject, Key)}
+    aliases = {alias for resource in subjects for alias in _aliases(resource)}
+    keyed = {resource.client for resource in subjects if isinstance(resource, Key)}
     impacts = tuple(
         impact for impact in plan.impacts if impact.alias in aliases or impact.client in keyed
     )
-    asked = {criterion.value for criterion in criteria}
+    values = {criterion.value for criterion in criteria}
     prospects = tuple(
-        told
-        for told in plan.prospects
-        if told.alias in aliases or asked & {told.client, told.alias}
+        prospect
+        for prospect in plan.prospects
+        if prospect.alias in aliases or values & {prospect.client, prospect.alias}
     )
     touched = {impact.client for impact in impacts} | {*map(client_in, subjects)}
-    touched |= {told.client for told in prospects}
+    touched |= {prospect.client for prospect in prospects}
     spared = {impact.client for impact in plan.impacts} - touched
-    spared |= {told.client for told in plan.prospects} - touched
+    spared |= {prospect.client for prospect in plan.prospects} - touched
     selected = replace(
         plan,
         changes=changes,
@@ -135,7 +135,7 @@ def _is_under(path: str, criteria: Sequence[TargetPattern]) -> bool:
     )
 
 
-def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
+def _selected(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
     """Return the changes that meet a criterion, or stop a server of a resource that does."""
     lanes: dict[str, list[Resource]] = defaultdict(list)
     for step in plan.steps:
@@ -145,7 +145,7 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
         subjects = list(change.resources)
         if _is_server(change) and change.action is not Action.CREATE:
             subjects += [resource for name in servers_in(subjects[0]) for resource in lanes[name]]
-        if any(_meets(subject, criterion) for subject in subjects for criterion in criteria):
+        if any(_meets(affected, criterion) for affected in subjects for criterion in criteria):
             addresses.add(change.address)
     return addresses
 
@@ -168,7 +168,7 @@ def _values(resource: Resource) -> dict[Field, tuple[str, ...]]:
     }
 
 
-def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
+def _closure(plan: Plan, selected: set[Address]) -> tuple[set[Address], set[str]]:
     """Return addresses of changes and ids of steps, grown until neither needs anything outside."""
     steps = {step.id: step for step in plan.steps}
     changes = {change.address: change for change in plan.changes}
@@ -179,14 +179,14 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
     owned: dict[Address | None, list[str]] = defaultdict(list)
     for step in plan.steps:
         owned[owners.get(step.address)].append(step.id)
-    kept: set[Address] = set()
+    closed: set[Address] = set()
     chosen: set[str] = set()
-    pending = sorted(wanted)
+    pending = sorted(selected)
     while pending:
         address = pending.pop()
-        if address in kept:
+        if address in closed:
             continue
-        kept.add(address)
+        closed.add(address)
         needed = _with_needs(owned[address], steps, chosen)
         chosen.update(needed)
         pending += [owners[steps[name].address] for name in needed if steps[name].address in owners]
@@ -195,7 +195,7 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
         takes = step_parts(name)[0] == "divert"  # for a restart that was not selected
         if not takes and steps[name].needs and chosen.issuperset(steps[name].needs):
             chosen.add(name)
-    return kept, chosen
+    return closed, chosen
 
 
 def _shaken(change: Change, plan: Plan) -> list[Address]:
@@ -210,23 +210,23 @@ def _shaken(change: Change, plan: Plan) -> list[Address]:
     ]
 
 
-def _with_needs(names: Iterable[str], steps: dict[str, Step], seen: set[str]) -> list[str]:
-    """Return the steps and all that they need, directly or not, without those `seen`."""
-    found: dict[str, None] = {}
+def _with_needs(names: Iterable[str], steps: dict[str, Step], visited: set[str]) -> list[str]:
+    """Return the steps and all that they need, directly or not, without those `visited`."""
+    ordered: dict[str, None] = {}
     pending = list(names)
     while pending:
         name = pending.pop()
-        if name not in found and name not in seen and name in steps:
-            found[name] = None
+        if name not in ordered and name not in visited and name in steps:
+            ordered[name] = None
             pending += steps[name].needs
-    return list(found)
+    return list(ordered)
 
 
-def _recounted(use: DeviceUse, kept: Sequence[Change], dropped: Sequence[Change]) -> DeviceUse:
+def _recounted(use: DeviceUse, remaining: Sequence[Change], dropped: Sequence[Change]) -> DeviceUse:
     gone_in, gone_out = _traffic(use.server, dropped)
     if not gone_in and not gone_out:
         return use
-    arriving, _ = _traffic(use.server, kept)
+    arriving, _ = _traffic(use.server, remaining)
     after = use.slots_after - gone_in + gone_out
     during = min(use.slots_during, use.slots_before + arriving)
     return replace(use, slots_after=after, slots_during=max(during, use.slots_before, after))
@@ -255,9 +255,9 @@ def _left_out(
     criteria: Sequence[TargetPattern], dropped: Sequence[Change], settings: int
 ) -> PlanNote:
     counts = Counter(client_in(change.resources[-1]) or "no client" for change in dropped)
-    whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
+    clients = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
-    parts = [f"{len(dropped)} {noun} left out, of {whose}"] if dropped else []
+    parts = [f"{len(dropped)} {noun} left out, of {clients}"] if dropped else []
     if settings:
         parts.append(f"{settings} {'setting' if settings == 1 else 'settings'} left out")
     return PlanNote(f"Only {' or '.join(map(str, criteria))} was selected: {'; '.join(parts)}.")
@@ -288,15 +288,15 @@ def upgrade_part(plan: Plan, servers: Collection[str]) -> Plan | None:
     """
     chosen = tuple(TargetPattern("server", name) for name in sorted(servers))
     part = select(plan, chosen) if chosen else replace(plan, changes=(), steps=())
-    asked = all(change.reason in _OF_UPGRADES for change in part.changes)
-    return replace(part, settings=()) if asked else None
+    is_asked = all(change.reason in _OF_UPGRADES for change in part.changes)
+    return replace(part, settings=()) if is_asked else None
 
 
 _OF_UPGRADES = (Reason.UPGRADE, Reason.REPLICA_MOVED)
 
 
 def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
-    canary, first, rest = _canary(plan_input, upgrade), upgrade.old[0], upgrade.old[1:]
+    canary, first, later = _canary(plan_input, upgrade), upgrade.old[0], upgrade.old[1:]
     yield ", ".join(upgrade.changed)
     match upgrade.stage:
         case UpgradeStage.CANARY | UpgradeStage.JUDGING:
@@ -311,7 +311,7 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
                 yield f"golden sets on both, by `reconcile`: {'; '.join(map(str, upgrade.results))}"
             yield from _unguarded(upgrade)
             then = f"then {first}'s clients move to {canary}, and {first} is kept as the way back"
-            yield then + (f"; then {_listed(rest)}, one after another" if rest else "")
+            yield then + (f"; then {_listed(later)}, one after another" if later else "")
             if waits := awaited_person(upgrade):
                 yield waits
         case UpgradeStage.MOVING:
@@ -371,10 +371,10 @@ def _without_room(upgrade: Upgrade) -> Iterator[str]:
 
 def _canary(plan_input: PlanInput, upgrade: Upgrade) -> str:
     """Return the canary of a plan: the one that runs, or the one that starts."""
-    there = (name for names in plan_input.placement.beside.values() for name in names)
+    adapters = (name for names in plan_input.placement.beside.values() for name in names)
     servers = plan_input.placement.servers
-    found = (name for name in there if servers[name].base == upgrade.base)
-    return upgrade.canary or next(found, "a further server")
+    neighbours = (name for name in adapters if servers[name].base == upgrade.base)
+    return upgrade.canary or next(neighbours, "a further server")
 
 
 def _unguarded(upgrade: Upgrade) -> Iterator[str]:

@@ -69,9 +69,9 @@ def decide_rollouts(
     applied = {} if live.routes_unknown else _applied_routes(fleet, live, history)
     resident = _resident_versions(live, history) if live.routes_unknown else {}
     strange = other_bytes(fleet, live) if history.evidence else frozenset()
-    known = {**routes, **applied}
+    earlier_routes = {**routes, **applied}
     former = {adapter.served_as for adapter in fleet.adapters.values()} - fleet.versions.keys()
-    loaded = {name: its for name, its in loaded_on(live).items() if name not in former}
+    loaded = {name: servers for name, servers in loaded_on(live).items() if name not in former}
     routed = _routed_to(routes)
 
     def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
@@ -82,33 +82,33 @@ def decide_rollouts(
             return AliasTarget(
                 alias, str(adapter.name), unmoved, "", Phase.UNKNOWN, live.routes_unknown
             )
-        route, name = _route(fleet, alias, known, live, history), str(adapter.name)
+        route, name = _route(fleet, alias, earlier_routes, live, history), str(adapter.name)
         if alias in applied and alias in routes:  # first as it was: a rollout moves on from there
             back = applied[alias]
             shares = tuple((share.adapter, share.percent) for share in back.shares)
-            wanted = AliasTarget(alias, name, shares, back.salt, Phase.EDITED, "")
-            return shadowed(fleet, adapter, wanted, back, history)
-        asked = alias in history.evidence
-        base = engine_of(live, loaded.get(name, ()), routed.get(name, ())) if asked else ""
-        made = decide_rollout(fleet, adapter, route, history, now, altered=strange, base=base)
-        return shadowed(fleet, adapter, held_for_silent(made, route, live), route, history)
+            edited = AliasTarget(alias, name, shares, back.salt, Phase.EDITED, "")
+            return shadowed(fleet, adapter, edited, back, history)
+        is_judged = alias in history.evidence
+        base = engine_of(live, loaded.get(name, ()), routed.get(name, ())) if is_judged else ""
+        decided = decide_rollout(fleet, adapter, route, history, now, altered=strange, base=base)
+        return shadowed(fleet, adapter, held_for_silent(decided, route, live), route, history)
 
-    wanted = {alias: target(alias, adapter) for alias, adapter in sorted(fleet.adapters.items())}
-    names = frozenset(adapter for target in wanted.values() for adapter, _ in target.shares)
+    chosen = {alias: target(alias, adapter) for alias, adapter in sorted(fleet.adapters.items())}
+    names = frozenset(adapter for target in chosen.values() for adapter, _ in target.shares)
     idle = frozenset(_freeable(fleet, names, loaded, routes, history))
     upgrades = decide_upgrades(fleet, live, history, now)
-    return RolloutTargets(wanted, loaded, routed, idle, history.owned, upgrades)
+    return RolloutTargets(chosen, loaded, routed, idle, history.owned, upgrades)
 
 
 def _route(
-    fleet: FleetSpec, alias: str, known: Mapping[str, Route], live: State, history: History
+    fleet: FleetSpec, alias: str, routes: Mapping[str, Route], live: State, history: History
 ) -> Route | None:
     """Return the route that an alias's rollout goes on from; None: no route.
 
     A version that was kept out and has been released goes on beside the one before, also where
     the alias has been gone meanwhile.
     """
-    route = _route_of(fleet, alias, known)
+    route = _route_of(fleet, alias, routes)
     if route is None and str(fleet.adapters[alias].name) in history.released.get(alias, ()):
         return _left_over(fleet, alias, live, history)
     return route
@@ -167,12 +167,12 @@ def _applied_routes(fleet: FleetSpec, live: State, history: History) -> dict[str
     Only those of which every version that had a share can still be served.
     """
     loaded = {adapter.adapter for adapter in live.adapters().values()}
-    there = live.routes()
+    live_routes = live.routes()
     return {
         resource.alias: resource
         for resource in history.established.values()
         if isinstance(resource, Route)
-        if resource.alias not in there or applied_route(history, there[resource.alias])
+        if resource.alias not in live_routes or applied_route(history, live_routes[resource.alias])
         if all(
             s.adapter in fleet.versions or s.adapter in loaded for s in resource.shares if s.percent
         )
@@ -192,9 +192,9 @@ def _route_of(fleet: FleetSpec, alias: str, routes: Mapping[str, Route]) -> Rout
         replace(share, adapter=f"{alias}{share.adapter.removeprefix(former)}", servers=())
         for share in old.shares
     )
-    known = tuple(share for share in shares if share.adapter in fleet.versions and share.percent)
-    complete = sum(share.percent for share in known) == FULL
-    return Route(alias, known, old.salt) if complete else None
+    served = tuple(share for share in shares if share.adapter in fleet.versions and share.percent)
+    complete = sum(share.percent for share in served) == FULL
+    return Route(alias, served, old.salt) if complete else None
 
 
 def _left_over(fleet: FleetSpec, alias: str, live: State, history: History) -> Route | None:
@@ -222,16 +222,16 @@ def _resident_versions(live: State, history: History) -> dict[str, tuple[str, ..
     for address in history.owned:
         if adapter := adapter_of_address(address):
             names.add(adapter)
-    found: dict[str, list[AdapterName]] = defaultdict(list)
+    resident_by_alias: dict[str, list[AdapterName]] = defaultdict(list)
     for name in names:
         try:
             parsed = AdapterName.parse(name)
         except ValueError:
             continue
-        found[parsed.alias].append(parsed)
+        resident_by_alias[parsed.alias].append(parsed)
     return {
         alias: tuple(str(version) for version in sorted(versions, key=_by_version, reverse=True))
-        for alias, versions in found.items()
+        for alias, versions in resident_by_alias.items()
     }
 
 

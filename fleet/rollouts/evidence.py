@@ -91,31 +91,31 @@ class Comparison:
         set and the gate as it is declared: who asks for more samples after a gate could not tell
         gets them. Live evidence holds for the stage in which it was gathered, on the same terms.
         """
-        found, target = evidence.get(gate.name), str(self.adapter.name)
+        prior, target = evidence.get(gate.name), str(self.adapter.name)
         bare = GateResult(gate, None)
-        if found is None or (found.adapter, found.stable) != (target, self.stable):
+        if prior is None or (prior.adapter, prior.stable) != (target, self.stable):
             return bare
         of_stage = stage is not None and stage.adapter == target and (
-            (found.percent, found.since) == (stage.percent, stage.since)
+            (prior.percent, prior.since) == (stage.percent, stage.since)
         )  # fmt: skip
-        if not found.digests.get("adapter") or not (gate.offline or of_stage):
+        if not prior.digests.get("adapter") or not (gate.offline or of_stage):
             return bare
-        void = self._changed(found, gate)
-        void = void or ("" if found.answers(gate) else "another limit")
-        return GateResult(gate, None, void=void) if void else GateResult(gate, found)
+        void = self._changed(prior, gate)
+        void = void or ("" if prior.answers(gate) else "another limit")
+        return GateResult(gate, None, void=void) if void else GateResult(gate, prior)
 
-    def is_answered(self, found: GateEvidence | None, gate: GateSpec) -> bool:
+    def is_answered(self, prior: GateEvidence | None, gate: GateSpec) -> bool:
         """Say whether an evaluation has answered a gate for these bytes, engine and golden set.
 
         An evaluation without a scored item is repeated. The limit of the gate is not compared: the
         answers do not depend on the limit.
         """
-        if found is None or (found.adapter, found.stable) != (str(self.adapter.name), self.stable):
+        if prior is None or (prior.adapter, prior.stable) != (str(self.adapter.name), self.stable):
             return False
-        ran = found.finding.verdict is not Verdict.INCONCLUSIVE or found.finding.counts.get("items")
-        return bool(ran) and not self._changed(found, gate)
+        ran = prior.finding.verdict is not Verdict.INCONCLUSIVE or prior.finding.counts.get("items")
+        return bool(ran) and not self._changed(prior, gate)
 
-    def _changed(self, found: GateEvidence, gate: GateSpec) -> str:
+    def _changed(self, prior: GateEvidence, gate: GateSpec) -> str:
         """Return the change since a gate was judged; empty: none."""
 
         def digest(name: str) -> str:
@@ -128,10 +128,10 @@ class Comparison:
             ("golden", golden.digest if golden else "", "another golden set"),
             ("terms", gate.terms_for(self.adapter.format) if gate.offline else "", "other terms"),
         )
-        if other_engine(found.digests.get("base", ""), self.base):
+        if other_engine(prior.digests.get("base", ""), self.base):
             return "another engine, base or flags"
         for key, digest_now, change in now:
-            if digest_now and found.digests.get(key, digest_now) != digest_now:
+            if digest_now and prior.digests.get(key, digest_now) != digest_now:
                 return change
         return ""
 
@@ -210,12 +210,12 @@ def due_gates(
         return ()
     routes, strange = live.routes(), other_bytes(fleet, live)
     loaded = loaded_on(live)
-    found = (
+    due = (
         _trial(fleet, adapter, routes[alias], live, history, now, strange, loaded)
         for alias, adapter in sorted(fleet.adapters.items())
         if alias in routes and adapter.name.client not in fleet.set_aside
     )
-    return tuple(trial for trial in found if trial is not None)
+    return tuple(trial for trial in due if trial is not None)
 
 
 def _trial(
@@ -250,7 +250,7 @@ def _trial(
     altered = stable in strange
     if percent == FULL and (stable == route.shadow or stable not in history.cutovers):
         return None  # no replaced version is there to go back to
-    servers, others = loaded.get(name, ()), loaded.get(stable, ())
+    servers, stable_servers = loaded.get(name, ()), loaded.get(stable, ())
     routed = {server for share in route.shares if share.adapter == name for server in share.servers}
     base = engine_of(live, servers, routed)
     digests = {
@@ -258,11 +258,11 @@ def _trial(
         "stable": ALTERED if altered else other.digest if other else "",
         "base": base,
     }
-    digests = {key: known for key, known in digests.items() if known}
+    digests = {key: digest for key, digest in digests.items() if digest}
     gates = gates_of(fleet, adapter)
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
     rejected = rejection(history, fleet.overrides, alias, name, digest, now)
-    known = {item.gate: item for item in history.evidence.get(alias, ())}
+    judged = {item.gate: item for item in history.evidence.get(alias, ())}
     comparison = Comparison(fleet, adapter, stable, base)
     return GateTrial(
         alias,
@@ -271,13 +271,13 @@ def _trial(
         percent,
         stage.since if stage is not None and ours and percent else None,
         servers,
-        others,
+        stable_servers,
         tuple(
             gate
             for gate in gates
             if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not comparison.is_answered(known.get(gate.name), gate)
+            if not comparison.is_answered(judged.get(gate.name), gate)
         ),
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
@@ -304,10 +304,10 @@ def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
 
 def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     """Return the sorted second parts of pairs, by the first part."""
-    found: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, set[str]] = defaultdict(set)
     for name, server in pairs:
-        found[name].add(server)
-    return {name: tuple(sorted(servers)) for name, servers in sorted(found.items())}
+        groups[name].add(server)
+    return {name: tuple(sorted(servers)) for name, servers in sorted(groups.items())}
 
 
 def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
@@ -322,9 +322,9 @@ def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | N
 
 def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> str:
     """Return the version that answers beside the target, else the newest resident to go back to."""
-    others = [share for share in route.shares if share.adapter != target]
-    serving = [other.adapter for other in others if other.percent]
-    resident = (other.adapter for other in others if other.servers)
+    other_shares = [share for share in route.shares if share.adapter != target]
+    serving = [other.adapter for other in other_shares if other.percent]
+    resident = (other.adapter for other in other_shares if other.servers)
     back = (name for name in resident if is_way_back(history, fleet.versions, route.alias, name))
     return serving[-1] if serving else next(back, "")
 
@@ -336,8 +336,8 @@ def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> s
     """
     if live.unknown_servers.keys() & set(routed):
         return ""
-    seen = ((server, engine_digest(live, server)) for server in servers)
-    return " ".join(f"{server}={digest}" for server, digest in seen if digest)
+    digests = ((server, engine_digest(live, server)) for server in servers)
+    return " ".join(f"{server}={digest}" for server, digest in digests if digest)
 
 
 def engine_digest(live: State, server: str) -> str:
@@ -345,8 +345,8 @@ def engine_digest(live: State, server: str) -> str:
 
     Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
     """
-    found = live.resources.get(server_address(server))
-    if not isinstance(found, Server):
+    resource = live.resources.get(server_address(server))
+    if not isinstance(resource, Server):
         return ""
-    seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
-    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+    facts = live.versions.get(server, ""), resource.digest or "", live.bases.get(server, "")
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

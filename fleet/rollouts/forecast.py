@@ -58,19 +58,19 @@ from fleet.spec import AdapterSpec, FleetSpec
 _MOVES = (Phase.EVALUATING, Phase.STARTED, Phase.ADVANCED)
 
 
-def outlook(wanted: AliasTarget, chances: Chances) -> PlanNote:
+def outlook(target: AliasTarget, chances: Chances) -> PlanNote:
     """Return the likely ends of a rollout as a note."""
     text = (
-        f"if {version_of(wanted.target)} is no worse, it is promoted by itself "
+        f"if {version_of(target.target)} is no worse, it is promoted by itself "
         f"with {percent_text(chances.promoted)}, held for people with {percent_text(chances.held)}"
         f", failed by mistake with {percent_text(chances.failed)}"
     )
-    return PlanNote(text, wanted.alias)
+    return PlanNote(text, target.alias)
 
 
 def rollout_ahead(
     fleet: FleetSpec,
-    wanted: AliasTarget,
+    target: AliasTarget,
     gates: tuple[GateDue, ...],
     chances: Chances | None,
     history: History | None,
@@ -80,9 +80,9 @@ def rollout_ahead(
     Chances are unknown where traffic is to decide and no demand is declared. Without `history`
     nothing is said of the traffic.
     """
-    if wanted.phase not in _MOVES:
+    if target.phase not in _MOVES:
         return None
-    adapter, now = fleet.adapters[wanted.alias], dict(wanted.shares).get(wanted.target, 0)
+    adapter, now = fleet.adapters[target.alias], dict(target.shares).get(target.target, 0)
     rollout = fleet.rollouts[adapter.rollout]
     first = first_weight_of(rollout, adapter)
     later = [weight for weight in rollout.weights if weight > max(now, 0 if now else first)]
@@ -91,15 +91,15 @@ def rollout_ahead(
         return None
     unsure = [gate for gate in gates if gate.status in (NO_EVIDENCE, Verdict.INCONCLUSIVE)]
     blind = adapter.demand is None and any(not fleet.gates[gate.gate].offline for gate in unsure)
-    traffic = stage_traffic(fleet, wanted.alias, history, now or first) if history else None
-    others = [share for share in wanted.shares if share[0] != wanted.target and share[1]]
+    traffic = stage_traffic(fleet, target.alias, history, now or first) if history else None
+    other_shares = [share for share in target.shares if share[0] != target.target and share[1]]
     return RolloutAhead(
-        wanted.target,
-        max(others, key=itemgetter(1))[0] if others else "",
+        target.target,
+        max(other_shares, key=itemgetter(1))[0] if other_shares else "",
         now,
         weights,
         rollout.bake.total_seconds(),
-        begins=wanted.phase is not Phase.ADVANCED,
+        begins=target.phase is not Phase.ADVANCED,
         golden=tuple(gate.gate for gate in unsure if fleet.gates[gate.gate].offline),
         gated=bool(rollout.gates),
         closed=tuple(window.text for window in rollout.no_promote),
@@ -126,38 +126,38 @@ _STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 
 def forecast_rollouts(
-    fleet: FleetSpec, wanted: AliasTarget, history: History
+    fleet: FleetSpec, target: AliasTarget, history: History
 ) -> tuple[tuple[GateDue, ...], Chances | None]:
     """Return the plan's gates of an alias with their power, and the likely ends of the rollout.
 
     The chances are None where nothing can be said.
     """
-    if not wanted.gates or wanted.phase is Phase.ROLLED_BACK:
-        return wanted.gates, None
-    adapter = fleet.adapters[wanted.alias]
+    if not target.gates or target.phase is Phase.ROLLED_BACK:
+        return target.gates, None
+    adapter = fleet.adapters[target.alias]
     rollout = fleet.rollouts[adapter.rollout]
-    known = counts_of(history, wanted.alias)
-    made, promoted, failed = [], 1.0, 0.0
+    earlier_counts = counts_of(history, target.alias)
+    forecasts, promoted, failed = [], 1.0, 0.0
     gates = {gate.name: gate for gate in gates_of(fleet, adapter)}
-    unsure = {due.gate for due in wanted.gates if not _is_sure(due, gates[due.gate])}
+    unsure = {due.gate for due in target.gates if not _is_sure(due, gates[due.gate])}
     live = [gate for gate in gates.values() if gate.name in unsure and by_traffic(gate)]
-    stages = stages_from(rollout, dict(wanted.shares).get(wanted.target, 0))
-    traffic = live_setting(adapter, rollout, live, known, stages)
+    stages = stages_from(rollout, dict(target.shares).get(target.target, 0))
+    traffic = live_setting(adapter, rollout, live, earlier_counts, stages)
     if live and stages:
         promoted = simulate(traffic).chance() if traffic else 0.0
-    for due in wanted.gates:
+    for due in target.gates:
         gate, text = gates[due.gate], ""
         if gate.name in unsure and gate.offline:
-            its = _Golden(fleet, adapter, gate, differed(known.get(gate.name, {})))
-            chance, mistaken = its.unchanged(gate.samples)
+            golden = _Golden(fleet, adapter, gate, differed(earlier_counts.get(gate.name, {})))
+            chance, mistaken = golden.unchanged(gate.samples)
             promoted, failed = promoted * chance, 1 - (1 - failed) * (1 - mistaken)
-            text = its.text()
+            text = golden.text()
         elif gate in live and stages:
             text = _Live(traffic, live.index(gate)).text() if traffic else NO_DEMAND
-        made.append(replace(due, power=text) if text else due)
-    if wanted.phase in _STANDS_STILL:
-        return tuple(made), None
-    return tuple(made), Chances(promoted, max(0.0, 1 - promoted - failed), failed)
+        forecasts.append(replace(due, power=text) if text else due)
+    if target.phase in _STANDS_STILL:
+        return tuple(forecasts), None
+    return tuple(forecasts), Chances(promoted, max(0.0, 1 - promoted - failed), failed)
 
 
 def _is_sure(due: GateDue, gate: GateSpec) -> bool:
@@ -172,11 +172,11 @@ class _Golden:
     fleet: FleetSpec
     adapter: AdapterSpec
     gate: GateSpec
-    seen: tuple[float, float | None] | None
+    seen_rates: tuple[float, float | None] | None
     """Part of the items that differed when they were last asked, as of `differed`; None: never."""
 
     @property
-    def asked(self) -> GoldenFacts:
+    def facts(self) -> GoldenFacts:
         path, replayed = golden_of(self.adapter, self.gate), self.gate.metric == REPLAY
         return self.fleet.golden.get(path, GoldenFacts("", NEWEST if replayed and not path else 0))
 
@@ -184,38 +184,38 @@ class _Golden:
     def differ(self) -> float:
         """The part of the items on which two versions differ."""
         usual = USUAL_FLAWED if self.gate.metric == REPLAY else USUAL_DISCORDANCE
-        return usual if self.seen is None else self.seen[0]
+        return usual if self.seen_rates is None else self.seen_rates[0]
 
     @property
     def lasting(self) -> float:
         """The part of the items that differs from answer to answer; not known: none."""
-        return (self.seen and self.seen[1]) or 0.0
+        return (self.seen_rates and self.seen_rates[1]) or 0.0
 
     def unchanged(self, samples: int) -> tuple[float, float]:
         """Return the chances that an unchanged version passes and fails."""
-        items, margin = self.asked.independent, self.gate.margin
+        items, margin = self.facts.independent, self.gate.margin
         return paired_power(items, self.differ, samples, margin, 0.0, self.lasting)
 
     def text(self) -> str:
         """Return the power of the golden set, and the advice to raise the power."""
-        gate, asked, known = self.gate, self.asked, self.differ
-        items = asked.independent
+        gate, facts, differing = self.gate, self.facts, self.differ
+        items = facts.independent
         if not items:
             path = golden_of(self.adapter, gate)
             lack = f"{path} holds no item" if path else "there is no golden set"
             return f"{lack}, so this gate can never pass"
         passes, fails = self.unchanged(gate.samples)
-        drop = min(max(known, USUAL_DISCORDANCE), 2 * gate.margin)
-        _, caught = paired_power(items, known, gate.samples, gate.margin, drop, self.lasting)
-        basis = "taken as usual" if self.seen is None else "as last time"
-        if self.seen and self.seen[1] is not None:
-            chance, lasting = percent_text(known - self.lasting), percent_text(self.lasting)
+        drop = min(max(differing, USUAL_DISCORDANCE), 2 * gate.margin)
+        _, caught = paired_power(items, differing, gate.samples, gate.margin, drop, self.lasting)
+        basis = "taken as usual" if self.seen_rates is None else "as last time"
+        if self.seen_rates and self.seen_rates[1] is not None:
+            chance, lasting = percent_text(differing - self.lasting), percent_text(self.lasting)
             basis += f": {chance} by the chance of an answer, {lasting} every time"
         unsure = 1 - passes - fails
-        what = "items" if asked.digest else "captured requests"
-        groups = f" in {items} groups" if asked.repeated else ""
+        kind = "items" if facts.digest else "captured requests"
+        groups = f" in {items} groups" if facts.repeated else ""
         text = (
-            f"{asked.items} {what}{groups} x {gate.samples}, {percent_text(known)} differ "
+            f"{facts.items} {kind}{groups} x {gate.samples}, {percent_text(differing)} differ "
             f"({basis}): an unchanged version gets PASS {percent_text(passes)}, "
             f"INCONCLUSIVE {percent_text(unsure)}; a drop of {points_text(drop)} gets FAIL "
             f"{percent_text(caught)}"
@@ -225,18 +225,18 @@ class _Golden:
         return f"{text}. To be surer: {', or '.join(self._fixes())}"
 
     def _fixes(self) -> Iterator[str]:
-        gate, items, known = self.gate, self.asked.independent, self.differ
+        gate, items, differing = self.gate, self.facts.independent, self.differ
         more = {n: self.unchanged(n)[0] for n in SAMPLES if n > gate.samples}
-        split = self.seen is not None and self.seen[1] is not None
+        split = self.seen_rates is not None and self.seen_rates[1] is not None
         if enough := [n for n, passes in more.items() if passes >= ENOUGH]:
-            unknown = self.seen is not None and not split
+            unknown = self.seen_rates is not None and not split
             yield f"samples: {enough[0]}" + (" if what differs is chance" if unknown else "")
         elif more and split:
             yield f"samples: {max(more)} (PASS {percent_text(more[max(more)])})"
-        lacking = items_needed(known, gate.samples, gate.margin, self.lasting) - items
+        lacking = items_needed(differing, gate.samples, gate.margin, self.lasting) - items
         yield f"{max(1, math.ceil(lacking / 10)) * 10} more items"
         if items >= LEAST_ITEMS:
-            limit = certifiable(items, known, gate.samples, self.lasting)
+            limit = certifiable(items, differing, gate.samples, self.lasting)
             yield f"max: {math.ceil(100 * limit)}pp"
 
 
@@ -265,45 +265,45 @@ class _Live:
         setting, gate, usual = self.setting, self.gate, self.usual
         share, passes = setting.stages[0][0], self.passes.of_gate(self.place)
         total = setting.hourly * setting.longest
-        requests, others = round(total * share / FULL), round(total * (1 - share / FULL))
+        requests, stable = round(total * share / FULL), round(total * (1 - share / FULL))
         text = (
             f"{requests} requests at {share} % in {_span(timedelta(hours=setting.longest), ' ')}, "
             f"{self._basis()}: a healthy version gets PASS {percent_text(passes)}; "
             f"{_harm(gate, usual)} is caught with at least "
-            f"{percent_text(catching(gate, requests, others, usual))}"
+            f"{percent_text(catching(gate, requests, stable, usual))}"
         )
-        if half := self._half(requests, others):
+        if half := self._half(requests, stable):
             text += f", half the time within {half} requests"
         fixes = list(self._fixes(share)) if passes < ENOUGH else []
         text = f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
-        return text + self._earlier(requests, others)
+        return text + self._earlier(requests, stable)
 
-    def _earlier(self, requests: int, others: int) -> str:
+    def _earlier(self, requests: int, stable: int) -> str:
         """Propose an alarm where harm is hardly found; empty: there is one, or no need for one."""
-        gate, found = self.gate, catching(self.gate, requests, others, self.usual)
-        if gate.alarm is not None or gate.metric not in RISES or found >= ENOUGH:
+        gate, chance = self.gate, catching(self.gate, requests, stable, self.usual)
+        if gate.alarm is not None or gate.metric not in RISES or chance >= ENOUGH:
             return ""
         alarm = replace(gate, alarm_at=gate.threshold / SENSITIVE)
-        caught = percent_text(catching(alarm, requests, others, self.usual))
+        caught = percent_text(catching(alarm, requests, stable, self.usual))
         return f". To catch it sooner: alarm: {alarm.alarm_at:g}{gate.unit} ({caught})"
 
     def _basis(self) -> str:
         """Return the usual rate and its source, as text."""
-        known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
-        if not known.requests:
-            return f"{percent_text(known.rate)} {bad} (taken as usual)"
-        text = f"{percent_text(known.rate)} {bad} (as seen on {known.requests} requests)"
-        if known.effect <= USUAL_EFFECT:
+        usual, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
+        if not usual.requests:
+            return f"{percent_text(usual.rate)} {bad} (taken as usual)"
+        text = f"{percent_text(usual.rate)} {bad} (as seen on {usual.requests} requests)"
+        if usual.effect <= USUAL_EFFECT:
             return text
-        return f"{text}, of users who ask often, so that {known.effect:.1f} of theirs count as one"
+        return f"{text}, of users who ask often, so that {usual.effect:.1f} of theirs count as one"
 
-    def _half(self, requests: int, others: int) -> int:
+    def _half(self, requests: int, stable: int) -> int:
         """Return after how many requests half of the harmful versions are caught; 0: never."""
-        if catching(self.gate, requests, others, self.usual) < 0.5:  # noqa: PLR2004 (half)
+        if catching(self.gate, requests, stable, self.usual) < 0.5:  # noqa: PLR2004 (half)
             return 0
 
         def caught(number: int) -> bool:
-            part = round(others * number / requests)
+            part = round(stable * number / requests)
             return catching(self.gate, number, part, self.usual) >= 0.5  # noqa: PLR2004 (half)
 
         return 1 + bisect_left(range(1, requests), True, key=caught)
@@ -334,10 +334,10 @@ def _span(length: timedelta, gap: str = "") -> str:
     return f"{seconds:g}{gap}s"
 
 
-def _harm(gate: GateSpec, known: UsualRate) -> str:
+def _harm(gate: GateSpec, usual_rate: UsualRate) -> str:
     """Name the harmful version that the chance of being caught is about."""
-    usual, harmful = harm(gate, known)
+    usual, harmful = harm(gate, usual_rate)
     if gate.metric in RATIOS:
         return "twice the p95"
-    what = "a rise" if gate.metric in RISES else "a rate"
-    return f"{what} from {percent_text(usual)} to {percent_text(harmful)}"
+    kind = "a rise" if gate.metric in RISES else "a rate"
+    return f"{kind} from {percent_text(usual)} to {percent_text(harmful)}"

@@ -120,15 +120,15 @@ def halted(at: str, mark: RolloutMark) -> str:
 
 def open_gates(judged: Iterable[GateResult]) -> str:
     """Say which gates do not let a version go on, and why."""
-    found = [result for result in judged if not result.passed]
+    unmet = [result for result in judged if not result.passed]
     bare = [
-        result.gate.name for result in found if result.status == NO_EVIDENCE and not result.void
+        result.gate.name for result in unmet if result.status == NO_EVIDENCE and not result.void
     ]
     said = [f"{NO_EVIDENCE} for gate {', '.join(bare)}"] if bare else []
-    said += [f"{NO_EVIDENCE} for gate {e.gate.name}, which was {e.detail}" for e in found if e.void]
+    said += [f"{NO_EVIDENCE} for gate {e.gate.name}, which was {e.detail}" for e in unmet if e.void]
     said += [
         f"gate {result.gate.name} is {result.status} ({result.detail})"
-        for result in found
+        for result in unmet
         if result.status != NO_EVIDENCE
     ]
     return "; ".join(said)
@@ -221,7 +221,7 @@ def doubt(
 def shadowed(
     fleet: FleetSpec,
     adapter: AdapterSpec,
-    wanted: AliasTarget,
+    target: AliasTarget,
     route: Route | None,
     history: History,
 ) -> AliasTarget:
@@ -232,25 +232,25 @@ def shadowed(
     """
     shadow = adapter.shadow.adapter if adapter.shadow else ""
     before = route.shadow if route is not None else ""
-    gone = before if before != shadow else ""
-    holds = history.holds.get(wanted.alias, {})
-    served = gone in history.cutovers or gone in holds or gone == wanted.target
+    old = before if before != shadow else ""
+    holds = history.holds.get(target.alias, {})
+    served = old in history.cutovers or old in holds or old == target.target
     shares = tuple(
-        (name, percent) for name, percent in wanted.shares if name != gone or percent or served
+        (name, percent) for name, percent in target.shares if name != old or percent or served
     )
     if shadow and shares and shadow in fleet.versions and shadow not in dict(shares):
         shares = (*shares, (shadow, 0))
-    return wanted if shares == wanted.shares else replace(wanted, shares=shares)
+    return target if shares == target.shares else replace(target, shares=shares)
 
 
-def held_for_silent(made: AliasTarget, route: Route | None, live: State) -> AliasTarget:
+def held_for_silent(target: AliasTarget, route: Route | None, live: State) -> AliasTarget:
     """Keep the live shares where a version would get more traffic and none of its servers answered.
 
     A version that is taken out leaves its traffic to another on the same servers all the same.
     """
     if route is None or not live.unknown_servers:
-        return made
-    shares = dict(made.shares)
+        return target
+    shares = dict(target.shares)
     for share in route.shares:
         silent = live.unknown_servers.keys() & set(share.servers)
         if shares.get(share.adapter, 0) <= share.percent or len(silent) < len(share.servers):
@@ -261,10 +261,12 @@ def held_for_silent(made: AliasTarget, route: Route | None, live: State) -> Alia
             if shares.get(other.adapter, 0) < other.percent
             for server in other.servers
         }
-        if not silent or (made.phase is Phase.ROLLED_BACK and losing <= silent):
+        if not silent or (target.phase is Phase.ROLLED_BACK and losing <= silent):
             continue
         names = " and ".join(sorted(silent))
         text = f"{version_of(share.adapter)} stays at {share.percent} %: {names} did not answer"
-        kept = tuple((other.adapter, other.percent) for other in route.shares)
-        return replace(made, shares=kept, salt=route.salt, phase=Phase.WAITING, why="", held=text)
-    return made
+        split = tuple((other.adapter, other.percent) for other in route.shares)
+        return replace(
+            target, shares=split, salt=route.salt, phase=Phase.WAITING, why="", held=text
+        )
+    return target

@@ -19,7 +19,7 @@ from fleet.history import (
     is_way_back,
     rejection,
 )
-from fleet.names import AdapterName
+from fleet.names import AdapterName, version_of
 from fleet.policies import RolloutPolicy
 from fleet.resources import FULL, Route
 from fleet.rollouts.evidence import Comparison, GateResult, gates_of
@@ -54,7 +54,12 @@ class Situation:
         return str(self.adapter.name)
 
     @property
-    def rollout(self) -> RolloutPolicy:
+    def version(self) -> str:
+        """The declared version, without its alias."""
+        return version_of(self.target)
+
+    @property
+    def policy(self) -> RolloutPolicy:
         """The pace that is asked for."""
         return self.fleet.rollouts[self.adapter.rollout]
 
@@ -96,11 +101,11 @@ class Situation:
 
         An override lets in a version that a gate has taken out.
         """
-        found = self.history.holds.get(self.alias, {})
-        own = found.get(self.target)
-        if own is None or (own in self._out and not self._lifted(own)):
-            return found
-        return {name: block for name, block in found.items() if name != self.target}
+        holds_by_version = self.history.holds.get(self.alias, {})
+        target_hold = holds_by_version.get(self.target)
+        if target_hold is None or (target_hold in self._out and not self._lifted(target_hold)):
+            return holds_by_version
+        return {name: block for name, block in holds_by_version.items() if name != self.target}
 
     @cached_property
     def rejection(self) -> GateEvidence | None:
@@ -117,16 +122,16 @@ class Situation:
         """
         if self.percent == FULL:
             return None
-        found = (block for block in self._out if block.adapter != self.target)
-        return next((block for block in found if not self._lifted(block)), None)
+        equal_blocks = (block for block in self._out if block.adapter != self.target)
+        return next((block for block in equal_blocks if not self._lifted(block)), None)
 
     @cached_property
     def _out(self) -> tuple[Block, ...]:
         return self._blocks(BlockKind.HELD, BlockKind.ABORTED)
 
     def _blocks(self, *kinds: BlockKind) -> tuple[Block, ...]:
-        known = self.fleet.versions
-        return blocks_on(self.history, known, self.alias, self.target, self.digest, kinds)
+        versions = self.fleet.versions
+        return blocks_on(self.history, versions, self.alias, self.target, self.digest, kinds)
 
     def _lifted(self, block: Block) -> bool:
         """Say whether an override accepts the bytes that a gate blocked; never a person's block."""
@@ -142,11 +147,11 @@ class Situation:
         Holds and pauses are of the name: a change of bytes does not end them.
         """
         marks = self.history.marks.get(self.alias, ())
-        found = next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
-        if found is None or word in ("hold", "pause"):
-            return found
-        other = found.digest and self.digest and found.digest != self.digest
-        return None if other else found
+        newest = next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
+        if newest is None or word in ("hold", "pause"):
+            return newest
+        other = newest.digest and self.digest and newest.digest != self.digest
+        return None if other else newest
 
     @property
     def released(self) -> bool:
@@ -166,7 +171,7 @@ class Situation:
         if self.stage is not None and self.stage.percent:  # let in under this name
             fell &= {self.target}
         lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override
-        if self.rollout.when_unsure != "roll_back" or lifted or not fell:
+        if self.policy.when_unsure != "roll_back" or lifted or not fell:
             return False
         answered = any(result.accepted for result in self.judged)
         return not (answered and all(result.passed for result in self.judged))
@@ -200,16 +205,16 @@ class Situation:
         Where none serves beside the target, the newest resident one that has once answered all
         requests; empty when there is none.
         """
-        rest = [share for share in self.route.shares if share.adapter != self.target]
-        others = [share for share in rest if share.adapter not in self.holds] or rest
-        serving = [other.adapter for other in others if other.percent > 0]
+        other_shares = [share for share in self.route.shares if share.adapter != self.target]
+        free = [share for share in other_shares if share.adapter not in self.holds] or other_shares
+        serving = [other.adapter for other in free if other.percent > 0]
         staged = self.latest.adapter if self.latest else ""
         settled = [name for name in serving if name != staged]
         if settled or serving:
             return (settled or serving)[-1]
-        known = self.fleet.versions
-        names = (share.adapter for share in rest)
-        return next((e for e in names if is_way_back(self.history, known, self.alias, e)), "")
+        versions = self.fleet.versions
+        names = (share.adapter for share in other_shares)
+        return next((e for e in names if is_way_back(self.history, versions, self.alias, e)), "")
 
     @cached_property
     def judged(self) -> tuple[GateResult, ...]:
@@ -222,18 +227,18 @@ class Situation:
             for item in self.history.evidence.get(self.alias, ())
             if self.altered.isdisjoint((self.target, self.stable))
         }
-        found = []
+        results = []
         for gate in gates_of(self.fleet, self.adapter):
             last = evidence[gate.name].stable if gate.name in evidence else ""
             comparison = Comparison(self.fleet, self.adapter, self.stable or last, self.base)
-            made = comparison.judged(self.stage, evidence, gate)
-            found.append(replace(made, accepted=self.accepts(gate.name)))
-        return tuple(found)
+            result = comparison.judged(self.stage, evidence, gate)
+            results.append(replace(result, accepted=self.accepts(gate.name)))
+        return tuple(results)
 
     @property
     def first_weight(self) -> int:
         """The first share, larger where too few requests are declared for a verdict."""
-        return first_weight_of(self.rollout, self.adapter)
+        return first_weight_of(self.policy, self.adapter)
 
     def ordered(self, shares: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
         """Return the shares with the target first, then the others by version, newest first."""

@@ -114,8 +114,8 @@ def requests_needed(
     sizes = np.geomspace(FEWEST, MOST, SIZES)
     passes = _stage(rng, gates, stage, sizes * FULL / stage[0], whole, _users(rng, users))
     ordered = np.sort(_first(np.logical_and.reduce(passes), sizes))
-    found = float(ordered[math.ceil(chance * REPLICATIONS) - 1])
-    return None if math.isinf(found) else round(found)
+    quantile = float(ordered[math.ceil(chance * REPLICATIONS) - 1])
+    return None if math.isinf(quantile) else round(quantile)
 
 
 def _stage(
@@ -135,8 +135,8 @@ def _stage(
     mine = (active * (bucket < share / FULL)).sum(axis=1) if active.size else share / FULL
     # The parts of all users may sum to a little more than 1: no version gets less than nothing.
     mine = np.minimum(1, np.broadcast_to(mine, REPLICATIONS))[:, None]
-    asked = total * mine, total * (1 - mine)
-    return [_passes(rng, gate, usual, asked, z) for gate, usual in gates]
+    requests_by_side = total * mine, total * (1 - mine)
+    return [_passes(rng, gate, usual, requests_by_side, z) for gate, usual in gates]
 
 
 def _looks(setting: LiveStages) -> Array:
@@ -158,12 +158,12 @@ def _passes(
     rng: np.random.Generator,
     gate: GateSpec,
     usual: UsualRate,
-    asked: tuple[Array, Array],
+    requests_by_side: tuple[Array, Array],
     z: Array,
 ) -> npt.NDArray[np.bool_]:
     """Return the verdicts of a gate by replication and look."""
     (bad, requests), (other, of_other) = (
-        _counts(rng, number / usual.effect, usual.rate) for number in asked
+        _counts(rng, number / usual.effect, usual.rate) for number in requests_by_side
     )
     enough = requests >= gate.min_requests
     if gate.metric in RISES or gate.metric in RATIOS:
@@ -175,8 +175,8 @@ def _passes(
     else:
         upper = wilson_bounds(bad, requests, z)[1]
         limit = np.array(gate.margin if gate.metric == "error_rate" else LATE)
-    found: npt.NDArray[np.bool_] = enough & (upper <= limit)
-    return found
+    passed: npt.NDArray[np.bool_] = enough & (upper <= limit)
+    return passed
 
 
 def _counts(rng: np.random.Generator, requests: Array, rate: float) -> tuple[Array, Array]:
@@ -197,8 +197,8 @@ def newcombe_uppers(
     requests, of_other = np.maximum(requests, 1), np.maximum(of_other, 1)
     lower, upper = wilson_bounds(other, of_other, z)[0], wilson_bounds(bad, requests, z)[1]
     rate, rate_other = bad / requests, other / of_other
-    made: Array = rate - rate_other + np.hypot(upper - rate, rate_other - lower)
-    return made
+    limits: Array = rate - rate_other + np.hypot(upper - rate, rate_other - lower)
+    return limits
 
 
 def wilson_bounds(bad: Array, requests: Array, z: float | Array) -> tuple[Array, Array]:
@@ -239,15 +239,15 @@ def stage_traffic(
     adapter = fleet.adapters[alias]
     rollout = fleet.rollouts[adapter.rollout]
     gates = (gate for gate in (fleet.gates[name] for name in rollout.gates) if by_traffic(gate))
-    known, stages = counts_of(history, alias), stages_from(rollout, share)
-    setting = live_setting(adapter, rollout, gates, known, stages)
+    earlier_counts, stages = counts_of(history, alias), stages_from(rollout, share)
+    setting = live_setting(adapter, rollout, gates, earlier_counts, stages)
     if setting is None or not 0 < share < FULL:
         return None
     part = setting.hourly * share / FULL
-    found = round(part * setting.longest), simulate(setting).chance(stages=1)
+    outcome = round(part * setting.longest), simulate(setting).chance(stages=1)
     whole = setting.hourly * setting.longest
     needed = requests_needed(setting.gates, setting.stages[0], whole, setting.users, ENOUGH)
-    return StageTraffic(*found, needed, needed and 60.0 * math.ceil(60 * needed / part))
+    return StageTraffic(*outcome, needed, needed and 60.0 * math.ceil(60 * needed / part))
 
 
 def by_traffic(gate: GateSpec) -> bool:
@@ -303,10 +303,10 @@ def _recorded(gate: GateSpec, adapter: AdapterSpec) -> UsualRate | None:
     demand, kind = adapter.demand, BAD.get(gate.metric)
     if kind is None or demand is None or demand.faults is None:
         return None
-    bad, told = demand.faults.seen(kind)
+    bad, counted = demand.faults.seen(kind)
     return seen(
         gate,
-        {"bad_stable": (bad,), "requests_stable": (told,)}
+        {"bad_stable": (bad,), "requests_stable": (counted,)}
         if gate.metric in RISES
-        else {"bad": (bad,), "requests": (told,)},
+        else {"bad": (bad,), "requests": (counted,)},
     )

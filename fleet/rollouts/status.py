@@ -71,14 +71,14 @@ class RolloutStatus:
 
 def rollout_statuses(
     fleet: FleetSpec,
-    wanted: Mapping[str, AliasTarget],
+    targets: Mapping[str, AliasTarget],
     history: History,
     routes: Mapping[str, Route],
 ) -> dict[str, RolloutStatus]:
-    """Return the rollouts of all aliases; `wanted` and the live `routes` are by alias."""
+    """Return the rollouts of all aliases; `targets` and the live `routes` are by alias."""
     return {
         alias: _status(fleet, target, history, routes.get(alias))
-        for alias, target in sorted(wanted.items())
+        for alias, target in sorted(targets.items())
     }
 
 
@@ -88,18 +88,18 @@ def _status(
     alias = target.alias
     shares = {share.adapter: share.percent for share in route.shares} if route else {}
     stage = history.stages.get(alias)
-    own = stage if stage is not None and stage.adapter == target.target else None
-    percent = shares.get(target.target, 0) if own else 0
-    is_other = stage is not None and own is None and stage.is_half_way(shares)
+    target_stage = stage if stage is not None and stage.adapter == target.target else None
+    percent = shares.get(target.target, 0) if target_stage else 0
+    is_other = stage is not None and target_stage is None and stage.is_half_way(shares)
     return RolloutStatus(
         target=target,
         policy=fleet.rollouts[fleet.adapters[alias].rollout],
         shares=shares,
-        stage=own,
+        stage=target_stage,
         half_way=stage.adapter if stage is not None and is_other else "",
         released=not _is_kept_out(fleet, target, history),
         marks={m.mark: m for m in history.marks.get(alias, ()) if m.adapter == target.target},
-        evidence={found.gate: found for found in history.evidence.get(alias, ())},
+        evidence={judged.gate: judged for judged in history.evidence.get(alias, ())},
         traffic=stage_traffic(fleet, alias, history, percent),
     )
 

@@ -53,11 +53,11 @@ class GoldenResult:
         return self.verdict is not None and bool(self.verdict.finding.counts.get("items"))
 
     def __str__(self) -> str:
-        subject = f"{self.alias} {self.gate.name}"
+        title = f"{self.alias} {self.gate.name}"
         if self.verdict is None:
-            return f"{subject}: no evidence yet on {version_of(self.adapter)}"
+            return f"{title}: no evidence yet on {version_of(self.adapter)}"
         finding = self.verdict.finding
-        return f"{subject}: {finding.verdict}" + ("" if self.passed else f", {finding.reason}")
+        return f"{title}: {finding.verdict}" + ("" if self.passed else f", {finding.reason}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,11 @@ class ServerSettings:
         before, after = self.named(), wants.named()
         pairs = ((name, before.get(name), after.get(name)) for name in {**before, **after})
         return tuple(
-            f"{name}: {_shown(was)} -> {_shown(now)}" for name, was, now in pairs if was != now
+            f"{name}: {_as_text(was)} -> {_as_text(now)}" for name, was, now in pairs if was != now
         )
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     return "default" if value is None else str(value)
 
 
@@ -70,9 +70,9 @@ def sizeless(flags: ServerFlags) -> ServerFlags:
     )
 
 
-def is_release(seen: str, declared: str) -> bool:
+def is_release(running: str, declared: str) -> bool:
     """Say whether a version such as `0.33.1+cpu` is the declared version, such as `0.33`."""
-    return f"{seen.partition('+')[0]}.".startswith(f"{declared.partition('+')[0]}.")
+    return f"{running.partition('+')[0]}.".startswith(f"{declared.partition('+')[0]}.")
 
 
 MOVES = ("approve", "advance")
@@ -85,8 +85,8 @@ def decide_upgrades(
     """Return the upgrades that are due or under way, by base."""
     if live.routes_unknown:
         return ()
-    made = (_BaseServers(fleet, base, live, history) for _, base in sorted(fleet.bases.items()))
-    upgrades = (servers.upgrade(now) for servers in made)
+    bases = (_BaseServers(fleet, base, live, history) for _, base in sorted(fleet.bases.items()))
+    upgrades = (servers.upgrade(now) for servers in bases)
     return tuple(upgrade for upgrade in upgrades if upgrade is not None)
 
 
@@ -113,32 +113,32 @@ class _BaseServers:
         self, history: History
     ) -> Iterator[tuple[str, tuple[ServerSettings, ServerSettings]]]:
         established = history.established
-        for name, server in sorted(self.live.servers().items(), key=lambda it: by_number(it[0])):
+        for name, server in sorted(self.live.servers().items(), key=lambda kv: by_number(kv[0])):
             host = self.fleet.hosts.get(server.host)
             if server.base != self.base.name or host is None or host.engine == "attach":
                 continue
             before = established.get(server.address)
-            known = before.flags if isinstance(before, Server) and before == server else None
-            has, declared = server.flags or known, {device.name for device in host.devices}
+            former_flags = before.flags if isinstance(before, Server) and before == server else None
+            has, declared = server.flags or former_flags, {device.name for device in host.devices}
             if has is None or not server.devices or not declared.issuperset(server.devices):
                 continue
             parallel = self.base.tensor_parallel in (None, len(server.devices))
             if server.host not in self.fleet.removed and parallel:
                 wants = flags_for(self.base, 1, 1, image=host.image)
-                seen = self.live.versions.get(name, "") if self.routed[name] else ""
-                other = seen and host.vllm and not is_release(seen, host.vllm)
+                release = self.live.versions.get(name, "") if self.routed[name] else ""
+                other = release and host.vllm and not is_release(release, host.vllm)
                 runs, starts = self.live.pythons.get(name, ("", ""))
                 yield (
                     name,
                     (
-                        ServerSettings(sizeless(has), seen if other else host.vllm, runs),
+                        ServerSettings(sizeless(has), release if other else host.vllm, runs),
                         ServerSettings(sizeless(wants), host.vllm, starts),
                     ),
                 )
 
     def upgrade(self, now: datetime) -> Upgrade | None:
         """Return the upgrade of the base; None: none is due, or no client is served."""
-        gates = {alias: found for alias in self.serving if (found := self._gates(alias))}
+        gates = {alias: due for alias in self.serving if (due := self._gates(alias))}
         old = [
             name
             for name, (has, wants) in self.servers.items()
@@ -158,10 +158,10 @@ class _BaseServers:
         if new and not (idle or approved or stopped):
             return None  # other servers serve with these settings already
         canary = idle[0] if idle else ""
-        known = self.fleet.versions
-        served = (name for shares in self.serving.values() for name in shares if name in known)
+        locked = self.fleet.versions
+        served = (name for shares in self.serving.values() for name in shares if name in locked)
         versions = sorted(served)
-        made = Upgrade(
+        step = Upgrade(
             self.base.name, settings, has.digest, has.until(wants), UpgradeStage.JUDGING,
             tuple(old), canary, tuple(versions),
             tuple(self._results(gates, settings, canary)),
@@ -169,38 +169,38 @@ class _BaseServers:
             frozenset(old), frozenset(idle), reason=decision.reason if decision else "",
         )  # fmt: skip
         if stopped:
-            return replace(made, stage=UpgradeStage.STOPPED, hidden=self._given_up(old, new))
+            return replace(step, stage=UpgradeStage.STOPPED, hidden=self._given_up(old, new))
         if approved:
-            return self._moving(made, decision.at if decision else None, now)
-        there = self.live.adapters()
-        lacks = any(adapter_address(version, canary) not in there for version in made.versions)
+            return self._moving(step, decision.at if decision else None, now)
+        loaded = self.live.adapters()
+        lacks = any(adapter_address(version, canary) not in loaded for version in step.versions)
         runs = self.live.versions.get(canary, "")
         if runs and wants.vllm and not is_release(runs, wants.vllm):
-            lacks, made = True, replace(made, reason=f"{canary} runs vLLM {runs}")
-        return replace(made, stage=UpgradeStage.CANARY) if lacks else made
+            lacks, step = True, replace(step, reason=f"{canary} runs vLLM {runs}")
+        return replace(step, stage=UpgradeStage.CANARY) if lacks else step
 
     def _distrusts(self, said: UpgradeDecision | UpgradeVerdict) -> bool:
         return bool(distrust(self.keys, said.seq, said.signature))
 
-    def _moving(self, made: Upgrade, since: datetime | None, now: datetime) -> Upgrade:
+    def _moving(self, upgrade: Upgrade, since: datetime | None, now: datetime) -> Upgrade:
         """Let clients leave an old server; a server that was left before goes first."""
-        left = [name for name in made.old if not self.routed[name]]
-        leaving = (left or made.old)[0]
-        declared = [its.rollout for its in map(self.fleet.adapters.get, self.serving) if its]
+        unrouted = [name for name in upgrade.old if not self.routed[name]]
+        leaving = (unrouted or upgrade.old)[0]
+        declared = [spec.rollout for spec in map(self.fleet.adapters.get, self.serving) if spec]
         bakes = (self.fleet.rollouts[rollout].bake for rollout in declared)
         until = since + max(bakes, default=timedelta()) if since else now
         return replace(
-            made, stage=UpgradeStage.MOVING, held=made.held - {leaving},
+            upgrade, stage=UpgradeStage.MOVING, held=upgrade.held - {leaving},
             hidden=frozenset({leaving}), kept=leaving if now < until else "", until=until,
         )  # fmt: skip
 
     def _given_up(self, old: list[str], new: list[str]) -> frozenset[str]:
         """Return the new servers of which old servers hold every version as often as its route."""
-        there = self.live.adapters()
+        loaded = self.live.adapters()
 
         def is_held(version: str) -> bool:
             routed = sum(version in versions for versions in self.routed.values())
-            return sum(adapter_address(version, name) in there for name in old) >= routed
+            return sum(adapter_address(version, name) in loaded for name in old) >= routed
 
         return frozenset(name for name in new if all(map(is_held, self.routed[name])))
 
@@ -216,7 +216,7 @@ class _BaseServers:
     ) -> Iterator[GoldenResult]:
         """Yield the gates of all clients, with the verdicts that hold for this canary."""
         engine = f"{canary}={engine_digest(self.live, canary)}" if canary else ""
-        known = {(v.alias, v.gate): v for v in self.record.verdicts.get(settings, ())}
+        verdicts = {(v.alias, v.gate): v for v in self.record.verdicts.get(settings, ())}
         for alias, listed in sorted(gates.items()):
             shares, adapter = self.serving[alias], self.fleet.adapters[alias]
             version = max(shares, key=lambda name: (shares[name], name))
@@ -227,15 +227,15 @@ class _BaseServers:
                     "golden": golden.digest if golden else "",
                     "terms": gate.terms_for(adapter.format),
                 }
-                found = known.get((alias, gate.name))
-                if found and (
-                    found.adapter != version
-                    or any(now[key] != found.digests.get(key, now[key]) for key in now if now[key])
-                    or judge_again(found.finding, found.gate)
-                    or self._distrusts(found)
+                prior = verdicts.get((alias, gate.name))
+                if prior and (
+                    prior.adapter != version
+                    or any(now[key] != prior.digests.get(key, now[key]) for key in now if now[key])
+                    or judge_again(prior.finding, prior.gate)
+                    or self._distrusts(prior)
                 ):
-                    found = None
-                yield GoldenResult(alias, version, gate, found)
+                    prior = None
+                yield GoldenResult(alias, version, gate, prior)
 
 
 def upgrade_trials(
@@ -246,7 +246,7 @@ def upgrade_trials(
     In such a trial both versions are the same: the new one stands on the canary, the stable one on
     the servers of its route.
     """
-    found = []
+    trials = []
     for upgrade in upgrades:
         due: dict[tuple[str, str], list[GateSpec]] = defaultdict(list)
         for result in upgrade.awaited if upgrade.stage is UpgradeStage.JUDGING else ():
@@ -255,12 +255,12 @@ def upgrade_trials(
             if version not in fleet.versions:
                 continue  # it cannot be loaded on the canary, and waits
             shares = live.routes()[alias].shares
-            there = next(share.servers for share in shares if share.adapter == version)
+            servers = next(share.servers for share in shares if share.adapter == version)
             digest, canary = fleet.versions[version].digest, upgrade.canary
             engine = f"{canary}={engine_digest(live, canary)}"
             digests = {"adapter": digest, "stable": digest, "base": engine}
             trial = GateTrial(
-                alias, version, version, 0, None, (canary,), there, tuple(gates), (), digests
+                alias, version, version, 0, None, (canary,), servers, tuple(gates), (), digests
             )
-            found.append((upgrade, trial))
-    return tuple(found)
+            trials.append((upgrade, trial))
+    return tuple(trials)

@@ -17,7 +17,6 @@ from plans.charts import (
     heat_map,
     line_chart,
     share_bar,
-    sparkline,
     timeline,
 )
 from plans.dashboard import daily_costs
@@ -35,7 +34,6 @@ CHARTS = {
     "stacked": bar_chart(EVIL, LABELS, [LOW, HIGH], unit="EUR", limit=10),
     "heat": heat_map(EVIL, LABELS, [ChartSeries(EVIL, (0, 1, 20, 93))]),
     "strip": day_strip(EVIL, [0.5] * 24, [0.25] * 24, limit=0.8, now=12),
-    "spark": sparkline(EVIL, (1, None, 3)),
     "share": share_bar(EVIL, [BarPart("base", 3, "base 3 GiB")], 4, limit=3.5),
     "timeline": timeline(
         EVIL, [TimelineRow("10 %", (TimeSpan(NOON, NOON + timedelta(hours=1), "s0", "bake"),))],
