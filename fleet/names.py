@@ -17,7 +17,7 @@ declaration has. `AdapterName.parse` refuses a name of another form.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NewType, Self
 
@@ -275,9 +275,9 @@ class Stamps:
 
     digest: str | None
     """Digest of the flags; None: fleetctl did not write the command line."""
-    launch: str
+    launch: str = ""
     """Empty: started by a release that drew no launch, or by others."""
-    has_resolver: bool
+    has_resolver: bool = False
     """Whether the server resolves the exact names of its adapters itself, after any restart."""
 
     @classmethod
@@ -287,3 +287,13 @@ class Stamps:
         digests = (match[1] for name in served if (match := _DIGEST_STAMP.fullmatch(name)))
         launches = (match[1] for name in served if (match := _LAUNCH_STAMP.fullmatch(name)))
         return cls(next(digests, None), next(launches, ""), RESOLVER_STAMP in served)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The served names that carry the stamps, that of the digest first."""
+        if self.digest is not None:
+            yield digest_stamp(self.digest)
+        if self.launch:
+            yield launch_stamp(self.launch)
+        if self.has_resolver:
+            yield RESOLVER_STAMP

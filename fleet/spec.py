@@ -44,27 +44,37 @@ class JudgeSpec:
 
     url: str
     model: str
-    key: str | None  # reference of its API key, `env:NAME` or `file:path`
+    key: str  # reference of its API key, `env:NAME` or `file:path`; empty: none
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSpec:
+    """How a golden set is asked. Runs of one `fleet.evals.decoding_of` compare."""
+
+    engine: str = "native"
+    """Name of a shipped engine, or of an engine of an extension."""
+    samples: int = 1  # answers to an item; 2 or more make sense only above temperature 0
+    temperature: float = 0.0
+    seed: int = 0
+    concurrency: int = 4
+    max_missing: int = 0
+    """Items without an answer that a run may have; they count as wrong in both arms."""
+    timeout_s: float = 60.0
+    judge: JudgeSpec | None = None
+    command: tuple[str, ...] = ()  # program of the engine `command`; started without a shell
+    pause_above: int = 4
+    """Upper bound of the requests waiting on a server; the run pauses above the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalPolicy:
     """Settings of evaluations on golden sets."""
 
+    spec: EvalSpec = EvalSpec()
     every: timedelta = timedelta(days=7)
-    engine: str = "native"
-    samples: int = 1
-    temperature: float = 0.0
-    concurrency: int = 4
-    max_missing: int = 0
-    timeout_s: float = 60.0
-    judge: JudgeSpec | None = None
-    command: tuple[str, ...] = ()
     through: Literal["server", "gateway"] = "server"
     keep: timedelta = timedelta(days=90)
     """Time for which answers stay that no version is compared with."""
-    pause_above: int = 4
-    """Upper bound of the requests that wait on a server; above, evaluations pause there."""
 
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]

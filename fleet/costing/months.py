@@ -71,12 +71,10 @@ def promise_hours(
     """
     by_client: dict[str, dict[str, PromiseHours]] = {}
     for span in spans:
-        judged, kept_hours = judge(span)
-        by_alias = by_client.setdefault(client_of(span.alias), {})
-        before = by_alias.get(span.alias, PromiseHours(0, 0, 0))
-        by_alias[span.alias] = PromiseHours(
-            span.limit_ms, before.judged + judged, before.kept + kept_hours
-        )
+        judged, good = judge(span)
+        hours = by_client.setdefault(client_of(span.alias), {})
+        before = hours.get(span.alias, PromiseHours(0, 0, 0))
+        hours[span.alias] = PromiseHours(span.limit_ms, before.judged + judged, before.kept + good)
     return by_client
 
 

@@ -236,10 +236,8 @@ def _server(
     roles: Mapping[str, tuple[Role, int]],
 ) -> ServerTerms:
     names = (account.server,) if is_attached else account.devices
-    is_bounded = all(map(isfinite, account.limit)) and account.allowed > 0
-    hours = (
-        [round(limit / account.allowed * SECONDS) for limit in account.limit] if is_bounded else []
-    )
+    bounded = all(map(isfinite, account.limit)) and account.allowed > 0
+    hours = [round(limit / account.allowed * SECONDS) for limit in account.limit] if bounded else []
     return ServerTerms(
         tuple(f"{account.host}/{name}" for name in names),
         account.base,

@@ -9,7 +9,7 @@ reads the same lines: a program prints answers, no head needed.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from fleet.codec import optional, plain
 from fleet.evals.golden_item import MEASURES
 from fleet.evals.records import EvalRecord
 from fleet.resources import State
-from fleet.spec import AdapterSpec, EvalPolicy, JudgeSpec
+from fleet.spec import AdapterSpec, EvalSpec, JudgeSpec
 from fleet.vllm import FAKE_SUFFIX
 
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa", "replay"]
@@ -27,45 +27,18 @@ are asked again; no text of such a run is kept."""
 NATIVE = "native"
 
 
-@dataclass(frozen=True, slots=True)
-class EvalSpec:
-    """How a golden set is asked. Two runs compare only where `decoding` is the same."""
-
-    engine: str = NATIVE
-    """Name of a shipped engine, or of an engine of an extension."""
-    samples: int = 1
-    """Answers to an item; 2 or more make sense only above temperature 0."""
-    temperature: float = 0.0
-    seed: int = 0
-    concurrency: int = 4
-    max_missing: int = 0
-    """Items without an answer that a run may have; they count as wrong in both arms."""
-    timeout_s: float = 60.0
-    judge: JudgeSpec | None = None
-    command: tuple[str, ...] = ()
-    """The program of the engine `command`; never started through a shell."""
-    pause_above: int = 4
-    """Upper bound of the requests waiting on a server; the run pauses above the bound."""
-
-    @property
-    def reusable(self) -> bool:
-        """Whether answers may be used again; never those of a program, which may have changed."""
-        return self.engine == NATIVE
-
-    def decoding(self) -> dict[str, Any]:
-        """Return, in plain form, all that the answers depend on besides model and items."""
-        judge = {"url": self.judge.url, "model": self.judge.model} if self.judge else None
-        return {
-            "engine": self.engine, "samples": self.samples, "temperature": self.temperature,
-            "seed": self.seed, "judge": judge, "command": list(self.command),
-        }  # fmt: skip
+def is_reusable(spec: EvalSpec) -> bool:
+    """Say whether answers may be used again; never those of a program, which may have changed."""
+    return spec.engine == NATIVE
 
 
-def eval_spec_of(policy: EvalPolicy) -> EvalSpec:
-    """Return the declared settings of evaluations; fields of the same name have the same value."""
-    judge = policy.judge and replace(policy.judge, key=policy.judge.key or "")
-    names = {field.name for field in fields(EvalSpec)} - {"seed", "judge"}
-    return EvalSpec(judge=judge, **{name: getattr(policy, name) for name in names})
+def decoding_of(spec: EvalSpec) -> dict[str, Any]:
+    """Return, in plain form, all that the answers depend on besides model and items."""
+    judge = {"url": spec.judge.url, "model": spec.judge.model} if spec.judge else None
+    return {
+        "engine": spec.engine, "samples": spec.samples, "temperature": spec.temperature,
+        "seed": spec.seed, "judge": judge, "command": list(spec.command),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from fleet.evals.golden_item import ACCURACY, FORMAT, GROUNDED, MEASURES
-from fleet.evals.run import EvalRun, Sample
+from fleet.evals.run import EvalRun, Sample, decoding_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def pair_faults(
     faults = [f"{arm}: {fault}" for arm, run in arms.items() for fault in run_faults(run)]
     if stable.golden_digest != canary.golden_digest:
         faults.append("the two runs are of different golden sets")
-    if stable.spec.decoding() != canary.spec.decoding():
+    if decoding_of(stable.spec) != decoding_of(canary.spec):
         faults.append("the two runs asked in different ways")
     if engines_differ:
         return tuple(faults)

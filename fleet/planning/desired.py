@@ -254,11 +254,9 @@ def _keys(fleet: FleetSpec, live: State) -> Iterator[Key]:
     for client in fleet.clients.values():
         for declared in client.keys:
             key = Key(client.name, declared.name, declared.reference, declared.fingerprint)
-            live_key = live.resources.get(key.address)
-            same = isinstance(live_key, Key) and live_key.reference == key.reference
-            yield (
-                live_key if isinstance(live_key, Key) and same and key.fingerprint is None else key
-            )
+            issued = live.resources.get(key.address)
+            same = isinstance(issued, Key) and issued.reference == key.reference
+            yield issued if isinstance(issued, Key) and same and key.fingerprint is None else key
 
 
 @dataclass(frozen=True, slots=True)

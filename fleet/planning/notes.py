@@ -112,10 +112,8 @@ def asked_first(steps: Iterable[Step]) -> Iterator[PlanNote]:
     """Yield a note on the versions that a plan asks again, although no step loads them."""
     listed = tuple(steps)
     loads = {step.address for step in listed if isinstance(step.operation, LoadAdapter)}
-    addresses = (step.address for step in listed if isinstance(step.operation, SmokeTest))
-    if names := sorted(
-        {adapter_of_address(address) for address in addresses if address not in loads}
-    ):
+    tested = (step.address for step in listed if isinstance(step.operation, SmokeTest))
+    if names := sorted({adapter_of_address(address) for address in tested if address not in loads}):
         yield PlanNote(
             f"no smoke test is recorded of {_named(names)}, as loaded now: it failed, was "
             "not reached, or an earlier release of fleetctl did the load. It is asked first, and "

@@ -239,10 +239,8 @@ class _Graph:
         """Ask the smoke test of a loaded version; a second one where it is loaded again later."""
         address = adapter_address(name, server)
         adapter = self.live.resources.get(address) or self.desired.resources.get(address)
-        loaded = (
-            adapter if isinstance(adapter, LoadedAdapter) else LoadedAdapter(name, server, None)
-        )
-        return self._smoke(loaded, 2 if (name, server) in self.ready else 1)
+        entry = adapter if isinstance(adapter, LoadedAdapter) else LoadedAdapter(name, server, None)
+        return self._smoke(entry, 2 if (name, server) in self.ready else 1)
 
     def link_servers(self) -> None:
         """Let servers wait for their users, and starts and loads for servers that stop."""

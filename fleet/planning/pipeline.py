@@ -79,10 +79,8 @@ def placed(
         return fleet, targets, place(fleet, targets, live, search)
     place(fleet, targets, replace(live, away_hosts={}), search)  # or its error
     hosts = {**fleet.hosts, **{name: fleet.hosts[name].drained() for name in away}}
-    away_texts = (
-        f"host `{name}` is away, nothing is placed on it ({why})" for name, why in away.items()
-    )
-    fleet = replace(fleet, hosts=hosts, warnings=(*fleet.warnings, *away_texts))
+    said = (f"host `{name}` is away, nothing is placed on it ({why})" for name, why in away.items())
+    fleet = replace(fleet, hosts=hosts, warnings=(*fleet.warnings, *said))
     return fleet, targets, place(fleet, targets, live, search)
 
 

@@ -319,16 +319,12 @@ def _shifted(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
     new = {share.adapter: share.percent for share in after.shares if share.percent}
     if old != new:
         return _PHASES.get(phase, Reason.DECLARED), why
-    versions_after = {share.adapter for share in after.shares}
-    dropped = [
-        version_of(share.adapter) for share in before.shares if share.adapter not in versions_after
-    ]
-    if phase is Phase.EVALUATING and not versions_after <= {
-        share.adapter for share in before.shares
-    }:
+    stay = {share.adapter for share in after.shares}
+    lost = [version_of(share.adapter) for share in before.shares if share.adapter not in stay]
+    if phase is Phase.EVALUATING and not stay <= {share.adapter for share in before.shares}:
         return Reason.ROLLOUT_STARTED, why
-    if dropped:
-        return Reason.RETENTION_ENDED, f"{', '.join(dropped)} is no longer kept loaded"
+    if lost:
+        return Reason.RETENTION_ENDED, f"{', '.join(lost)} is no longer kept loaded"
     if before.shares == after.shares and before.policy != after.policy:
         return Reason.DECLARED, "what is declared about its traffic changed"
     return Reason.REPLICA_MOVED, "the servers that hold its versions change"

@@ -82,9 +82,8 @@ def decide_first_version(
     why = f"{version} is the first version of `{rollout.alias}`"
     if rollout.released:
         why = f"{version} was released and begins as the only version of `{rollout.alias}`"
-    return AliasTarget(
-        rollout.alias, rollout.target, ((rollout.target, FULL),), rollout.target, Phase.FIRST, why
-    )
+    shares = ((rollout.target, FULL),)
+    return AliasTarget(rollout.alias, rollout.target, shares, rollout.target, Phase.FIRST, why)
 
 
 def _reasons(rollout: Situation) -> Iterable[str]:
@@ -270,11 +269,8 @@ def _staged(rollout: Situation) -> AliasTarget:
     ready = stage.since + rollout.policy.bake
     phase, text = _obstacle(rollout, rollout.judged, at, ready)
     if phase is Phase.UNDECIDED and rollout.policy.when_unsure == "roll_back" and rollout.stable:
-        return _taken_back(
-            rollout,
-            f"{version} could not be judged",
-            guards.given_up(rollout.alias, rollout.target),
-        )
+        why = f"{version} could not be judged"
+        return _taken_back(rollout, why, guards.given_up(rollout.alias, rollout.target))
     if phase is not None:
         return _target(rollout, rollout.shares, phase, "", text)
     weight = min((later for later in rollout.policy.weights if later > percent), default=FULL)
@@ -363,14 +359,10 @@ def _without_retired(rollout: Situation, target: AliasTarget, *, stopped: bool) 
     def over(adapter: str, percent: int) -> bool:
         hold = rollout.holds.get(adapter)
         since = rollout.history.cutovers.get(adapter) or (hold.at if hold else None)
-        idle = percent == 0 and rollout.shares.get(adapter) == 0
         is_target = adapter == target.target and not stopped
-        return (
-            idle
-            and not is_target
-            and since is not None
-            and rollout.now - since >= rollout.policy.retain
-        )
+        if is_target or percent or rollout.shares.get(adapter) != 0 or since is None:
+            return False
+        return rollout.now - since >= rollout.policy.retain
 
     return replace(target, shares=tuple(share for share in target.shares if not over(*share)))
 

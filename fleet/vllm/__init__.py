@@ -35,6 +35,7 @@ from fleet.vllm.launch import (
     RESOLVER,
     CommandRead,
     LaunchCommand,
+    LaunchProgram,
     Pod,
     command_line,
     compiled_launch,

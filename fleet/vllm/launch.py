@@ -13,7 +13,7 @@ from itertools import product
 
 from fleet.errors import ConfigError
 from fleet.hardware import HostSpec
-from fleet.names import RESOLVER_STAMP, Stamps, digest_stamp, launch_stamp
+from fleet.names import Stamps
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.flag_rules import fault_of, spelling_hint, words_of
 from fleet.vllm.flags import long_name
@@ -33,24 +33,27 @@ SHUTDOWN_TIMEOUT_S = 20
 """Seconds that running requests get when a server is told to stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchProgram:
+    """The program of a server, and where the program listens."""
+
+    python: str
+    """Interpreter that runs the module."""
+    host: str
+    """Address to listen on; vLLM's own key guards only some of its paths, so clients must not reach
+    that address."""
+    port: int
+    kind: str = ""
+    """Kind of the devices; those of kind `cpu` need switches of their own."""
+    module: str = VLLM_MODULE
+    """That of the fake server takes the same flags."""
+
+
 def command_line(
-    flags: ServerFlags,
-    python: str,
-    host: str,
-    port: int,
-    digest: str,
-    *,
-    launch: str = "",
-    kind: str = "",
-    module: str = VLLM_MODULE,
-    resolver: bool = False,
-    allowed: Collection[str] | None = (),
+    flags: ServerFlags, program: LaunchProgram, stamps: Stamps, allowed: Collection[str] | None = ()
 ) -> tuple[str, ...]:
     """Return the argument vector that starts a server and stamps digest and launch on the server.
 
-    The server listens on `host`. vLLM's own key guards only some of its paths, so clients must not
-    reach that address. Devices of kind `cpu` need switches of their own. The fake server's `module`
-    takes the same flags. `resolver`: the server gets the plug-in, and is stamped as such.
     `allowed`: as for `fault_of`.
 
     Raises:
@@ -58,28 +61,25 @@ def command_line(
             be read as a flag.
     """
     extra = _extra(flags, allowed)
-    stamp = digest_stamp(digest)
-    stamps = [stamp, *((launch_stamp(launch),) if launch else ())]
-    if resolver:
-        stamps.append(RESOLVER_STAMP)
+    digest, *others = stamps.names
     arguments: dict[str, tuple[str, ...]] = {
         "model": (flags.model,),
-        "served-model-name": (flags.served_name, *stamps),
-        "host": (host,),
-        "port": (str(port),),
+        "served-model-name": (flags.served_name, digest, *others),
+        "host": (program.host,),
+        "port": (str(program.port),),
         "enable-lora": (),
         "max-loras": (str(flags.max_loras),),
         "max-lora-rank": (str(flags.max_lora_rank),),
         "max-cpu-loras": (str(flags.max_cpu_loras),),
         "dtype": (flags.dtype,),
         "fingerprint-mode": ("custom",),
-        "fingerprint-value": (stamp,),
+        "fingerprint-value": (digest,),
         "shutdown-timeout": (str(SHUTDOWN_TIMEOUT_S),),
         "disable-fastapi-docs": (),
         "disable-uvicorn-access-log": (),  # the gateway writes one line per request already
     }
     arguments |= _sizes(flags)
-    if kind == CPU:  # a LoRA forces eager mode there anyway; one process less to start
+    if program.kind == CPU:  # a LoRA forces eager mode there anyway; one process less to start
         arguments["enforce-eager"] = ()
         if flags.tensor_parallel == 1:
             arguments["distributed-executor-backend"] = ("uni",)
@@ -88,7 +88,7 @@ def command_line(
     _refuse_leading(arguments, flags)
     arguments |= extra
     words = (word for name, values in arguments.items() for word in (f"--{name}", *values))
-    return (python, "-m", module, *words)
+    return (program.python, "-m", program.module, *words)
 
 
 def _sizes(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
@@ -219,13 +219,15 @@ def launch_of(
         return None
     kinds = {device.name: device.kind for device in host.devices}
     kind = CPU if {kinds.get(device) for device in server.devices} == {CPU} else ""
+    launch = launch or compiled_launch(server)
+    is_fake = host.engine == "fake"
+    module = FAKE_MODULE if is_fake else VLLM_MODULE
     arguments = command_line(
-        replace(server.flags, model=model or server.flags.model), python, host.listens_on,
-        server.port, server.digest or server.flags.digest, kind=kind,
-        launch=(launch := launch or compiled_launch(server)), resolver=bool(adapters),
-        module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
-        allowed=None if host.engine == "fake" else allowed,
-    )  # fmt: skip
+        replace(server.flags, model=model or server.flags.model),
+        LaunchProgram(python, host.listens_on, server.port, kind, module),
+        Stamps(server.digest or server.flags.digest, launch, has_resolver=bool(adapters)),
+        allowed=None if is_fake else allowed,
+    )
     variables = environment(kind, gpus_of(server, host), adapters)
     return LaunchCommand(server, arguments, variables, launch)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fleet.codec import plain
-from fleet.evals import EvalRecord, EvalRun, QualityDrift, spelled_as_utf8, summarize
+from fleet.evals import EvalRecord, EvalRun, QualityDrift, decoding_of, spelled_as_utf8, summarize
 from plans.tables import aligned, file_size, iso, percent
 
 _VERSION_COLUMNS = ("VERSION", "BASE", "RANK", "SIZE", "ACCURACY", "DIGEST", "")
@@ -217,7 +217,7 @@ def page(run: EvalRun, most: int | None) -> dict[str, Any]:
         **{name: getattr(run, name) for name in _OF_A_RUN},
         "engine": run.engine_version,
         "fingerprints": list(run.fingerprints),
-        "decoding": run.spec.decoding(),
+        "decoding": decoding_of(run.spec),
         "started": iso(run.started),
         "finished": iso(run.finished),
         "cached": run.cached,

@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from fleet.errors import EngineError, EvalError, problem
-from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample
-from fleet.spec import GatewaySpec
+from fleet.evals import EvalTarget, GoldenSet, Sample
+from fleet.spec import EvalSpec, GatewaySpec
 from runtime.engines.vllm_api import ask
 from runtime.evals.store import EvalStore
 from runtime.gateway.admin.state_dir import operator_secret

@@ -14,7 +14,6 @@ from fleet.evals import (
     FLAWS,
     NATIVE,
     EvalRun,
-    EvalSpec,
     EvalTarget,
     GoldenSet,
     Purpose,
@@ -29,6 +28,7 @@ from fleet.evals import (
     run_faults,
     spelled_as_utf8,
 )
+from fleet.spec import EvalSpec
 from runtime.evals.context import (
     EngineAnswers,
     EngineJob,

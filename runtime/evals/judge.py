@@ -16,7 +16,6 @@ from fleet.evals import (
     ACCURACY,
     GROUNDED,
     EvalRun,
-    EvalSpec,
     GoldenItem,
     GoldenSet,
     LabelledAnswer,
@@ -25,7 +24,7 @@ from fleet.evals import (
     in_pairs,
     to_judge,
 )
-from fleet.spec import JudgeSpec
+from fleet.spec import EvalSpec, JudgeSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.json_client import JsonClient
 from runtime.trust import UntrustedError, authorization, require_bound

@@ -15,6 +15,7 @@ from fleet.evals import (
     QualityLevel,
     baseline,
     changed_answers,
+    decoding_of,
     eval_records,
     far_below,
     first_result,
@@ -52,7 +53,7 @@ def record(
     ]  # fmt: skip
     first = _compared_with(run, past)
     before = _intact(first, run, store, library) if first else None
-    if before is not None and before.spec.decoding() != run.spec.decoding():
+    if before is not None and decoding_of(before.spec) != decoding_of(run.spec):
         compared["not_compared"] = f"it was asked in another way than {before.id}{THE_FIRST}"
     elif before is not None:
         compared = {"compared": changed_answers(before, run), "compared_with": before.id}
@@ -97,7 +98,7 @@ def _summary(run: EvalRun, serving: str) -> dict[str, Any]:
         "digest": run.digest,
         "fingerprint": run.fingerprints[0] if len(run.fingerprints) == 1 else "",
         "engine": run.engine_version,
-        "decoding": run.spec.decoding(),
+        "decoding": decoding_of(run.spec),
         "serving": serving,
         "cached": run.cached,
         "made_up": run.made_up,
@@ -113,7 +114,7 @@ def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | Non
     """
     match run.purpose:
         case "anchor":
-            return baseline(past, run.adapter, run.golden_digest, run.spec.decoding())
+            return baseline(past, run.adapter, run.golden_digest, decoding_of(run.spec))
         case "aa":
             return latest_anchor(past, run.adapter, run.golden_digest)
         case "gate" | "rolling" | "smoke" | "replay":

@@ -10,14 +10,16 @@ from pathlib import Path
 from fleet.errors import EvalError, did_you_mean, problem
 from fleet.evals import (
     EvalRun,
-    EvalSpec,
     EvalTarget,
     GoldenSet,
     cache_key,
+    decoding_of,
+    is_reusable,
     lines_of,
     run_faults,
     run_of,
 )
+from fleet.spec import EvalSpec
 from runtime.files import make_private, plain_text, read_plain, replace_file
 
 _CACHE = "cache"
@@ -43,8 +45,8 @@ class EvalStore:
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
         make_private(self.folder / _CACHE)
         replace_file(self.path(run.id), content)
-        if run.spec.reusable and not run_faults(run) and not run.cached:
-            decoding = run.spec.decoding()
+        if is_reusable(run.spec) and not run_faults(run) and not run.cached:
+            decoding = decoding_of(run.spec)
             key = cache_key(run, run.golden_digest, decoding, run.fingerprints[0])
             replace_file(self.folder / _CACHE / key, run.id.encode())
 
@@ -88,9 +90,9 @@ class EvalStore:
         self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, fingerprint: str
     ) -> EvalRun | None:
         """Return an earlier run of the same bytes, set, decoding and engine; None: none counts."""
-        if not spec.reusable:
+        if not is_reusable(spec):
             return None
-        key = cache_key(target, golden.digest, spec.decoding(), fingerprint)
+        key = cache_key(target, golden.digest, decoding_of(spec), fingerprint)
         try:
             run = self.read(plain_text(self.folder / _CACHE / key))
         except (OSError, ValueError, EvalError):

@@ -16,13 +16,11 @@ from fleet.evals import (
     NATIVE,
     CapturedText,
     EvalRun,
-    EvalSpec,
     EvalTarget,
     GoldenItem,
     GoldenItemError,
     GoldenSet,
     Purpose,
-    eval_spec_of,
     in_pairs,
     must_pass_failed,
     paired_scores,
@@ -39,7 +37,7 @@ from fleet.policies import NEWEST, REPLAY, GateSpec
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollouts import GateTrial, engine_digest, golden_of
-from fleet.spec import FleetSpec
+from fleet.spec import EvalSpec, FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.record import eval_event
@@ -181,7 +179,7 @@ async def _judge_group(
     gates: Sequence[GateSpec],
     report: ReportProgress,
 ) -> OfflineResult:
-    form, spec = fleet.adapters[trial.alias].format, eval_spec_of(fleet.evals)
+    form, spec = fleet.adapters[trial.alias].format, fleet.evals.spec
     purpose: Purpose = "replay" if asked.replayed else "gate"
     if asked.replayed:
         read = await asyncio.to_thread(read_replays, evals, fleet, trial.alias)

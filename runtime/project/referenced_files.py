@@ -43,7 +43,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
         yield from _scores(path, golden, project)
         yield from _limits(path, project)
         judged = [item.id for item in golden.items if to_judge(item) or in_pairs(item)]
-        if judged and project.fleet.evals.judge is None:
+        if judged and project.fleet.evals.spec.judge is None:
             more = f" and {len(judged) - 1} more" if judged[1:] else ""
             detail = f"`{judged[0]}`{more} of {len(golden.items)} items ask for a judge."
             hint = (

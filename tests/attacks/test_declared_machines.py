@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import ConfigError, Diagnostic
+from fleet.names import Stamps
 from fleet.vllm import command_line
 from runtime.project.load import load_project
 from tests.attacks.conftest import call, limited
-from tests.attacks.test_flags import EVIL, FLAGS, started
+from tests.attacks.test_flags import EVIL, FLAGS, PROGRAM, started
 from tests.broken.project import FLEET, valid, write
 
 
@@ -137,7 +138,7 @@ def test_a_base_is_no_flag(tmp_path: Path, model: str) -> None:
     with pytest.raises(ConfigError, match="could be read as something else"):
         load_project(tmp_path, None, {})
     with pytest.raises(ConfigError, match="as a flag"):
-        command_line(replace(FLAGS, model=model), "py", "::1", 1, "0123456789ab")
+        command_line(replace(FLAGS, model=model), PROGRAM, Stamps("0123456789ab"))
 
 
 @pytest.mark.parametrize(

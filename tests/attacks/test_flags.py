@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
+from fleet.names import Stamps
 from fleet.resources import ServerFlags
-from fleet.vllm import command_line, fault_of, read_back, split_words
+from fleet.vllm import LaunchProgram, command_line, fault_of, read_back, split_words
 from fleet.vllm.flag_rules import FLAG_KINDS, GUARDED, PATHS, RESERVED
 from fleet.vllm.known_flags import ALIASES
 
 FLAGS = ServerFlags("m", "tiny", 1, 8, 1)
+PROGRAM = LaunchProgram("py", "::1", 1)
 EVIL = "--middleware evil.mod"
 
 
@@ -25,10 +27,10 @@ def started(flag: str, value: str, allowed: tuple[str, ...] = ()) -> tuple[str, 
     """Return the arguments that the flag adds to a server; None: it is refused."""
     flags = replace(FLAGS, extra=((flag, value),))
     try:
-        words = command_line(flags, "py", "::1", 1, flags.digest, allowed=allowed)
+        words = command_line(flags, PROGRAM, Stamps(flags.digest), allowed=allowed)
     except ConfigError:
         return None
-    return words[len(command_line(FLAGS, "py", "::1", 1, FLAGS.digest)) :]
+    return words[len(command_line(FLAGS, PROGRAM, Stamps(FLAGS.digest))) :]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_no_declared_text_becomes_a_further_option(flag: str, value: str) -> Non
 def test_json_is_read_back_from_a_command_line(value: dict[str, object]) -> None:
     extra = (("override-generation-config", json.dumps(value)),)
     flags = replace(FLAGS, model="models/base/tiny", extra=extra)
-    read = read_back(command_line(flags, "py", "::1", 1, flags.digest), "/srv")
+    read = read_back(command_line(flags, PROGRAM, Stamps(flags.digest)), "/srv")
     assert read is not None
     assert read.flags == flags
 

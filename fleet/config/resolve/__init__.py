@@ -36,7 +36,7 @@ from fleet.config.resolve.machines import (
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
 from fleet.policies import CostPolicy
-from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
+from fleet.spec import EvalPolicy, EvalSpec, FleetSpec, JudgeSpec, PlacementPolicy
 
 
 def resolve_fleet(
@@ -126,6 +126,8 @@ def _resolved(section: Mapping[str, Any], resolve: Callable[[str, Any], Any]) ->
 
 
 def _evals(declared: Evals) -> EvalPolicy:
-    shared = dict(declared)  # all but two fields have the same name
-    timeout_s, judge = shared.pop("timeout"), shared.pop("judge")
-    return EvalPolicy(**shared, timeout_s=timeout_s, judge=judge and JudgeSpec(**dict(judge)))
+    asked = declared.judge
+    judge = JudgeSpec(asked.url, asked.model, asked.key or "") if asked else None
+    shared = {name: value for name, value in declared if name in EvalSpec.__match_args__}
+    spec = EvalSpec(**{**shared, "timeout_s": declared.timeout, "judge": judge})
+    return EvalPolicy(spec, declared.every, declared.through, declared.keep)

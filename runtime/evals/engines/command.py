@@ -14,7 +14,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from fleet.errors import EvalError
-from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
+from fleet.evals import EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
+from fleet.spec import EvalSpec
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.judge import judge_client
 from runtime.evals.tool_process import refuse_headers, refuse_tls, run_tool, tool_failed

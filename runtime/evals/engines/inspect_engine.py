@@ -9,7 +9,6 @@ from fleet.codec import decode_json
 from fleet.errors import EvalError
 from fleet.evals import (
     ACCURACY,
-    EvalSpec,
     EvalTarget,
     GoldenItem,
     GoldenSet,
@@ -17,6 +16,7 @@ from fleet.evals import (
     inspect_samples,
     inspect_version,
 )
+from fleet.spec import EvalSpec
 from runtime.evals.context import PURPOSE_HEADER, EngineAnswers, EngineJob
 from runtime.evals.tool_process import interpreter, refuse_tls, run_tool, tool_failed
 from runtime.files import read_plain

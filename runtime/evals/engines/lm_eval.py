@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.codec import decode_json
-from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
+from fleet.evals import EvalTarget, GoldenSet, Sample, lm_eval_samples
+from fleet.spec import EvalSpec
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.inspect_engine import cannot_score, refuse_other_metrics
 from runtime.evals.tool_process import (

@@ -14,16 +14,8 @@ from fleet.errors import (
     EngineUnreachableError,
     EvalError,
 )
-from fleet.evals import (
-    ACCURACY,
-    JUDGE,
-    MUST_PASS,
-    EvalSpec,
-    EvalTarget,
-    GoldenItem,
-    Sample,
-    scored,
-)
+from fleet.evals import ACCURACY, JUDGE, MUST_PASS, EvalTarget, GoldenItem, Sample, scored
+from fleet.spec import EvalSpec
 from runtime.engines.vllm_api import read_metrics
 from runtime.evals.context import PARTS, EngineAnswers, EngineJob, client_for
 from runtime.evals.judge import JudgeClient, all_of, judge_client

@@ -15,7 +15,6 @@ from fleet.errors import EvalError, FleetError, did_you_mean
 from fleet.evals import (
     DriftStatus,
     EvalRecord,
-    EvalSpec,
     EvalTarget,
     GoldenSet,
     Purpose,
@@ -26,7 +25,6 @@ from fleet.evals import (
     drifts,
     due_evaluations,
     eval_records,
-    eval_spec_of,
     floor,
     objection,
     read_golden_set,
@@ -37,7 +35,7 @@ from fleet.evals import (
 from fleet.history import JudgeCompared, data_of
 from fleet.names import AdapterName, alias_of
 from fleet.resources import State
-from fleet.spec import FleetSpec
+from fleet.spec import EvalSpec, FleetSpec
 from runtime.evals.context import EvalContext, report_nothing, through_gateway
 from runtime.evals.evaluate import evaluate, import_run, proves_nothing
 from runtime.evals.judge import judge_labels
@@ -231,7 +229,7 @@ def drift_standings(
 def spec_for(workspace: Workspace, changes: Mapping[str, Any]) -> EvalSpec:
     """Return the declared way of asking sets, with the changes of a command line."""
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(eval_spec_of(workspace.fleet().evals), **given)
+    return replace(workspace.fleet().evals.spec, **given)
 
 
 def read_evals(workspace: Workspace) -> dict[str, list[EvalRecord]]:
@@ -254,7 +252,7 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
     fleet = workspace.fleet()
 
     def judge_objection(client: str) -> str:
-        judge = eval_spec_of(workspace.fleet().evals).judge
+        judge = workspace.fleet().evals.spec.judge
         return objection(workspace.ledger().read(), judge, client)
 
     context = EvalContext(
@@ -404,7 +402,7 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     workspace.require_client(client)
     fleet = workspace.fleet()
     content = read_plain(path)
-    labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
+    labels, spec = read_labels(content, str(path)), fleet.evals.spec
     context = eval_context(workspace, "server")
     progress = report_nothing if quiet else report_quarters(workspace.emit, "", "labelled answers")
     answers = asyncio.run(judge_labels(labels, spec, context, progress))

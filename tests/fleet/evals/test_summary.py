@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.evals.run import EvalRun, EvalSpec, Sample, lines_of, run_of
+from fleet.evals.run import EvalRun, Sample, lines_of, run_of
 from fleet.evals.summary import (
     changed_answers,
     macro_f1,
@@ -14,7 +14,7 @@ from fleet.evals.summary import (
     paired_scores,
     summarize,
 )
-from fleet.spec import JudgeSpec
+from fleet.spec import EvalSpec, JudgeSpec
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 

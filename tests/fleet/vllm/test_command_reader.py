@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from fleet.names import Stamps, digest_stamp, launch_stamp
 from fleet.resources import ServerFlags
-from fleet.vllm import command_line, read_back
+from fleet.vllm import LaunchProgram, command_line, read_back
 
 EXTRAS = (
     ("api-server-count", "1"), ("data-parallel-size", "2"), ("distributed-executor-backend", "mp"),
     ("enforce-eager", ""), ("lora-target-modules", "q_proj v_proj"), ("seed", "7"),
 )  # fmt: skip
 FLAGS = ServerFlags("models/base/tiny", "tiny", 3, 16, 12, kv_cache_bytes=64 << 20)
+PROGRAM = LaunchProgram("py", "h", 8100)
 
 all_flags = st.builds(
     ServerFlags,
@@ -43,9 +44,10 @@ def test_the_flags_of_a_command_line_are_read_back(
         flags = replace(flags, extra=())
     model = flags.model if flags.model.startswith("/") else f"{folder}{flags.model}"
     words = command_line(
-        replace(flags, model=model), "py", "127.0.0.1", 8100, flags.digest,
-        launch="ab12" * 3, kind=kind,
-    )  # fmt: skip
+        replace(flags, model=model),
+        LaunchProgram("py", "127.0.0.1", 8100, kind),
+        Stamps(flags.digest, "ab12" * 3),
+    )
     read = read_back(words, "/srv/fleet")
     if read is None:  # a mixture of both: such a server is not recognised, and never wrongly
         assert {name for name, _ in flags.extra} & {
@@ -65,10 +67,10 @@ def test_the_flags_of_a_command_line_are_read_back(
         ("python", "-m", "http.server", "8100"),
         ("py", "--served-model-name", "tiny"),
         ("py", "--served-model-name", "tiny", "fleetctl-0123456789ab"),
-        command_line(FLAGS, "py", "h", 8100, "0123456789ab"),  # the stamp of other flags
-        (*command_line(FLAGS, "py", "h", 8100, FLAGS.digest), "--max-loras", "9"),
-        (*command_line(FLAGS, "py", "h", 8100, FLAGS.digest), "--max-loras", "many"),
-        (*command_line(FLAGS, "py", "h", 8100, FLAGS.digest), "--port", "no"),
+        command_line(FLAGS, PROGRAM, Stamps("0123456789ab")),  # the stamp of other flags
+        (*command_line(FLAGS, PROGRAM, Stamps(FLAGS.digest)), "--max-loras", "9"),
+        (*command_line(FLAGS, PROGRAM, Stamps(FLAGS.digest)), "--max-loras", "many"),
+        (*command_line(FLAGS, PROGRAM, Stamps(FLAGS.digest)), "--port", "no"),
     ],
 )
 def test_a_line_that_its_stamp_does_not_prove_is_no_server(words: tuple[str, ...]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fleet.config.files.lockfile import parse_lock
-from fleet.evals.run import EvalRun, EvalSpec, Purpose, Sample
+from fleet.evals.run import EvalRun, Purpose, Sample
+from fleet.spec import EvalSpec
 from runtime.evals.record import eval_event
 from runtime.evals.store import EvalStore
 from runtime.ledger import open_ledger

@@ -9,10 +9,11 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.hosts import server_unit, unit_text
+from fleet.names import Stamps
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.flag_rules import RESERVED
 from fleet.vllm.known_flags import ALIASES
-from fleet.vllm.launch import LaunchCommand, command_line, environment, launch_of
+from fleet.vllm.launch import LaunchCommand, LaunchProgram, command_line, environment, launch_of
 from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell
 from runtime.fake_vllm.state import FakeConfig, parse_flags
 
@@ -38,7 +39,8 @@ HOST = HostSpec(
 
 
 def line(flags: ServerFlags, kind: str = "") -> str:
-    return " ".join(command_line(flags, "py", "127.0.0.1", 8000, flags.digest, kind=kind))
+    program = LaunchProgram("py", "127.0.0.1", 8000, kind)
+    return " ".join(command_line(flags, program, Stamps(flags.digest)))
 
 
 def server(*devices: str, flags: ServerFlags | None = FLAGS) -> Server:
@@ -108,7 +110,8 @@ def test_a_declaration_cannot_set_what_fleetctl_owns(name: str) -> None:
 
 
 def test_the_fake_server_reads_the_same_command_line() -> None:
-    arguments = command_line(FLAGS, "py", "127.0.0.1", 8000, FLAGS.digest, kind="cpu")[3:]
+    program = LaunchProgram("py", "127.0.0.1", 8000, "cpu")
+    arguments = command_line(FLAGS, program, Stamps(FLAGS.digest))[3:]
     config = parse_flags(arguments, runtime_updates=True)
     stamp = f"fleetctl-{FLAGS.digest}"
     assert config == FakeConfig(

@@ -8,9 +8,9 @@ import pytest
 
 from fleet.errors import ConfigError, EvalError
 from fleet.evals.judging import read_labels
-from fleet.evals.run import EvalRun, EvalSpec
+from fleet.evals.run import EvalRun
 from fleet.evals.summary import paired_scores
-from fleet.spec import JudgeSpec
+from fleet.spec import EvalSpec, JudgeSpec
 from runtime.evals.evaluate import evaluate, evaluate_pair
 from runtime.evals.judge import judge_labels
 from tests.runtime.evals.scripted import CANARY, STABLE, Peer, eval_context, golden, peer, target

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.errors import EvalError, FleetError
-from fleet.evals.run import EvalRun, EvalSpec
+from fleet.evals.run import EvalRun
 from fleet.evals.summary import must_pass_failed, paired_scores, run_faults, summarize
-from fleet.spec import JudgeSpec
+from fleet.spec import EvalSpec, JudgeSpec
 from runtime.evals.evaluate import evaluate, evaluate_pair
 from tests.runtime.evals.scripted import (
     CANARY,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.evals.run import EvalRun, EvalSpec
+from fleet.evals.run import EvalRun
 from fleet.evals.summary import run_faults, summarize
+from fleet.spec import EvalSpec
 from plans.reports.versions import page
 from runtime.evals.evaluate import evaluate
 from tests.runtime.evals.scripted import eval_context, golden, peer, simple, target

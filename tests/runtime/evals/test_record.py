@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fleet.evals.records import drifts, eval_records
-from fleet.evals.run import EvalSpec, EvalTarget, Purpose
+from fleet.evals.run import EvalTarget, Purpose
+from fleet.spec import EvalSpec
 from runtime.evals.context import EvalContext
 from runtime.evals.evaluate import evaluate
 from runtime.evals.record import eval_event, record

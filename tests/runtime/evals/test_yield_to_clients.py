@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import EvalError
-from fleet.evals.run import EvalSpec
+from fleet.spec import EvalSpec
 from runtime.evals.engines import native
 from runtime.evals.engines.native import PAUSE_S, Backpressure
 from runtime.evals.evaluate import evaluate
