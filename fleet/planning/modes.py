@@ -155,12 +155,12 @@ def without_routes(live: State) -> State:
 
 def _with_hung(hung: frozenset[str], history: History, live: State) -> State:
     """Return the state in which servers to be replaced hold their established adapters."""
-    hung_servers = {
+    hung_resources = {
         address: resource
         for address, resource in history.established.items()
         if isinstance(resource, Server | LoadedAdapter) and hung.intersection(servers_in(resource))
     }
-    return replace(live, resources=dict(sorted({**live.resources, **hung_servers}.items())))
+    return replace(live, resources=dict(sorted({**live.resources, **hung_resources}.items())))
 
 
 def _with_substitutes(desired: State, copies: Iterable[LoadedAdapter]) -> State:
@@ -276,8 +276,8 @@ def _without(
         if (isinstance(resource, Route) and resource.alias in left_out)
         or (isinstance(resource, LoadedAdapter) and alias_of(resource.adapter) in left_out)
     }
-    resources = {
-        resource: was for resource, was in history.established.items() if resource not in theirs
+    established = {
+        address: was for address, was in history.established.items() if address not in theirs
     }
-    past = replace(history, owned=history.owned - theirs, established=resources)
+    past = replace(history, owned=history.owned - theirs, established=established)
     return BestEffort(replace(fleet, adapters=adapters), past, dict(sorted(left_out.items())))

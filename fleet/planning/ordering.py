@@ -266,8 +266,8 @@ class _Graph:
         for alias in self.diversion.first & self.moved.keys():
             for server in restarting.intersection(servers_in(self.live_routes[alias])):
                 self.left[server][alias] = self.moved[alias]
-        for server, reason in self.left.items():
-            self.needs[step_id("stop", server_address(server))].update(reason.values())
+        for server, moves in self.left.items():
+            self.needs[step_id("stop", server_address(server))].update(moves.values())
         for adapter in self.live.adapters().values():
             server = adapter.server
             leaving = self.left.get(server, {}).get(alias_of(adapter.adapter))

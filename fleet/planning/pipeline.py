@@ -161,7 +161,7 @@ def _described(
     rollouts = {alias: forecast.ahead for alias, forecast in forecasts.items() if forecast.ahead}
     foreseen = {alias: ahead for alias, ahead in rollouts.items() if not forecasts[alias].failed}
     prospects = prospects_of(plan_input, changes, impacts, settings, rollouts)
-    remainder = replace(desired, unknown_servers=live.unknown_servers)
+    expected = replace(desired, unknown_servers=live.unknown_servers)
     accounts = placement_accounts(fleet, plan_input.placement).values()
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
@@ -194,7 +194,7 @@ def _described(
         saving=plan_input.placement.saving,
         late=late_aliases(fleet, accounts),
         bound_by=bound_basis(plan_input.placement, cost),
-        loss=loss_outlook(fleet, plan_input.targets, remainder, accounts),
+        loss=loss_outlook(fleet, plan_input.targets, expected, accounts),
         client_costs=_client_costs(plan_input),
     )
 

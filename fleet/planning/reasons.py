@@ -163,8 +163,8 @@ class _Reasons:
                 origin = self.fleet.origin("clients", key.client, "keys", key.name)
             case None:
                 return change
-        is_explained = reason is not Reason.REMOVED
-        return replace(change, reason=reason, why=why, origin=origin if is_explained else "")
+        is_declared = reason is not Reason.REMOVED
+        return replace(change, reason=reason, why=why, origin=origin if is_declared else "")
 
     def _upgraded(self, change: Change) -> tuple[Reason, str] | None:
         """Return the reason of a change on a server of an upgrade; None: the usual reasons hold."""

@@ -146,8 +146,8 @@ def decide_rollout(
         nothing = Route(adapter.alias, (), "")
         bare = Situation(fleet, adapter, nothing, history, now, altered, base)
         why, _ = _stopped(bare) or ("", "")
-        is_asked = bare.released and not bare.allowed("advance")
-        offline = [result for result in bare.judged if result.gate.offline and is_asked]
+        must_pass = bare.released and not bare.allowed("advance")
+        offline = [result for result in bare.judged if result.gate.offline and must_pass]
         unsure = [e for e in offline if not e.passed and not _approved(bare, e)]
         return decide_first_version(
             bare, why, unsure, _doubt(bare, offline) if bare.released else ""

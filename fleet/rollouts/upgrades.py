@@ -161,7 +161,7 @@ class _BaseServers:
         locked = self.fleet.versions
         served = (name for shares in self.serving.values() for name in shares if name in locked)
         versions = sorted(served)
-        step = Upgrade(
+        upgrade = Upgrade(
             self.base.name, settings, has.digest, has.until(wants), UpgradeStage.JUDGING,
             tuple(old), canary, tuple(versions),
             tuple(self._results(gates, settings, canary)),
@@ -169,15 +169,15 @@ class _BaseServers:
             frozenset(old), frozenset(idle), reason=decision.reason if decision else "",
         )  # fmt: skip
         if stopped:
-            return replace(step, stage=UpgradeStage.STOPPED, hidden=self._given_up(old, new))
+            return replace(upgrade, stage=UpgradeStage.STOPPED, hidden=self._given_up(old, new))
         if approved:
-            return self._moving(step, decision.at if decision else None, now)
+            return self._moving(upgrade, decision.at if decision else None, now)
         loaded = self.live.adapters()
-        lacks = any(adapter_address(version, canary) not in loaded for version in step.versions)
+        lacks = any(adapter_address(version, canary) not in loaded for version in upgrade.versions)
         runs = self.live.versions.get(canary, "")
         if runs and wants.vllm and not is_release(runs, wants.vllm):
-            lacks, step = True, replace(step, reason=f"{canary} runs vLLM {runs}")
-        return replace(step, stage=UpgradeStage.CANARY) if lacks else step
+            lacks, upgrade = True, replace(upgrade, reason=f"{canary} runs vLLM {runs}")
+        return replace(upgrade, stage=UpgradeStage.CANARY) if lacks else upgrade
 
     def _distrusts(self, said: UpgradeDecision | UpgradeVerdict) -> bool:
         return bool(distrust(self.keys, said.seq, said.signature))

@@ -54,17 +54,17 @@ def command_line(
 ) -> tuple[str, ...]:
     """Return the argument vector that starts a server and stamps digest and launch on the server.
 
-    `allowed`: as for `fault_of`.
+    `stamps`: with a digest. `allowed`: as for `fault_of`.
 
     Raises:
         ConfigError: FC4008, `flags.extra` has a flag that may not be declared so, or a value could
             be read as a flag.
     """
     extra = _extra(flags, allowed)
-    digest, *others = stamps.names
+    stamp, *further_stamps = stamps.names
     arguments: dict[str, tuple[str, ...]] = {
         "model": (flags.model,),
-        "served-model-name": (flags.served_name, digest, *others),
+        "served-model-name": (flags.served_name, stamp, *further_stamps),
         "host": (program.host,),
         "port": (str(program.port),),
         "enable-lora": (),
@@ -73,7 +73,7 @@ def command_line(
         "max-cpu-loras": (str(flags.max_cpu_loras),),
         "dtype": (flags.dtype,),
         "fingerprint-mode": ("custom",),
-        "fingerprint-value": (digest,),
+        "fingerprint-value": (stamp,),
         "shutdown-timeout": (str(SHUTDOWN_TIMEOUT_S),),
         "disable-fastapi-docs": (),
         "disable-uvicorn-access-log": (),  # the gateway writes one line per request already

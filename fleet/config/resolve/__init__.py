@@ -126,8 +126,8 @@ def _resolved(section: Mapping[str, Any], resolve: Callable[[str, Any], Any]) ->
 
 
 def _evals(declared: Evals) -> EvalPolicy:
-    asked = declared.judge
-    judge = JudgeSpec(asked.url, asked.model, asked.key or "") if asked else None
+    judge = declared.judge
+    judge_spec = JudgeSpec(judge.url, judge.model, judge.key or "") if judge else None
     shared = {name: value for name, value in declared if name in EvalSpec.__match_args__}
-    spec = EvalSpec(**{**shared, "timeout_s": declared.timeout, "judge": judge})
+    spec = EvalSpec(**{**shared, "timeout_s": declared.timeout, "judge": judge_spec})
     return EvalPolicy(spec, declared.every, declared.through, declared.keep)

@@ -157,12 +157,13 @@ class SharedFolder:
         copy = self.path / name_of_copy(source.digest, number)
 
         def copy_files() -> None:
-            with _told(self.path), moved_into_place(copy) as scratch:
-                for name in source.names:
-                    copy_file((source.folder / name).resolve(), scratch / name)
-                scratch.chmod(READ_ONLY_FOLDER)
+            if not copy.is_dir():
+                with moved_into_place(copy) as scratch:
+                    for name in source.names:
+                        copy_file((source.folder / name).resolve(), scratch / name)
+                    scratch.chmod(READ_ONLY_FOLDER)
 
-        if not await asyncio.to_thread(copy.is_dir):
+        with _told(self.path):
             await asyncio.to_thread(copy_files)
         return str(copy)
 

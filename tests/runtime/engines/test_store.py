@@ -130,3 +130,14 @@ def test_damaged_copies_stay_for_their_readers_and_the_next_path_is_taken_until_
         "again: files change here, or the shared folder's disk is faulty."
     )
     assert weights.read_bytes() == b"other"
+
+
+def test_a_shared_folder_that_cannot_be_looked_into_is_an_error_with_its_path(
+    source: SourceFolder, tmp_path: Path
+) -> None:
+    unreadable = tmp_path / ("x" * 300)  # the system refuses to look there
+    with pytest.raises(EngineError) as raised:
+        asyncio.run(SharedFolder(unreadable, "fleet").bring(source, 1))
+    (problem,) = raised.value.diagnostics
+    assert problem.code == "FC4124"
+    assert str(unreadable) in problem.detail
