@@ -8,7 +8,7 @@ from datetime import datetime
 from fleet.errors import Diagnostic, FleetError, problem
 from fleet.gates import Finding, recheck_verdict
 from fleet.history.events import Entry
-from fleet.history.rollout_events import GateJudged, Released, UpgradeJudged
+from fleet.history.rollout_events import GateJudged, GateVerdict, Released
 from fleet.history.signatures import distrust
 from fleet.history.values import SKEW, History, latest_time
 from fleet.resources import FULL
@@ -38,11 +38,11 @@ class EvidenceCheck:
 def check_evidence(entries: Iterable[Entry]) -> Iterator[EvidenceCheck]:
     """Judge every verdict of the ledger again from its own counts and limits, also of upgrades."""
     for entry in entries:
-        if isinstance(entry.event, GateJudged | UpgradeJudged):
+        if isinstance(entry.event, GateVerdict):
             yield check_one(entry.seq, entry.event)
 
 
-def check_one(seq: int, event: GateJudged | UpgradeJudged) -> EvidenceCheck:
+def check_one(seq: int, event: GateVerdict) -> EvidenceCheck:
     """Judge a verdict again."""
     computed, document = "", event.finding
     try:

@@ -21,7 +21,6 @@ from fleet.history.rollout_events import (
     RolledBack,
     RolloutMarked,
     UpgradeDecided,
-    UpgradeFields,
     UpgradeJudged,
 )
 from fleet.history.signatures import KeyTerm
@@ -31,6 +30,7 @@ from fleet.history.values import (
     Block,
     BlockKind,
     Claim,
+    Evidence,
     GateEvidence,
     History,
     RolloutMark,
@@ -40,7 +40,6 @@ from fleet.history.values import (
     UnfinishedStep,
     UpgradeDecision,
     UpgradeRecord,
-    UpgradeVerdict,
     by_server,
     other_engine,
 )
@@ -215,19 +214,12 @@ def gate_judged(past: Past, event: GateJudged, entry: Entry) -> None:
     """Take a judged gate; where it shows that what serves has changed, the stage begins anew."""
     alias = event.alias
     made = GateEvidence(
-        alias,
-        event.adapter,
-        event.stable,
-        event.percent,
-        event.gate,
-        Finding.of(event.finding),
+        alias, event.adapter, event.gate, Finding.of(event.finding),
         {key: digest for key, digest in event.digests.items() if digest},
-        event.fingerprint,
-        event.since or entry.time,
-        entry.time,
-        entry.seq,
-        entry.signature,
-    )
+        entry.time, entry.seq, entry.signature,
+        stable=event.stable, percent=event.percent, fingerprint=event.fingerprint,
+        since=event.since or entry.time,
+    )  # fmt: skip
     before = {item.gate: item for item in past.evidence.get(alias, ())}
     same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
     valid = {gate: item for gate, item in same.items() if not _outdates(made, item)}
@@ -298,9 +290,9 @@ def retrain_released(past: Past, event: RetrainReleased, _: Entry) -> None:
 
 def upgrade_judged(past: Past, event: UpgradeJudged, entry: Entry) -> None:
     """Take a verdict on a canary server; a failure ends the upgrade."""
-    record, settings = _upgrades(past, event), event.settings
+    record, settings = past.upgrades.get(event.base, UpgradeRecord()), event.settings
     finding = Finding.of(event.finding)
-    made = UpgradeVerdict(
+    made = Evidence(
         event.alias, event.adapter, event.gate, finding,
         event.digests, entry.time, entry.seq, entry.signature,
     )  # fmt: skip
@@ -316,7 +308,7 @@ def upgrade_judged(past: Past, event: UpgradeJudged, entry: Entry) -> None:
 
 def upgrade_decided(past: Past, event: UpgradeDecided, entry: Entry) -> None:
     """Take a decision about an upgrade; a mark that is not known is passed over."""
-    record, settings = _upgrades(past, event), event.settings
+    record, settings = past.upgrades.get(event.base, UpgradeRecord()), event.settings
     match event.mark:
         case "release":
             record = replace(
@@ -329,10 +321,6 @@ def upgrade_decided(past: Past, event: UpgradeDecided, entry: Entry) -> None:
         case _:
             return
     past.upgrades[event.base] = _with_proven(record, event.old)
-
-
-def _upgrades(past: Past, event: UpgradeFields) -> UpgradeRecord:
-    return past.upgrades.get(event.base, UpgradeRecord())
 
 
 def _decided(

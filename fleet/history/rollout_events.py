@@ -153,24 +153,31 @@ class Released(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class GateJudged(EventFields):
-    """A verdict of a gate."""
+class GateVerdict(EventFields):
+    """A verdict of a gate, about a rollout of a version or about an upgrade of servers."""
 
-    kind: ClassVar[str] = "gate_judged"
     alias: str = ""
     adapter: str = ""
-    stable: str = ""
-    percent: int = 0
+    """Full name of the version; in an upgrade it answers on both servers."""
     gate: str = ""
     finding: Document = field(default_factory=dict)
-    """`fleet.gates.Finding` as written, which `evidence_check` judges again."""
+    """`fleet.gates.Finding` as written, which `check_evidence` judges again."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Of `adapter`, `stable`, `base`, `golden`."""
+    """Of `adapter`, `stable`, `base` and `golden`; `terms` as text."""
+    runs: tuple[str, ...] = ()
+    """Ids of the evaluations behind the verdict: of the old version or server, then of the new."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateJudged(GateVerdict):
+    """A verdict about a version, beside the version before."""
+
+    kind: ClassVar[str] = "gate_judged"
+    stable: str = ""
+    percent: int = 0
     fingerprint: str = ""
     since: datetime | None = None
     """Entry of the stage; None: the time of the ledger's entry."""
-    runs: tuple[str, ...] = ()
-    """Ids of the evaluations behind the verdict, stable's first."""
     rows: CountedRows | None = optional()  # noqa: RUF009 (a field)
     """The usage rows behind a verdict on traffic; None: none, or of an earlier release."""
 
@@ -288,40 +295,27 @@ class DashboardRevoked(PassiveEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class UpgradeFields(EventFields):
-    """The fields of every event of an upgrade."""
-
-    base: str = ""
-    settings: str = ""
-    """Text that stands for the new settings, as `fleet.rollouts.Upgrade`."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpgradeJudged(UpgradeFields):
+class UpgradeJudged(GateVerdict):
     """A verdict of a client's golden set on a canary server, beside the old server."""
 
     kind: ClassVar[str] = "upgrade_judged"
+    base: str = ""
+    settings: str = ""
+    """Text that stands for the new settings, as `fleet.rollouts.Upgrade`."""
     old: str = ""
     """Settings of the server that was compared with."""
     canary: str = ""
     """Name of the canary server."""
-    alias: str = ""
-    adapter: str = ""
-    """Full name of the version that answered on both servers."""
-    gate: str = ""
-    finding: Document = field(default_factory=dict)
-    """`fleet.gates.Finding` as written."""
-    digests: Mapping[str, str] = field(default_factory=dict)
-    """Of `adapter`, `base` (the engine of the canary) and `golden`; `terms` as text."""
-    runs: tuple[str, ...] = ()
-    """Ids of the evaluations behind the verdict, the old server's first."""
 
 
 @dataclass(frozen=True, slots=True)
-class UpgradeDecided(UpgradeFields):
+class UpgradeDecided(EventFields):
     """A decision about an upgrade, by its golden sets or by a person."""
 
     kind: ClassVar[str] = "upgrade_decided"
+    base: str = ""
+    settings: str = ""
+    """As `UpgradeJudged.settings`."""
     mark: str = ""
     """An `UpgradeMark`, or a mark of a later release."""
     reason: str = ""

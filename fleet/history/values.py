@@ -52,28 +52,34 @@ def by_server(engine: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class GateEvidence:
+class Evidence:
     """A judged gate, and the bytes and engine that were judged."""
 
     alias: str
     adapter: str
-    """Full name of the new version."""
-    stable: str
-    """Full name of the version to compare with."""
-    percent: int
-    """The new version's share at the time; 0: before it got traffic."""
+    """Full name of the new version; in an upgrade, of the version that answers on both servers."""
     gate: str
     finding: Finding
     digests: Mapping[str, str]
     """Of `adapter`, `stable`, `base`, `golden`, as far as they played a part; `terms` as text."""
-    fingerprint: str
-    """Of the engine that answered; empty where none did."""
-    since: datetime
-    """From when on requests were counted; the stage's entry."""
     at: datetime
     seq: int
     """Number of the ledger entry."""
     signature: Signature | None = optional()  # noqa: RUF009 (a field)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateEvidence(Evidence):
+    """Evidence on a version in a stage of its rollout."""
+
+    stable: str
+    """Full name of the version to compare with."""
+    percent: int
+    """The new version's share at the time; 0: before it got traffic."""
+    fingerprint: str
+    """Of the engine that answered; empty where none did."""
+    since: datetime
+    """From when on requests were counted; the stage's entry."""
 
     def answers(self, gate: GateSpec) -> bool:
         """Say whether metric and limits of the declared gate are those of this evidence.
@@ -201,23 +207,6 @@ class TrafficShift:
 
 
 @dataclass(frozen=True, slots=True)
-class UpgradeVerdict:
-    """A judged golden set of a client, and the canary server that was judged."""
-
-    alias: str
-    adapter: str
-    """Full name of the version."""
-    gate: str
-    finding: Finding
-    digests: Mapping[str, str]
-    """As `UpgradeJudged.digests`."""
-    at: datetime
-    seq: int
-    """Number of the ledger entry."""
-    signature: Signature | None = optional()  # noqa: RUF009 (a field)
-
-
-@dataclass(frozen=True, slots=True)
 class UpgradeDecision:
     """The latest decision about some settings."""
 
@@ -235,7 +224,7 @@ class UpgradeDecision:
 class UpgradeRecord:
     """The past of the upgrades of a base, by settings."""
 
-    verdicts: Mapping[str, tuple[UpgradeVerdict, ...]] = field(default_factory=dict)
+    verdicts: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
     """The latest verdict of every alias and gate; sorted so."""
     decisions: Mapping[str, UpgradeDecision] = field(default_factory=dict)
     proven: frozenset[str] = frozenset()

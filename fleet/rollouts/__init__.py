@@ -26,7 +26,7 @@ from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses
 from fleet.rollouts.targets import (
     AliasTarget,
-    GoldenResult,
+    CanaryResult,
     Phase,
     RolloutTargets,
     Upgrade,

@@ -9,6 +9,7 @@ from datetime import datetime
 from fleet.gates import Verdict, least_limit
 from fleet.history import (
     BlockKind,
+    Evidence,
     GateEvidence,
     History,
     RolloutStage,
@@ -19,48 +20,11 @@ from fleet.history import (
     rejection,
 )
 from fleet.names import server_address
-from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.policies import AUTO, REPLAY, GateSpec
 from fleet.resources import FULL, Route, Server, State
+from fleet.rollouts.targets import GateResult, Upgrade
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """A gate with the evidence that counts now."""
-
-    gate: GateSpec
-    evidence: GateEvidence | None
-    """None: there is none that is about this version, in this stage, as it is loaded now."""
-    accepted: str = ""
-    """The override that accepts the version in spite of the gate; empty: none."""
-    void: str = ""
-    """The change since the gate was judged, such as `another golden set`; empty: none."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the gate lets the version go on."""
-        passed = self.evidence is not None and self.evidence.finding.verdict is Verdict.PASS
-        return passed or bool(self.accepted)
-
-    @property
-    def status(self) -> str:
-        """The verdict or the acceptance, in a word or two, without numbers."""
-        if self.accepted:
-            return self.accepted
-        return self.evidence.finding.verdict.value if self.evidence else NO_EVIDENCE
-
-    @property
-    def detail(self) -> str:
-        """The finding's own sentence."""
-        why = f"judged with {self.void}" if self.void else ""
-        return self.evidence.finding.reason if self.evidence else why
-
-    def due(self, alias: str) -> GateDue:
-        """Return the gate as a plan shows gates."""
-        gate = self.gate
-        return GateDue(alias, gate.name, gate.metric, gate.limit, self.status, self.detail)
 
 
 def golden_of(adapter: AdapterSpec, gate: GateSpec) -> str:
@@ -77,6 +41,9 @@ class Comparison:
 
     fleet: FleetSpec
     adapter: AdapterSpec
+    """The declared adapter: its golden set and format are compared by."""
+    target: str
+    """Full name of the version on trial."""
     stable: str
     """Full name of the version to compare with."""
     base: str
@@ -91,16 +58,15 @@ class Comparison:
         set and the gate as it is declared: who asks for more samples after a gate could not tell
         gets them. Live evidence holds for the stage in which it was gathered, on the same terms.
         """
-        prior, target = evidence.get(gate.name), str(self.adapter.name)
-        bare = GateResult(gate, None)
-        if prior is None or (prior.adapter, prior.stable) != (target, self.stable):
+        prior, bare = evidence.get(gate.name), GateResult(gate, None)
+        if prior is None or (prior.adapter, prior.stable) != (self.target, self.stable):
             return bare
-        of_stage = stage is not None and stage.adapter == target and (
+        of_stage = stage is not None and stage.adapter == self.target and (
             (prior.percent, prior.since) == (stage.percent, stage.since)
         )  # fmt: skip
         if not prior.digests.get("adapter") or not (gate.offline or of_stage):
             return bare
-        void = self._changed(prior, gate)
+        void = self.changed(prior, gate)
         void = void or ("" if prior.answers(gate) else "another limit")
         return GateResult(gate, None, void=void) if void else GateResult(gate, prior)
 
@@ -110,12 +76,12 @@ class Comparison:
         An evaluation without a scored item is repeated. The limit of the gate is not compared: the
         answers do not depend on the limit.
         """
-        if prior is None or (prior.adapter, prior.stable) != (str(self.adapter.name), self.stable):
+        if prior is None or (prior.adapter, prior.stable) != (self.target, self.stable):
             return False
         ran = prior.finding.verdict is not Verdict.INCONCLUSIVE or prior.finding.counts.get("items")
-        return bool(ran) and not self._changed(prior, gate)
+        return bool(ran) and not self.changed(prior, gate)
 
-    def _changed(self, prior: GateEvidence, gate: GateSpec) -> str:
+    def changed(self, prior: Evidence, gate: GateSpec) -> str:
         """Return the change since a gate was judged; empty: none."""
 
         def digest(name: str) -> str:
@@ -123,7 +89,7 @@ class Comparison:
 
         golden = self.fleet.golden.get(golden_of(self.adapter, gate)) if gate.offline else None
         now = (
-            ("adapter", digest(str(self.adapter.name)), "other bytes"),
+            ("adapter", digest(self.target), "other bytes"),
             ("stable", digest(self.stable), "other bytes of the old version"),
             ("golden", golden.digest if golden else "", "another golden set"),
             ("terms", gate.terms_for(self.adapter.format) if gate.offline else "", "other terms"),
@@ -159,7 +125,7 @@ ALTERED = "altered"
 
 @dataclass(frozen=True, slots=True)
 class GateTrial:
-    """A version on its way, and the version to compare with."""
+    """The trial of a version in a stage, or of a server with new settings beside its old server."""
 
     alias: str
     adapter: str
@@ -185,16 +151,21 @@ class GateTrial:
     """Gates whose verdict people have overridden; they are asked and stop nothing."""
     sticky: Sticky = Sticky.REQUEST
     """The unit that the split keeps on a version."""
+    upgrade: Upgrade | None = None
+    """The upgrade that is tried: the version is compared with itself, the new one on the canary
+    server, the stable one on the servers of its route; None: the version itself is tried.
+    """
 
     @property
-    def on_canary(self) -> bool:
-        """Whether a version is compared with itself, on the canary server of an upgrade."""
-        return self.adapter == self.stable
+    def place(self) -> str:
+        """Where the version is tried: at a share of traffic, or on the canary of an upgrade."""
+        return f"on {self.upgrade.canary}" if self.upgrade else f"at {self.percent} %"
 
     @property
     def key(self) -> tuple[str, str]:
         """Alias and version, with the server of a canary."""
-        return self.alias, f"{self.adapter}@{self.servers[0]}" if self.on_canary else self.adapter
+        canary = f"@{self.upgrade.canary}" if self.upgrade else ""
+        return self.alias, f"{self.adapter}{canary}"
 
 
 def due_gates(
@@ -262,8 +233,8 @@ def _trial(
     gates = gates_of(fleet, adapter)
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
     rejected = rejection(history, fleet.overrides, alias, name, digest, now)
-    judged = {item.gate: item for item in history.evidence.get(alias, ())}
-    comparison = Comparison(fleet, adapter, stable, base)
+    evidence = {item.gate: item for item in history.evidence.get(alias, ())}
+    comparison = Comparison(fleet, adapter, name, stable, base)
     return GateTrial(
         alias,
         name,
@@ -277,7 +248,7 @@ def _trial(
             for gate in gates
             if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not comparison.is_answered(judged.get(gate.name), gate)
+            if not comparison.is_answered(evidence.get(gate.name), gate)
         ),
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,

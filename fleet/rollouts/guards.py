@@ -15,6 +15,7 @@ from fleet.history import (
     SKEW,
     Block,
     BlockKind,
+    Evidence,
     GateEvidence,
     History,
     RolloutMark,
@@ -25,8 +26,7 @@ from fleet.names import version_of
 from fleet.plan import NO_EVIDENCE
 from fleet.policies import ChangeWindow, RolloutPolicy
 from fleet.resources import Route, State
-from fleet.rollouts.evidence import GateResult
-from fleet.rollouts.targets import AliasTarget, Phase
+from fleet.rollouts.targets import AliasTarget, GateResult, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 
@@ -185,7 +185,7 @@ def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None
 
 def doubt(
     history: History,
-    evidence: Iterable[GateEvidence],
+    evidence: Iterable[Evidence],
     now: datetime,
     marks: Iterable[RolloutMark] = (),
 ) -> str:

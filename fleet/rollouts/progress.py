@@ -11,10 +11,9 @@ from fleet.names import AdapterName, alias_of, version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL, Route
 from fleet.rollouts import guards
-from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.guards import closed_until, doubt
 from fleet.rollouts.situation import Situation
-from fleet.rollouts.targets import AliasTarget, Phase
+from fleet.rollouts.targets import AliasTarget, GateResult, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 MOST = 4

@@ -22,7 +22,8 @@ from fleet.history import (
 from fleet.names import AdapterName, version_of
 from fleet.policies import RolloutPolicy
 from fleet.resources import FULL, Route
-from fleet.rollouts.evidence import Comparison, GateResult, gates_of
+from fleet.rollouts.evidence import Comparison, gates_of
+from fleet.rollouts.targets import GateResult
 from fleet.spec import AdapterSpec, FleetSpec
 
 RECOMMENDED = 500
@@ -230,7 +231,8 @@ class Situation:
         results = []
         for gate in gates_of(self.fleet, self.adapter):
             last = evidence[gate.name].stable if gate.name in evidence else ""
-            comparison = Comparison(self.fleet, self.adapter, self.stable or last, self.base)
+            beside = self.stable or last
+            comparison = Comparison(self.fleet, self.adapter, self.target, beside, self.base)
             result = comparison.judged(self.stage, evidence, gate)
             results.append(replace(result, accepted=self.accepts(gate.name)))
         return tuple(results)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from fleet.gates import Verdict
-from fleet.history import UpgradeVerdict
+from fleet.gates import Finding, Verdict
+from fleet.history import Evidence
 from fleet.names import version_of
-from fleet.plan import GateDue, PlanNote
+from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.policies import GateSpec
 
 
@@ -32,32 +32,62 @@ class UpgradeStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GoldenResult:
-    """A gate of a client on the canary server."""
+class GateResult:
+    """A gate with the evidence that counts now."""
+
+    gate: GateSpec
+    evidence: Evidence | None
+    """None: there is none that is about this version, in this stage, as it is loaded now; or on
+    this canary, with this golden set and these terms.
+    """
+    accepted: str = ""
+    """The override that accepts the version in spite of the gate; empty: none."""
+    void: str = ""
+    """The change since the gate was judged, such as `another golden set`; empty: none."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate lets the version, or the upgrade, go on."""
+        passed = self.evidence is not None and self.evidence.finding.verdict is Verdict.PASS
+        return passed or bool(self.accepted)
+
+    @property
+    def status(self) -> str:
+        """The verdict or the acceptance, in a word or two, without numbers."""
+        if self.accepted:
+            return self.accepted
+        return self.evidence.finding.verdict.value if self.evidence else NO_EVIDENCE
+
+    @property
+    def detail(self) -> str:
+        """The finding's own sentence."""
+        why = f"judged with {self.void}" if self.void else ""
+        return self.evidence.finding.reason if self.evidence else why
+
+    def due(self, alias: str) -> GateDue:
+        """Return the gate as a plan shows gates."""
+        gate = self.gate
+        return GateDue(alias, gate.name, gate.metric, gate.limit, self.status, self.detail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryResult(GateResult):
+    """A gate of a client on the canary server of an upgrade."""
 
     alias: str
     adapter: str
     """Full name of the version with most traffic, which answers on both servers."""
-    gate: GateSpec
-    verdict: UpgradeVerdict | None
-    """None: not judged on this canary, with this golden set and these terms."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the new settings are no worse for the client."""
-        return self.verdict is not None and self.verdict.finding.verdict is Verdict.PASS
 
     @property
     def judged(self) -> bool:
         """Whether answers stand behind the verdict."""
-        return self.verdict is not None and bool(self.verdict.finding.counts.get("items"))
+        return self.evidence is not None and bool(self.evidence.finding.counts.get("items"))
 
     def __str__(self) -> str:
         title = f"{self.alias} {self.gate.name}"
-        if self.verdict is None:
+        if self.evidence is None:
             return f"{title}: no evidence yet on {version_of(self.adapter)}"
-        finding = self.verdict.finding
-        return f"{title}: {finding.verdict}" + ("" if self.passed else f", {finding.reason}")
+        return f"{title}: {self.status}" + ("" if self.passed else f", {self.detail}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +107,7 @@ class Upgrade:
     """The canary server; empty: there is none yet."""
     versions: tuple[str, ...]
     """Full names of the locked versions with traffic on the base."""
-    results: tuple[GoldenResult, ...]
+    results: tuple[CanaryResult, ...]
     unguarded: tuple[str, ...]
     """Aliases without a golden set as a gate."""
     held: frozenset[str]
@@ -96,8 +126,17 @@ class Upgrade:
         """Whether every client has a golden set, and all of them have passed."""
         return not self.unguarded and all(result.passed for result in self.results)
 
+    def knows(self, alias: str, finding: Finding) -> bool:
+        """Say whether a finding about a client repeats the finding that counts now."""
+        return any(
+            result.evidence is not None
+            and (result.alias, result.gate.name) == (alias, finding.gate)
+            and result.evidence.finding.reason == finding.reason
+            for result in self.results
+        )
+
     @property
-    def awaited(self) -> tuple[GoldenResult, ...]:
+    def awaited(self) -> tuple[CanaryResult, ...]:
         """The gates that no answers have been judged by."""
         return tuple(result for result in self.results if not result.judged)
 

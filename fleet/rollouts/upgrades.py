@@ -12,18 +12,18 @@ from typing import Any
 
 from fleet.hardware import BaseSpec
 from fleet.history import (
+    Evidence,
     History,
     UpgradeDecision,
     UpgradeRecord,
-    UpgradeVerdict,
     distrust,
     judge_again,
 )
 from fleet.names import adapter_address, base_of, by_number
 from fleet.policies import GateSpec
 from fleet.resources import Server, ServerFlags, State
-from fleet.rollouts.evidence import GateTrial, engine_digest, gates_of, golden_of
-from fleet.rollouts.targets import GoldenResult, Upgrade, UpgradeStage
+from fleet.rollouts.evidence import Comparison, GateTrial, engine_digest, gates_of, golden_of
+from fleet.rollouts.targets import CanaryResult, Upgrade, UpgradeStage
 from fleet.spec import FleetSpec
 from fleet.vllm import flags_for
 
@@ -179,7 +179,7 @@ class _BaseServers:
             lacks, upgrade = True, replace(upgrade, reason=f"{canary} runs vLLM {runs}")
         return replace(upgrade, stage=UpgradeStage.CANARY) if lacks else upgrade
 
-    def _distrusts(self, said: UpgradeDecision | UpgradeVerdict) -> bool:
+    def _distrusts(self, said: UpgradeDecision | Evidence) -> bool:
         return bool(distrust(self.keys, said.seq, said.signature))
 
     def _moving(self, upgrade: Upgrade, since: datetime | None, now: datetime) -> Upgrade:
@@ -213,39 +213,31 @@ class _BaseServers:
 
     def _results(
         self, gates: Mapping[str, list[GateSpec]], settings: str, canary: str
-    ) -> Iterator[GoldenResult]:
+    ) -> Iterator[CanaryResult]:
         """Yield the gates of all clients, with the verdicts that hold for this canary."""
         engine = f"{canary}={engine_digest(self.live, canary)}" if canary else ""
         verdicts = {(v.alias, v.gate): v for v in self.record.verdicts.get(settings, ())}
-        for alias, listed in sorted(gates.items()):
+        for alias, alias_gates in sorted(gates.items()):
             shares, adapter = self.serving[alias], self.fleet.adapters[alias]
             version = max(shares, key=lambda name: (shares[name], name))
-            for gate in listed:
-                golden = self.fleet.golden.get(golden_of(adapter, gate))
-                now = {
-                    "base": engine,
-                    "golden": golden.digest if golden else "",
-                    "terms": gate.terms_for(adapter.format),
-                }
+            comparison = Comparison(self.fleet, adapter, version, version, engine)
+            for gate in alias_gates:
                 prior = verdicts.get((alias, gate.name))
                 if prior and (
                     prior.adapter != version
-                    or any(now[key] != prior.digests.get(key, now[key]) for key in now if now[key])
+                    or (engine and prior.digests.get("base", engine) != engine)
+                    or comparison.changed(prior, gate)
                     or judge_again(prior.finding, prior.gate)
                     or self._distrusts(prior)
                 ):
                     prior = None
-                yield GoldenResult(alias, version, gate, prior)
+                yield CanaryResult(gate, prior, alias=alias, adapter=version)
 
 
 def upgrade_trials(
     fleet: FleetSpec, live: State, upgrades: Iterable[Upgrade]
-) -> tuple[tuple[Upgrade, GateTrial], ...]:
-    """Return the golden sets that are due on canary servers, an alias at a time.
-
-    In such a trial both versions are the same: the new one stands on the canary, the stable one on
-    the servers of its route.
-    """
+) -> tuple[GateTrial, ...]:
+    """Return the golden sets that are due on canary servers, an alias at a time."""
     trials = []
     for upgrade in upgrades:
         due: dict[tuple[str, str], list[GateSpec]] = defaultdict(list)
@@ -260,7 +252,8 @@ def upgrade_trials(
             engine = f"{canary}={engine_digest(live, canary)}"
             digests = {"adapter": digest, "stable": digest, "base": engine}
             trial = GateTrial(
-                alias, version, version, 0, None, (canary,), servers, tuple(gates), (), digests
-            )
-            trials.append((upgrade, trial))
+                alias, version, version, 0, None, (canary,), servers, tuple(gates), (), digests,
+                upgrade=upgrade,
+            )  # fmt: skip
+            trials.append(trial)
     return tuple(trials)

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from fleet.codec import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
-from fleet.history import Entry, GateJudged, History, UpgradeJudged, blocks_on
+from fleet.history import Entry, GateVerdict, History, blocks_on
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, State
 from fleet.spec import LEAST_KEPT, AdapterSpec, FleetSpec
@@ -53,7 +53,7 @@ def kept_answers(
     uses |= {
         run: f"a verdict on {event.adapter} is computed from it"
         for event in (entry.event for entry in entries)
-        if isinstance(event, GateJudged | UpgradeJudged) and event.adapter in locked
+        if isinstance(event, GateVerdict) and event.adapter in locked
         for run in event.runs
     }
 

@@ -183,11 +183,11 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
       fleetctl evidence show 42
       fleetctl evidence show 42 --format json
     """
-    from fleet.history import GateJudged, UpgradeJudged
+    from fleet.history import GateVerdict
     from plans.reports.evidence import document, render_one
 
     entry = next((entry for entry in workspace.ledger().read() if entry.seq == number), None)
-    if entry is None or not isinstance(entry.event, GateJudged | UpgradeJudged):
+    if entry is None or not isinstance(entry.event, GateVerdict):
         detail = f"Entry {number} of the ledger is no verdict of a gate."
         raise FleetError.of("FC5131", "No such evidence", detail, command="fleetctl evidence list")
     if form == "json":

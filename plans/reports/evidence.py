@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fleet.history import Entry, GateJudged, UpgradeJudged
+from fleet.history import Entry, GateJudged, GateVerdict, UpgradeJudged
 from plans.tables import aligned, date_time, iso_millis
 
 
@@ -15,7 +15,7 @@ def chosen(
     found = [
         entry
         for entry in entries
-        if isinstance(event := entry.event, GateJudged | UpgradeJudged)
+        if isinstance(event := entry.event, GateVerdict)
         and alias in ("", event.alias, event.adapter)
         and verdict in ("", event.finding["verdict"])
     ]
@@ -41,13 +41,13 @@ def render_list(entries: Iterable[Entry]) -> str:
             f"{entry.seq}",
             date_time(entry.time),
             event.adapter,
-            f"{event.percent} %" if isinstance(event, GateJudged) else event.canary,
+            _place(event),
             event.gate,
             str(event.finding["verdict"]),
             str(event.finding["reason"]),
         )
         for entry in entries
-        if isinstance(event := entry.event, GateJudged | UpgradeJudged)
+        if isinstance(event := entry.event, GateVerdict)
     ]
     if not rows:
         return "No gate has been judged yet.\n"
@@ -55,7 +55,7 @@ def render_list(entries: Iterable[Entry]) -> str:
     return "\n".join(aligned([head, *rows])) + "\n"
 
 
-def render_one(entry: Entry, event: GateJudged | UpgradeJudged) -> str:
+def render_one(entry: Entry, event: GateVerdict) -> str:
     """Return a verdict in full."""
     finding = event.finding
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(finding["parameters"].items()))
@@ -82,7 +82,18 @@ def render_one(entry: Entry, event: GateJudged | UpgradeJudged) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _subject(entry: Entry, event: GateJudged | UpgradeJudged) -> tuple[str, ...]:
+def _place(event: GateVerdict) -> str:
+    """Return the share of a version on its way, or the canary server of an upgrade."""
+    match event:
+        case GateJudged(percent=percent):
+            return f"{percent} %"
+        case UpgradeJudged(canary=canary):
+            return canary
+        case _:
+            return ""
+
+
+def _subject(entry: Entry, event: GateVerdict) -> tuple[str, ...]:
     match event:
         case GateJudged():
             since = (event.since or entry.time).isoformat()
@@ -91,6 +102,8 @@ def _subject(entry: Entry, event: GateJudged | UpgradeJudged) -> tuple[str, ...]
         case UpgradeJudged():
             where = f"canary {event.canary} of the upgrade of base {event.base}"
             return (f"Version {event.adapter} on {where}, beside the old server",)
+        case _:
+            return ()
 
 
 def render_verified(found: Mapping[str, Any]) -> str:

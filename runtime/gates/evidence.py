@@ -7,7 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleet.gates import CountedRows, Finding, Verdict, judge_live, judge_paired
-from fleet.history import LIMITS, Entry, EvalFinished, GateEvidence, GateJudged, other_engine
+from fleet.history import (
+    LIMITS,
+    Entry,
+    EvalFinished,
+    GateEvidence,
+    GateJudged,
+    UpgradeJudged,
+    other_engine,
+)
 from fleet.policies import GateSpec
 from fleet.rollouts import GateTrial
 from runtime.evals.store import EvalStore
@@ -36,22 +44,22 @@ class JudgedGate:
         overridden = self.finding.gate in self.trial.accepted
         return self.finding.verdict is Verdict.FAIL and not overridden
 
-    def event(self, since: datetime) -> GateJudged:
-        """Return the event for the ledger; `since`: from when on requests counted."""
-        trial = self.trial
+    def event(self, now: datetime) -> GateJudged | UpgradeJudged:
+        """Return the event for the ledger; `now`: for a stage of which the begin is not known."""
+        trial, upgrade, digests = self.trial, self.trial.upgrade, self.digests
+        verdict = (
+            trial.alias, trial.adapter, self.finding.gate, self.finding.plain(),
+            {**trial.digests, **digests}, self.runs,
+        )  # fmt: skip
+        if upgrade is not None:
+            return UpgradeJudged(
+                *verdict, base=upgrade.base, settings=upgrade.settings,
+                old=upgrade.old_settings, canary=upgrade.canary,
+            )  # fmt: skip
         return GateJudged(
-            trial.alias,
-            trial.adapter,
-            trial.stable,
-            trial.percent,
-            self.finding.gate,
-            self.finding.plain(),
-            {**trial.digests, **self.digests},
-            self.fingerprint,
-            since,
-            self.runs,
-            self.rows,
-        )
+            *verdict, stable=trial.stable, percent=trial.percent, fingerprint=self.fingerprint,
+            since=trial.since or now, rows=self.rows,
+        )  # fmt: skip
 
 
 def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:

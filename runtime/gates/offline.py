@@ -201,7 +201,7 @@ async def _judge_group(
         evals,
         report,
         purpose=purpose,
-        engines_differ=trial.on_canary,
+        engines_differ=trial.upgrade is not None,
         decided=partial(_decided, gates),
     )
     made = tuple(
@@ -291,7 +291,13 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
         for name in (name for name in (*both, *servers) if name in live.urls):
             url, engine = live.urls[name], engine_digest(live, name)
             return EvalTarget(
-                url, adapter, adapter, digest, trial.alias, serving=engine, fixed=trial.on_canary
+                url,
+                adapter,
+                adapter,
+                digest,
+                trial.alias,
+                serving=engine,
+                fixed=trial.upgrade is not None,
             )
         detail = f"No server that answers lists `{adapter}`, so it cannot be evaluated."
         hint = "An apply loads what is declared."

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from fleet.errors import EvalError
 from fleet.gates import CountedRows, Finding, TimedRow, digest_of_rows, in_order
-from fleet.history import Entry, GateJudged, UpgradeJudged
+from fleet.history import Entry, GateJudged, GateVerdict, UpgradeJudged
 from fleet.policies import OFFLINE, UNITS, GateSpec
 from fleet.resources import FULL
 from runtime.evals.store import EvalStore
@@ -54,7 +54,7 @@ def recounted(entries: Sequence[Entry], state_dir: Path, now: datetime) -> Itera
 
     A finding has counted the requests of all findings before in its stage.
     """
-    newest: dict[tuple[object, ...], tuple[int, GateJudged | UpgradeJudged]] = {}
+    newest: dict[tuple[object, ...], tuple[int, GateVerdict]] = {}
     for entry in entries:
         match entry.event:
             case GateJudged() as event:
@@ -66,22 +66,22 @@ def recounted(entries: Sequence[Entry], state_dir: Path, now: datetime) -> Itera
             case _:
                 pass
     store, rows = EvalStore(state_dir / "evals"), _KeptRows(state_dir, now)
-    for seq, event in sorted(newest.values(), key=_subject):
+    for seq, verdict in sorted(newest.values(), key=_subject):
         try:
-            finding = Finding.of(event.finding)
+            finding = Finding.of(verdict.finding)
         except ValueError:  # which `check_evidence` says
             continue
-        made = _evaluated(event, finding, store) if finding.metric in OFFLINE else None
-        if made is None and isinstance(event, GateJudged) and event.rows is not None:
-            made = rows.recount(event, event.rows, finding)
+        made = _evaluated(verdict, finding, store) if finding.metric in OFFLINE else None
+        if made is None and isinstance(verdict, GateJudged) and verdict.rows is not None:
+            made = rows.recount(verdict, verdict.rows, finding)
         live = finding.metric not in OFFLINE
         if made is None and live and any(map(_any, finding.counts.values())):
             made = RecountState.UNCHECKED, "it does not name the usage rows that it counted"
         if made is not None:
-            yield Recount(seq, event.adapter, event.gate, *made)
+            yield Recount(seq, verdict.adapter, verdict.gate, *made)
 
 
-def _subject(found: tuple[int, GateJudged | UpgradeJudged]) -> tuple[str, str, int]:
+def _subject(found: tuple[int, GateVerdict]) -> tuple[str, str, int]:
     """Return the order of findings, by which rows are read once an attempt."""
     return found[1].alias, found[1].adapter, found[0]
 
@@ -90,9 +90,7 @@ def _any(count: float | Sequence[float]) -> bool:
     return any(count) if isinstance(count, Sequence) else bool(count)
 
 
-def _evaluated(
-    event: GateJudged | UpgradeJudged, finding: Finding, store: EvalStore
-) -> _Made | None:
+def _evaluated(event: GateVerdict, finding: Finding, store: EvalStore) -> _Made | None:
     """Judge the stored answers again; None: no evaluation stands behind the finding."""
     if not event.runs:
         return None

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fleet.history import Doubts, Entry, History, find_doubts, settled
 from fleet.resources import FULL, State
-from fleet.rollouts import GateTrial, Upgrade, decide_upgrades, due_gates, upgrade_trials
+from fleet.rollouts import GateTrial, decide_upgrades, due_gates, upgrade_trials
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
@@ -39,8 +39,7 @@ class TickContext:
     state_dir: Path
     now: datetime
     trials: tuple[GateTrial, ...]
-    canaries: tuple[tuple[Upgrade, GateTrial], ...] = ()
-    """Golden sets that are due on the canary servers of upgrades."""
+    """Of versions, and of servers with new settings."""
     doubts: Doubts = field(default_factory=Doubts)
 
 
@@ -50,9 +49,9 @@ def tick_context(
     """Return the facts of a tick, and the trials that follow from these facts."""
     history, entries = settled(known.history(), live), known.entries
     doubts, trusted = find_doubts(fleet, known.standing(), history, now)
-    trials = due_gates(fleet, live, trusted, now)
-    canaries = upgrade_trials(fleet, live, decide_upgrades(fleet, live, trusted, now))
-    return TickContext(fleet, live, trusted, entries, state_dir, now, trials, canaries, doubts)
+    upgrades = decide_upgrades(fleet, live, trusted, now)
+    trials = due_gates(fleet, live, trusted, now) + upgrade_trials(fleet, live, upgrades)
+    return TickContext(fleet, live, trusted, entries, state_dir, now, trials, doubts)
 
 
 async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
@@ -102,9 +101,12 @@ def _novelty(context: TickContext) -> Callable[[JudgedGate], bool]:
         for found in context.history.evidence.values()
         for evidence in found
     }
+    on_canaries = {trial.key: trial.upgrade for trial in context.trials if trial.upgrade}
 
     def is_new(gate: JudgedGate) -> bool:
         trial = gate.trial
+        if upgrade := on_canaries.get(trial.key):
+            return not upgrade.knows(trial.alias, gate.finding)
         rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
         every = (rollout.retain if trial.percent == FULL else rollout.bake) / WINDOWS_A_BAKE
         return worth_recording(
@@ -133,10 +135,9 @@ class Evaluations:
         report: Callable[[GateTrial], ReportProgress],
     ) -> list[GateTrial]:
         """Start the evaluations that are lacking; return the trials that are begun now."""
-        due = (*context.trials, *(trial for _, trial in context.canaries))
         begun = [
             trial
-            for trial in due
+            for trial in context.trials
             if trial.offline
             and trial.key not in self.running
             and context.now >= self.rests.get(trial.key, context.now)

@@ -19,7 +19,7 @@ from fleet.errors import FleetError, require_known
 from fleet.history import (
     Entry,
     EvalFinished,
-    GateJudged,
+    GateVerdict,
     History,
     JudgeCompared,
     KeyAccepted,
@@ -27,7 +27,7 @@ from fleet.history import (
     Released,
     RolledBack,
     RolloutMarked,
-    UpgradeFields,
+    UpgradeDecided,
     anchored,
     data_of,
     event_of,
@@ -40,7 +40,7 @@ from runtime.state.home import HomeAddress
 KEY_FILE: Final = "evidence.key"
 """File of the state folder, for its owner alone."""
 SIGNED: Final = (
-    GateJudged, UpgradeFields, EvalFinished, JudgeCompared, RolloutMarked, Released, RolledBack,
+    GateVerdict, UpgradeDecided, EvalFinished, JudgeCompared, RolloutMarked, Released, RolledBack,
     KeyAccepted,
 )  # fmt: skip
 """Events of entries that are signed: evidence, and what is decided by it or in spite of it."""

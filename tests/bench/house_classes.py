@@ -17,10 +17,8 @@ from tests.bench.house_modules import Module
 LEAST_SHARED: Final = 5
 """Fields that any two classes share before the pair is printed."""
 MIRRORED: Final = (
-    ("GateJudged", "UpgradeJudged"),
     ("GateJudged", "GateEvidence"),
-    ("UpgradeJudged", "UpgradeVerdict"),
-    ("GateEvidence", "UpgradeVerdict"),
+    ("UpgradeJudged", "Evidence"),
     ("Adapter", "AdapterSpec"),
     ("Host", "HostSpec"),
     ("Base", "BaseSpec"),

@@ -129,8 +129,10 @@ def _judged(route: Route, chance: random.Random) -> Iterator[LedgerEvent]:
         yield EvalFinished(run, alias, adapter, "rolling", summary, "5" * 64, f"evals/{run}.jsonl")
     finding = judge_paired(GATE, scores, scores)
     digests = {"adapter": "a" * 64, "base": "s=" + "b" * 16, "golden": "d" * 64}
-    its = alias, adapter, adapter, 100, GATE.name, finding.plain(), digests
-    yield GateJudged(*its, "f" * 16, None, runs)
+    yield GateJudged(
+        alias, adapter, GATE.name, finding.plain(), digests, runs,
+        stable=adapter, percent=100, fingerprint="f" * 16,
+    )  # fmt: skip
 
 
 def _rare(route: Route, devices: list[str], chance: random.Random) -> Iterator[LedgerEvent]:

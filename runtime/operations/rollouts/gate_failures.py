@@ -61,13 +61,20 @@ async def roll_back_rejected(
 async def roll_back_failed(
     workspace: Workspace, judged: Iterable[JudgedGate], done: JudgingRound
 ) -> JudgingRound:
-    """Roll back the versions that failed now, an alias once; without traffic only a line."""
+    """Roll back the versions that failed now, an alias once; without traffic only a line.
+
+    A failure on a canary server is in the ledger and stops the upgrade for all its clients.
+    """
     requests: dict[str, RollbackRequest] = {}
     for gate in judged:
         trial = gate.trial
         if not gate.failed or trial.alias in (*done.failed, *requests):
             continue
-        if trial.percent:
+        if trial.upgrade is not None:
+            done = replace(done, failed=(*done.failed, trial.alias))
+            base = trial.upgrade.base
+            workspace.inform(f"The upgrade of base {base} is stopped for all its clients.")
+        elif trial.percent:
             requests[trial.alias] = _request(trial, gate.finding, gate.finding.gate, done)
         else:
             done = replace(done, failed=(*done.failed, trial.alias))

@@ -1,19 +1,11 @@
-"""Record the verdicts of canary servers; approve or stop upgrades; carry on what was decided."""
-
-import asyncio
-from collections.abc import Iterable
-from dataclasses import replace
+"""Approve or stop upgrades, by golden sets or by a person; carry on what was decided."""
 
 from fleet.errors import FleetError, did_you_mean
-from fleet.gates import Verdict
-from fleet.history import UpgradeDecided, UpgradeJudged, UpgradeMark
+from fleet.history import UpgradeDecided, UpgradeMark
 from fleet.plan import Plan
 from fleet.planning import awaited_person, upgrade_part
 from fleet.resources import State
 from fleet.rollouts import MOVES, Upgrade, UpgradeStage, decide_upgrades
-from runtime.gates.evidence import JudgedGate
-from runtime.gates.tick import TickContext
-from runtime.ledger.outbox import LedgerOutbox
 from runtime.operations.change.planning import plan_fleet
 from runtime.operations.rollouts.gate_failures import JudgingRound
 from runtime.operations.rollouts.rollouts import require_thawed
@@ -26,46 +18,6 @@ ENDS: dict[UpgradeMark, str] = {
     "release": "its golden sets are asked anew",
 }
 """Consequence of a mark, as a sentence without its subject."""
-
-
-async def record_canaries(
-    workspace: Workspace,
-    context: TickContext,
-    judged: Iterable[JudgedGate],
-    outbox: LedgerOutbox,
-    done: JudgingRound,
-) -> JudgingRound:
-    """Record the findings of golden sets on canary servers; a failure stops the upgrade for all.
-
-    A finding about a canary that is no longer judged is dropped, and so is a finding that repeats.
-    """
-    due = {trial.key: upgrade for upgrade, trial in context.canaries}
-    for gate in judged:
-        upgrade, finding = due.get(gate.trial.key), gate.finding
-        if upgrade is None or _is_known(upgrade, gate):
-            continue
-        event = UpgradeJudged(
-            base=upgrade.base, settings=upgrade.settings, old=upgrade.old_settings,
-            canary=upgrade.canary, alias=gate.trial.alias, adapter=gate.trial.adapter,
-            gate=finding.gate, finding=finding.plain(),
-            digests={**gate.trial.digests, **gate.digests}, runs=gate.runs,
-        )  # fmt: skip
-        await asyncio.to_thread(outbox.append, [event])
-        where = f"{finding.gate} of {gate.trial.adapter} on {upgrade.canary}"
-        workspace.inform(f"{finding.verdict} {where}: {finding.reason}")
-        if finding.verdict is Verdict.FAIL:
-            workspace.inform(f"The upgrade of base {upgrade.base} is stopped for all its clients.")
-            done = replace(done, failed=(*done.failed, gate.trial.alias))
-    return done
-
-
-def _is_known(upgrade: Upgrade, gate: JudgedGate) -> bool:
-    return any(
-        result.verdict is not None
-        and (result.alias, result.gate.name) == (gate.trial.alias, gate.finding.gate)
-        and result.verdict.finding.reason == gate.finding.reason
-        for result in upgrade.results
-    )
 
 
 def approve_passed(workspace: Workspace, live: State, done: JudgingRound) -> None:

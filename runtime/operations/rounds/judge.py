@@ -29,7 +29,7 @@ from runtime.operations.rollouts.gate_failures import (
     roll_back_failed,
     roll_back_rejected,
 )
-from runtime.operations.rollouts.upgrades import approve_passed, record_canaries
+from runtime.operations.rollouts.upgrades import approve_passed
 from runtime.operations.rounds.rounds import RoundParts
 from runtime.operations.versions.evaluate import eval_context
 from runtime.operations.watch.notifications import report_doubts
@@ -112,9 +112,9 @@ def _start_evaluations(
         return report_quarters(workspace.emit, f"{trial.adapter}: ", "answers")
 
     for trial in evaluations.start(context, partial(eval_context, workspace), report):
-        beside = "its old server" if trial.on_canary else trial.stable
-        where = f" on {trial.servers[0]}" if trial.on_canary else ""
-        workspace.inform(f"Evaluates {trial.adapter}{where} beside {beside}.")
+        canary = f"{trial.place} beside its old server"
+        beside = canary if trial.upgrade else f"beside {trial.stable}"
+        workspace.inform(f"Evaluates {trial.adapter} {beside}.")
 
 
 async def _take_evaluation(
@@ -131,15 +131,12 @@ async def _take_evaluation(
     done = replace(done, away=done.away or known.away, doubts=done.doubts.then(context.doubts))
     if done.doubts.behind is not None:  # the result waits for the clock
         return done
-    outbox = workspace.outbox(VERDICT_S, done.why_away)
-    canaries = [gate for gate in result.judged if gate.trial.on_canary]
     with parts.part(f"the record of the evaluation of {key[1]}"):
         if result.events:
+            outbox = workspace.outbox(VERDICT_S, done.why_away)
             await asyncio.to_thread(outbox.append, result.events)
         evaluations.taken(key)
-        done = await record_canaries(workspace, context, canaries, outbox, done)
-    judged = [gate for gate in result.judged if not gate.trial.on_canary]
-    return await _act_on(workspace, context, judged, done, evaluated=True)
+    return await _act_on(workspace, context, result.judged, done, evaluated=True)
 
 
 async def _act_on(
@@ -152,27 +149,29 @@ async def _act_on(
 ) -> JudgingRound:
     """Record verdicts and roll back failures, also while the ledger hangs.
 
-    Verdicts that were `evaluated` are about versions and bytes, whatever the ledger says now.
+    Verdicts that were `evaluated` are about versions and bytes, whatever the ledger says now; those
+    of a canary server that is no longer judged are dropped.
 
     Raises:
         FleetError: FC5107, the verdicts are queued and not in the ledger yet; failures are
             rolled back, and nothing goes on.
     """
+    due = {trial.key for trial in context.trials}
     sure = evaluated or done.away is None  # a pass on traffic needs the ledger
     judged = [
         gate
         for gate in judged
         if gate.failed or (sure and context.doubts.may_pass(gate.trial.alias))
+        if gate.trial.upgrade is None or gate.trial.key in due
     ]
-
     new, queued = new_findings(context, judged), ""
     if new:
         outbox = workspace.outbox(VERDICT_S, done.why_away)
-        events = [gate.event(gate.trial.since or context.now) for gate in new]
+        events = [gate.event(context.now) for gate in new]
         queued = await asyncio.to_thread(outbox.append, events)
     for gate in new:
         finding, trial = gate.finding, gate.trial
-        text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
+        text = f"{finding.verdict} {finding.gate} of {trial.adapter} {trial.place}"
         workspace.inform(f"{text}: {finding.reason}")
     done = await roll_back_failed(workspace, judged, done)
     if queued and done.away is None:
@@ -204,7 +203,7 @@ async def _report_ledger_away(
     for trial in (trial for trial in trials if trial.offline):
         gates = ", ".join(gate.name for gate in trial.offline)
         workspace.inform(
-            f"{trial.alias}: {trial.adapter} stays at {trial.percent} %; its golden sets "
+            f"{trial.alias}: {trial.adapter} stays {trial.place}; its golden sets "
             f"({gates}) are asked once the ledger is back."
         )
     occasion = ledger_away(known.entries, f"{why}.", workspace.now())

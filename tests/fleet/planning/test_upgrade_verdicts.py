@@ -43,7 +43,7 @@ def test_a_verdict_on_another_golden_set_or_engine_does_not_count(change: str) -
     else:
         live = replace(live, versions={C: "0.33.0"})
     (upgrade,) = decide_upgrades(made, live, world.history(), world.now)
-    assert [result.verdict for result in upgrade.results] == [None, None]
+    assert [result.evidence for result in upgrade.results] == [None, None]
 
 
 def test_a_version_that_is_not_in_the_lock_is_not_asked_and_nobody_moves() -> None:

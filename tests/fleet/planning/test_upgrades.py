@@ -67,7 +67,7 @@ def judge(world: World, made: FleetSpec, alias: str, *, good: bool, items: int =
     """Write down what the golden set of a client finds on the canary."""
     upgrade = upgrade_of(world, made)
     due = upgrade_trials(made, world.live(), [upgrade])
-    trial = next(trial for _, trial in due if trial.alias == alias)
+    trial = next(trial for trial in due if trial.alias == alias)
     finding = judge_paired(GATE, (1.0,) * items, (float(good),) * items)
     world._append(
         "upgrade_judged",

@@ -80,7 +80,10 @@ def evidence(
 ) -> GateEvidence:
     known = {"adapter": digest_of(adapter), "stable": digest_of(stable)} | digests
     found = finding(gate, verdict)
-    return GateEvidence(ALIAS, adapter, stable, percent, gate, found, known, "", since, at, seq)
+    return GateEvidence(
+        ALIAS, adapter, gate, found, known, at, seq,
+        stable=stable, percent=percent, fingerprint="", since=since,
+    )  # fmt: skip
 
 
 def mark(

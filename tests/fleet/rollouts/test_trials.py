@@ -63,8 +63,9 @@ def evidence(finding: Finding, **changes: Any) -> GateEvidence:
         "terms": ANSWERS.terms,
     }
     made = GateEvidence(
-        "acme-support", NEW, OLD, 0, finding.gate, finding, known, "f", NOON, NOON, 1
-    )
+        "acme-support", NEW, finding.gate, finding, known, NOON, 1,
+        stable=OLD, percent=0, fingerprint="f", since=NOON,
+    )  # fmt: skip
     return replace(made, **changes)
 
 

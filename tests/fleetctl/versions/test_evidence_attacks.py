@@ -56,7 +56,7 @@ def passed() -> GateJudged:
     finding = judge_live(ERRORS, [Window(NOON, NOON, Tally(500), Tally(500))])
     assert finding.verdict is Verdict.PASS
     return replace(
-        GateJudged("acme-support", NEW, OLD, 10, "errors", finding.plain()),
+        GateJudged("acme-support", NEW, "errors", finding.plain(), stable=OLD, percent=10),
         since=NOON - timedelta(days=2),
     )
 

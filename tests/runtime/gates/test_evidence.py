@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from fleet.gates import Verdict, judge_paired
+from fleet.history import GateJudged
 from fleet.history.values import GateEvidence
 from fleet.policies import BY_FORM, GateSpec, RolloutPolicy
 from fleet.resources import State
@@ -223,7 +224,9 @@ def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path:
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     end = NOON + timedelta(minutes=5)
     (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageReader(tmp_path), end)
-    assert (one.finding.verdict, one.event(NOON).since) == (Verdict.FAIL, NOON)
+    event = one.event(NOON)
+    assert isinstance(event, GateJudged)
+    assert (one.finding.verdict, event.since) == (Verdict.FAIL, NOON)
     assert sum(one.finding.counts["bad"]) == 12  # type: ignore[arg-type]
 
 
@@ -289,8 +292,9 @@ def test_what_is_worth_a_line_in_the_ledger(
     finding = judge_paired(ANSWERS, [1.0] * 40, [1.0] * 40)
     digests = {**trial().digests, "base": "s1=b s2=b"}
     known = GateEvidence(
-        "acme-support", NEW, OLD, 0, "answers", finding, digests, "", NOON, NOON, 1
-    )
+        "acme-support", NEW, "answers", finding, digests, NOON, 1,
+        stable=OLD, percent=0, fingerprint="", since=NOON,
+    )  # fmt: skip
     new = JudgedGate(trial(0, "s1", digests=digests), replace(finding, **change), {})
     now = NOON + timedelta(minutes=minutes)
     assert worth_recording(new, known, now, timedelta(hours=1)) is worth

@@ -58,10 +58,16 @@ def usual() -> list[str]:
     return numbered(*before, *bad, *(row(1 + n / 30, OLD) for n in range(30)))
 
 
+def event_of(judged: JudgedGate) -> GateJudged:
+    event = judged.event(NOON)
+    assert isinstance(event, GateJudged)
+    return event
+
+
 def found(state_dir: Path, percent: int = 50, gate: GateSpec = ERRORS) -> GateJudged:
     asked = trial(percent, "s1", live=(gate,))
     (one,) = judge_traffic(asked, PACE, LIVE, (), UsageReader(state_dir), END)
-    return one.event(NOON)
+    return event_of(one)
 
 
 def again(event: GateJudged, state_dir: Path, now: datetime = END) -> tuple[RecountState, str]:
@@ -109,7 +115,7 @@ def test_a_request_that_ends_while_gates_are_judged_is_left_to_the_next_look(
     asked, usage = trial(50, "s1", live=(ERRORS,)), UsageReader(tmp_path)
     (one,) = judge_traffic(asked, PACE, LIVE, (), usage, END, written_meanwhile)
     assert one.finding.counts["requests"] == (12.0,)
-    assert again(one.event(NOON), tmp_path) == (RecountState.SAME, "")
+    assert again(event_of(one), tmp_path) == (RecountState.SAME, "")
     (next_one,) = judge_traffic(asked, PACE, LIVE, (), usage, END + timedelta(minutes=1))
     assert next_one.finding.counts["requests"] == (12.0, 1.0)
 
@@ -125,7 +131,7 @@ def test_beliefs_by_other_clients_are_recorded_and_counted_with_again(tmp_path: 
     events = []
     for told in (before, entry(of_others), replace(before, event=earlier)):
         (one,) = judge_traffic(asked, PACE, LIVE, (told,), UsageReader(tmp_path), END)
-        events.append(one.event(NOON))
+        events.append(event_of(one))
     believing, later, own = events
     assert believing.finding["counts"]["believed_alike"] == 0.2
     assert believing.finding["counts"]["dispersion"] == 2.5
@@ -212,7 +218,7 @@ def answered(root: Path) -> JudgedGate:
 def test_stored_answers_are_counted_again(tmp_path: Path) -> None:
     golden_set(tmp_path, {"regex": {}})
     made = answered(tmp_path)
-    event = made.event(NOON)
+    event = event_of(made)
     assert (made.finding.verdict, event.rows) == (Verdict.PASS, None)
     assert again(event, tmp_path) == (RecountState.SAME, "")
     counts = {**event.finding["counts"], "worse": 9.0}
