@@ -19,14 +19,14 @@ class Budget(NamedTuple):
 
 
 HOUSE: Final = {
-    "core lines": Budget(106_724, 97_000, 106_500),
+    "core lines": Budget(106_723, 97_000, 106_500),
     "lines of extensions": Budget(7_000, 7_000, 7_000),
     "modules": Budget(562, 560, 540),
     "lines of the longest module": Budget(500, 500, 500),
     "modules of 480 lines or more": Budget(10, 10, 10),
     "flat files in one room": Budget(20, 20, 20),
     "flat words of fleet": Budget(15, 15, 15),
-    "mirrored pairs of classes": Budget(22, 5, 0),
+    "mirrored pairs of classes": Budget(21, 5, 0),
     "imports inside functions": Budget(16, 10, 10),
     "functions of 8 parameters or more": Budget(20, 10, 5),
     "functions over 60 lines": Budget(14, 15, 10),

@@ -106,7 +106,7 @@ class AttachEngine:
             port = attached_port(declared.url)
             server = Server(name, declared.base, self._host.name, (), port, digest=None)
             seen.record(server, declared.url, answer)
-        seen.attached |= shown
+        seen.add(State(attached=shown))
         return seen.state()
 
     async def _facts(

@@ -86,22 +86,26 @@ class LocalEngine:
         """
         seen = StateBuilder(self.store, interpreter=self.interpreter)
         kept = [*self.records.all(self.host.name)]
-        seen.ports = {record.name: record.port for record in kept}
+        seen.add(State(ports={record.name: record.port for record in kept}))
         records = {record.name: record for record in kept if record.leader()}
         for record, elsewhere in self._unrecorded():
             if elsewhere:
                 seen.record_of_others(record, elsewhere)
             elif records.setdefault(record.name, record) is record:
-                seen.notes.append(
-                    f"Server {record.name} runs without a launch record, as process {record.pid}: "
-                    "fleetctl adopt"
-                )
-        seen.unknown_servers |= self.records.started_elsewhere(self.host.name, records)
-        here = (record for record in kept if not record.is_elsewhere)
-        seen.ended = {its.name: its.served_launch for its in here if its.name not in records}
-        for name, record in records.items():
-            if drawn := FleetMark.among(environment(record.leader() or 0)).id:
-                seen.fleets[name] = drawn
+                note = f"Server {record.name} runs without a launch record, as process {record.pid}"
+                seen.add(State(notes=(f"{note}: fleetctl adopt",)))
+        ended = (its for its in kept if not its.is_elsewhere and its.name not in records)
+        marks = {
+            name: FleetMark.among(environment(record.leader() or 0)).id
+            for name, record in records.items()
+        }
+        seen.add(
+            State(
+                unknown_servers=self.records.started_elsewhere(self.host.name, records),
+                ended={record.name: record.served_launch for record in ended},
+                fleets={name: drawn for name, drawn in marks.items() if drawn},
+            )
+        )
         clients = {name: self._servers.client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients, only)).items():
             record = records[name]
@@ -112,7 +116,7 @@ class LocalEngine:
             elif record.ready or refuses_key(answer):
                 seen.record_unknown(name, answer)
             else:
-                seen.notes.append(f"Server {name} is still starting.")
+                seen.add(State(notes=(f"Server {name} is still starting.",)))
         return seen.state()
 
     async def check_start(self, server: Server) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,6 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from fleet.errors import EngineError, EngineRejectedError, EngineTimedOutError, FleetError
-from fleet.hardware import AttachedFacts
 from fleet.names import Address, server_address
 from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
 from runtime.engines.adapters_file import AdapterEntry
@@ -103,24 +102,12 @@ class StateBuilder:
     """As `HostSpec.supervisor`, of launches."""
     interpreter: tuple[str, str] = ("", "")
     """Interpreter that servers are started with now, as declared and in full; empty: not known."""
-    resources: dict[Address, Resource] = field(default_factory=dict)
-    unknown_servers: dict[str, str] = field(default_factory=dict)
-    ports: dict[str, int] = field(default_factory=dict)
-    """Port by server with a launch record; a state names those of unknown servers."""
-    of_others: dict[str, str] = field(default_factory=dict)
-    ended: dict[str, str] = field(default_factory=dict)
-    away_hosts: dict[str, str] = field(default_factory=dict)
-    fleets: dict[str, str] = field(default_factory=dict)
-    boots: dict[str, str] = field(default_factory=dict)
-    launches: dict[str, str] = field(default_factory=dict)
-    urls: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    attached: dict[str, AttachedFacts] = field(default_factory=dict)
-    bases: dict[str, str] = field(default_factory=dict)
-    pythons: dict[str, tuple[str, str]] = field(default_factory=dict)
-    resolvable: dict[Address, LoadedAdapter] = field(default_factory=dict)
-    faults: dict[Address, Fault] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    parts: list[State] = field(default_factory=list)
+    """The recorded parts of the state; a later part is right where two differ."""
+
+    def add(self, part: State) -> None:
+        """Record a part. `ports` may name every server with a launch record."""
+        self.parts.append(part)
 
     def record(
         self,
@@ -133,79 +120,82 @@ class StateBuilder:
 
         `entries` are those of its file of adapters, which a server with the plug-in answers by.
         """
-        self.resources[server.address] = server
-        self.urls[server.name] = url
-        if snapshot.boot:
-            self.boots[server.name] = snapshot.boot
-        if server.digest is not None and (launch := snapshot.listing.stamps.launch):
-            self.launches[server.name] = launch
-        if snapshot.version:
-            self.versions[server.name] = snapshot.version
-        for name, path in snapshot.listing.adapters.items():
-            adapter = LoadedAdapter(name, server.name, self.store.digest(path), path).as_known()
-            self.resources[adapter.address] = adapter
-        for name, entry in entries.items() if snapshot.listing.stamps.has_resolver else ():
-            adapter = LoadedAdapter(name, server.name, entry.digest, entry.path)
-            if name not in snapshot.listing.adapters and self._is_copy(entry):
-                self.resolvable[adapter.address] = adapter
+        listing, name, lists = snapshot.listing, server.name, snapshot.listing.adapters
+        launch = listing.stamps.launch if server.digest is not None else ""
+        listed: list[Resource] = [server]
+        listed += [
+            LoadedAdapter(adapter, name, self.store.digest(path), path).as_known()
+            for adapter, path in lists.items()
+        ]
+        unlisted = [
+            LoadedAdapter(adapter, name, entry.digest, entry.path)
+            for adapter, entry in (entries.items() if listing.stamps.has_resolver else ())
+            if adapter not in lists and self._is_copy(entry)
+        ]
+        self.add(
+            State(
+                {resource.address: resource for resource in listed},
+                urls={name: url},
+                boots={name: snapshot.boot} if snapshot.boot else {},
+                launches={name: launch} if launch else {},
+                versions={name: snapshot.version} if snapshot.version else {},
+                resolvable={adapter.address: adapter for adapter in unlisted},
+            )
+        )
 
     def record_launch(
         self, launched: LaunchRecord, snapshot: ServerSnapshot, entries: Mapping[str, AdapterEntry]
-    ) -> None:
-        """Record the answer at the address of a launch: of its server, or of another launch."""
-        stamps = snapshot.listing.stamps
+    ) -> bool:
+        """Record the answer at the address of a launch; return whether its own server gave it."""
+        stamps, name = snapshot.listing.stamps, launched.name
         try:
             server = replace(launched.server(stamps.digest), supervisor=self.supervisor)
         except EngineError as error:
-            self.record_unknown(launched.name, error)
-            return
+            self.record_unknown(name, error)
+            return False
         if stamps.launch != launched.served_launch:
-            self.record_stale(launched.name, stamps.launch, launched.served_launch)
-            return
+            self.record_stale(name, stamps.launch, launched.served_launch)
+            return False
         self.record(server, launched.url, snapshot, entries)
-        if launched.base_files:
-            self.bases[launched.name] = launched.base_files
         declared, starts = self.interpreter
         runs = launched.arguments[0] if declared and launched.arguments else ""
-        if runs and not is_interpreter(runs, declared):
-            self.pythons[launched.name] = (runs, starts)
+        is_other = runs and not is_interpreter(runs, declared)
+        bases = {name: launched.base_files} if launched.base_files else {}
+        self.add(State(bases=bases, pythons={name: (runs, starts)} if is_other else {}))
+        return True
 
     def _is_copy(self, entry: AdapterEntry) -> bool:
         return self.store.digest(entry.path) == entry.digest
 
     def record_unknown(self, name: str, error: EngineError) -> None:
         """Record a server that did not answer."""
-        self.unknown_servers[name] = "; ".join(
-            diagnostic.detail for diagnostic in error.diagnostics
-        )
-        if refuses_key(error):
-            what = "asks for another key than `servers_secret` gives (FC4024)"
-            self.faults[server_address(name)] = Fault(what, f"fleetctl server stop {name}")
+        why = "; ".join(diagnostic.detail for diagnostic in error.diagnostics)
+        other_key = "asks for another key than `servers_secret` gives (FC4024)"
+        fault = Fault(other_key, f"fleetctl server stop {name}")
+        faults = {server_address(name): fault} if refuses_key(error) else {}
+        self.add(State(unknown_servers={name: why}, faults=faults))
 
     def record_of_others(self, record: LaunchRecord, folder: str) -> None:
         """Record a server of this fleet that runs here and that another state folder started."""
-        self.of_others[record.name] = folder
-        self.ports[record.name] = record.port
-        self.unknown_servers[record.name] = (
+        why = (
             f"it runs as process {record.pid}, started from the state folder {folder}: it is "
             "left alone here"
+        )
+        name = record.name
+        self.add(
+            State(unknown_servers={name: why}, of_others={name: folder}, ports={name: record.port})
         )
 
     def record_stale(self, name: str, launch: str, ours: str) -> None:
         """Record a server at whose address another launch than the newest answers."""
-        self.launches[name] = launch
-        self.unknown_servers[name] = (
-            f"launch {launch or 'of no name'} answers at its address, and fleetctl started {ours}"
-        )
+        why = f"launch {launch or 'of no name'} answers at its address, and fleetctl started {ours}"
+        self.add(State(unknown_servers={name: why}, launches={name: launch}))
 
     def state(self) -> State:
-        """Return the state, everything sorted."""
-        names = ("resources", "unknown_servers", "ports", "boots", "launches", "urls", "versions",
-                 "bases", "pythons", "resolvable", "faults", "of_others", "ended", "away_hosts",
-                 "fleets", "attached")  # fmt: skip
-        self.ports = {name: self.ports[name] for name in self.unknown_servers.keys() & self.ports}
-        tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
-        return State(**tables, notes=tuple(self.notes))
+        """Return the state, everything sorted, with the ports of servers that are unknown."""
+        whole = _joined(self.parts)
+        ports = {name: port for name, port in whole.ports.items() if name in whole.unknown_servers}
+        return replace(whole, ports=ports)
 
 
 def is_interpreter(path: str, declared: str) -> bool:
@@ -214,11 +204,12 @@ def is_interpreter(path: str, declared: str) -> bool:
     return PurePosixPath(path).parts[-len(tail) :] == tail
 
 
-_BY_SERVER = (
-    "unknown_servers", "ports", "of_others", "ended", "away_hosts", "fleets", "boots", "launches",
-    "routed_launches", "urls", "versions", "attached", "bases", "pythons", "resolvable",
+_TABLES = (
+    "resources", "unknown_servers", "ports", "of_others", "ended", "away_hosts", "fleets", "boots",
+    "launches", "routed_launches", "urls", "versions", "attached", "bases", "pythons", "resolvable",
+    "faults",
 )  # fmt: skip
-"""Fields of a state that the states of different hosts add to, by server, adapter or host."""
+"""Fields of a state that parts and the states of other hosts add to."""
 
 
 def merge(*states: State) -> State:
@@ -227,25 +218,29 @@ def merge(*states: State) -> State:
     Raises:
         FleetError: an address occurs in two of them.
     """
-    resources: dict[Address, Resource] = {}
+    addresses: set[Address] = set()
     for state in states:
-        twice = sorted(resources.keys() & state.resources.keys())
+        twice = sorted(addresses & state.resources.keys())
         if twice:
             raise FleetError.of(
                 "FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts."
             )
-        resources |= state.resources
-    joined = {
-        field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
-        for field in (*_BY_SERVER, "faults")
-    }
+        addresses |= state.resources.keys()
+    return _joined(states)
+
+
+def _joined(states: Sequence[State]) -> State:
+    """Join states, sorted; of two values the later is right."""
+    tables: dict[str, Any] = {}
+    for name in _TABLES:
+        entries = (pair for state in states for pair in getattr(state, name).items())
+        tables[name] = dict(sorted(dict(entries).items()))
     return State(
-        resources=dict(sorted(resources.items())),
         routes_unknown="; ".join(state.routes_unknown for state in states if state.routes_unknown),
         lost=tuple(sorted({address for state in states for address in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
         behind=any(state.behind for state in states),
-        **joined,
+        **tables,
     )
 
 

@@ -103,32 +103,29 @@ class RayEngine:
         copies = ((str(self.store.absolute()), self.host.store),)
         seen = StateBuilder(StoreView(self.store, copies), interpreter=here)
         kept = await asyncio.to_thread(self._shared.of_host, self.host.name)
-        seen.ports = {name: record.port for name, record in kept.items()}
+        seen.add(State(ports={name: record.port for name, record in kept.items()}))
         try:
             view = await self._cluster().look()
         except EngineError as error:
             return await self._observe_unreached(kept, error, seen, only)
         now = self._started(view, before, seen)
-        seen.ended = {
-            name: record.served_launch for name, record in kept.items() if name not in view.actors
-        }
+        ended = {name: its.served_launch for name, its in kept.items() if name not in view.actors}
+        seen.add(State(ended=ended))
         clients = {name: self._servers.client(record) for name, record in now.items()}
         for name, answer in (await observe_servers(clients, only)).items():
             actor, record = view.actors[name], now[name]
             if not isinstance(answer, EngineError):
                 entries = await asyncio.to_thread(self._shared.records.adapters(name).read)
-                seen.record_launch(record, answer, entries)
-                if name in seen.urls:
+                if seen.record_launch(record, answer, entries):
                     now[name] = record.model_copy(update={"ready": True})
             elif not view.is_up(self.host.address):
-                seen.ended[name] = record.served_launch
+                seen.add(State(ended={name: record.served_launch}))
             elif record.ready or refuses_key(answer) or isinstance(answer, UntrustedError):
                 seen.record_unknown(name, answer)
             else:
                 again = f", started again by Ray (restart {actor.restarts})"
-                seen.notes.append(
-                    f"Server {name} is still starting{again if actor.restarts else ''}."
-                )
+                note = f"Server {name} is still starting{again if actor.restarts else ''}."
+                seen.add(State(notes=(note,)))
         if not only and (after := BoxMemory(self.host.store, now)) != before:
             after.write(self.memory)
         return seen.state()
@@ -240,30 +237,30 @@ class RayEngine:
         self, view: ClusterView, before: BoxMemory, seen: StateBuilder
     ) -> dict[str, LaunchRecord]:
         """Return the records of this fleet's servers on this host; note odd actors."""
-        found = dict[str, LaunchRecord]()
+        started, fleets, notes = dict[str, LaunchRecord](), dict[str, str](), list[str]()
         for name, actor in view.actors.items():
             record, was = actor.record, before.records.get(name)
             if not self.fleet.owns(actor.fleet):
-                seen.notes += self.fleet.others(actor.fleet, f"Actor {name}")
+                notes += self.fleet.others(actor.fleet, f"Actor {name}")
             elif record is not None and self._launcher.is_here(actor):
                 ready = was is not None and was.ready and was.process_start == actor.life
                 known = {"process_start": actor.life, "ready": ready}
-                found[name] = self._servers.here(record.model_copy(update=known))
+                started[name] = self._servers.here(record.model_copy(update=known))
                 if actor.fleet.id:
-                    seen.fleets[name] = actor.fleet.id
+                    fleets[name] = actor.fleet.id
+        away = dict[str, str]()
         if not view.is_up(self.host.address):
             state = view.nodes.get(self.host.address, "not there")
-            seen.away_hosts[self.host.name] = f"Ray says of node {self.host.address}: {state}"
-            seen.notes.append(
-                f"Node {self.host.address} of host {self.host.name} is {state}, by Ray."
-            )
-        return found
+            away = {self.host.name: f"Ray says of node {self.host.address}: {state}"}
+            notes.append(f"Node {self.host.address} of host {self.host.name} is {state}, by Ray.")
+        seen.add(State(fleets=fleets, away_hosts=away, notes=tuple(notes)))
+        return started
 
     async def _observe_unreached(
         self, kept: dict[str, LaunchRecord], error: EngineError, seen: StateBuilder, only: str
     ) -> State:
         why = "; ".join(problem.detail for problem in error.diagnostics)
-        seen.notes.append(f"The cluster of host {self.host.name} is not reached: {why}")
+        seen.add(State(notes=(f"The cluster of host {self.host.name} is not reached: {why}",)))
         records = {name: self._servers.here(record) for name, record in kept.items()}
         clients = {name: self._servers.client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients, only)).items():

@@ -128,25 +128,24 @@ class SshEngine:
         started_by = self._launcher.interpreter(box)
         seen = StateBuilder(self._copies(box.store), self.host.supervisor, started_by)
         now = self._started(box, before, seen)
-        seen.ports = {name: record.port for name, record in now.items()}
-        seen.fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
-        if self.ssh.is_here and now:
-            seen.notes += linger_notes()
+        ports = {name: record.port for name, record in now.items()}
+        fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
+        lingering = tuple(linger_notes()) if self.ssh.is_here and now else ()
+        seen.add(State(ports=ports, fleets=fleets, notes=lingering))
         errors = await self._servers.faults(now.values())
         clients = {name: self._servers.client(record) for name, record in now.items()}
         for name, answer in (await observe_servers(clients, only)).items():
             if not isinstance(answer, EngineError):
                 usual = self.host.supervisor if self.ssh.is_here else ""
                 seen.supervisor = SYSTEM if box.units[name].is_system else usual
-                seen.record_launch(now[name], answer, box.adapters.get(name, {}))
-                if name in seen.urls:
+                if seen.record_launch(now[name], answer, box.adapters.get(name, {})):
                     now[name] = now[name].model_copy(update={"ready": True})
             elif now[name].ready or name in errors or refuses_key(answer):
                 seen.record_unknown(name, errors.get(name, answer))
             else:
                 number = box.units[name].restarts
                 again = f", started again by systemd (restart {number})" if number else ""
-                seen.notes.append(f"Server {name} is still starting{again}.")
+                seen.add(State(notes=(f"Server {name} is still starting{again}.",)))
         if (after := BoxMemory(box.store, now)) != before:
             after.write(self.memory)
         return seen.state()
@@ -250,7 +249,7 @@ class SshEngine:
         self, box: BoxView, before: BoxMemory, seen: StateBuilder
     ) -> dict[str, LaunchRecord]:
         """Return the records of this fleet's servers that run or start; note ended, odd units."""
-        found, notes = dict[str, LaunchRecord](), seen.notes
+        started, ended, notes = dict[str, LaunchRecord](), dict[str, str](), list[str]()
         for name, unit in box.units.items():
             shown = f"Unit {unit_name(name)} of host {self.host.name}"
             if not self.fleet.owns(unit.fleet):
@@ -267,19 +266,20 @@ class SshEngine:
                 is_up = was is not None and was.ready and unit.state == "active"
                 ready = is_up and was is not None and was.process_start == unit.invocation
                 known = {"process_start": unit.invocation, "ready": ready}
-                found[name] = self._servers.here(record.model_copy(update=known))
+                started[name] = self._servers.here(record.model_copy(update=known))
             else:
-                seen.ended[name] = record.served_launch
-        return found
+                ended[name] = record.served_launch
+        seen.add(State(ended=ended, notes=tuple(notes)))
+        return started
 
     async def _observe_unreached(self, before: BoxMemory, error: EngineError, only: str) -> State:
         if before.is_reached:
             replace(before, is_reached=False).write(self.memory)
         seen = StateBuilder(self._copies(before.store), self.host.supervisor)
         why = "; ".join(problem.detail for problem in error.diagnostics)
-        seen.notes.append(f"Host {self.host.name} is not reached: {why}")
         records = {name: self._servers.here(record) for name, record in before.records.items()}
-        seen.ports = {name: record.port for name, record in before.records.items()}
+        ports = {name: record.port for name, record in before.records.items()}
+        seen.add(State(ports=ports, notes=(f"Host {self.host.name} is not reached: {why}",)))
         clients = {name: self._servers.client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients, only)).items():
             if isinstance(answer, EngineError):

@@ -82,14 +82,14 @@ class Host:
     async def observe(self, only: str = "") -> State:
         self._bury()
         seen = StateBuilder(StoreView(self.world.state_dir / STORE))
-        seen.ports = {name: server.port for name, (server, _) in self.servers.items()}
-        for name in self.frozen & self.servers.keys():
-            seen.unknown_servers[name] = "no answer in time"
+        ports = {name: server.port for name, (server, _) in self.servers.items()}
+        silent = dict.fromkeys(self.frozen & self.servers.keys(), "no answer in time")
+        seen.add(State(ports=ports, unknown_servers=silent))
         clients = {name: self._client(name) for name in self.servers.keys() - self.frozen}
         for name, answer in (await observe_servers(clients, only)).items():
             server, _ = self.servers[name]
             if isinstance(answer, FleetError):
-                seen.unknown_servers[name] = "refused"
+                seen.add(State(unknown_servers={name: "refused"}))
             else:
                 seen.record(server, f"http://127.0.0.1:{server.port}", answer)
         return seen.state()
