@@ -207,7 +207,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
     versions = {version.name: version for version in _catalogue(workspace)}
     _require_known(name, sorted(versions))
     version = versions[name]
-    entries = workspace.ledger().read() if version.locked else ()
+    entries = workspace.ledger.open().read() if version.locked else ()
     deployments = deployments_of(entries, _parsed(name)) if version.locked else ()
     document = _row(version) | {
         "modules": list(version.locked.modules) if version.locked else [],

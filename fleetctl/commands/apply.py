@@ -131,7 +131,7 @@ def _read_plan(workspace: Workspace, file: Path) -> "Plan":
     if PLAN_ID.fullmatch(str(file)) and not file.exists():
         raise click.UsageError(f"`{file}` is a plan's id: pass --plan-id {file}")
     plan = plan_file.load(read_text(file), str(file))
-    workspace.set_aside({note.subject: note.text for note in plan.set_aside})
+    workspace.project.set_aside({note.subject: note.text for note in plan.set_aside})
     require_applicable(workspace, plan, file)
     return plan
 
@@ -142,7 +142,7 @@ def _is_due(workspace: Workspace, plan: "Plan", live: "State") -> bool:
     from runtime.operations.change.apply import report_changes_since, require_trusted
     from runtime.operations.change.planning import is_record_due
 
-    require_kept(plan, workspace.fleet(), workspace.history())
+    require_kept(plan, workspace.project.fleet(), workspace.ledger.history())
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
     due = plan.steps or plan.settings or is_record_due(workspace, plan, live)

@@ -53,7 +53,7 @@ def validate(workspace: Workspace, form: str) -> None:
     from runtime.project.referenced_files import check_referenced_files
 
     try:
-        project = workspace.project()
+        project = workspace.project.load()
         check_referenced_files(workspace.root, project, _template_fault)
         _require_places(project.fleet)
         checked, left = check_declared(workspace)
@@ -175,7 +175,7 @@ def show_config(workspace: Workspace, path: str, form: str, *, origin: bool) -> 
     """
     from fleet.config import effective_settings
 
-    project = workspace.project()
+    project = workspace.project.load()
     settings = [
         setting
         for setting in effective_settings(project.declarations, project.tree)

@@ -102,7 +102,7 @@ def run(
     if due_only:
         adapters = {job.target.alias: job.target.adapter for job in jobs}
         drifts = _drifts(read_evals(workspace), adapters)
-        asyncio.run(notify_all_open(workspace, workspace.observe(), "drifted"))
+        asyncio.run(notify_all_open(workspace, workspace.machines.observe(), "drifted"))
     document = {"evaluations": done, "drift": drifts, "failed": failed, "notes": notes}
     if form == "json" or done:
         print_result(

@@ -44,7 +44,7 @@ def command(
     found = [*plain, *(named.urls if named else ())]
     keys = dict.fromkeys(found, api_key or "") | (named.keys if named else {})
     servers = read_servers(found, workspace.root, keys)
-    fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
+    fleet = workspace.project.fleet() if (workspace.root / MAIN).exists() else None
     imported = imported_from(servers, named.asked if named else None, fleet)
     written, edited = write_import(workspace, imported, rendered)
     for verb, paths in (("Wrote", written), ("Added to", edited)):

@@ -37,7 +37,7 @@ def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: 
     """
     from runtime.operations.change.adopt import adopt, to_adopt
 
-    live = workspace.observe()
+    live = workspace.machines.observe()
     addresses = to_adopt(workspace, live, globs)
     document = {"adopted": list(addresses), "dry_run": dry_run}
     print_result(form, document, lambda _: "".join(f"{address}\n" for address in addresses))
@@ -72,11 +72,11 @@ def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
     from runtime.operations.machines.hosts import list_box_servers
 
     try:
-        fleet = workspace.fleet()
+        fleet = workspace.project.fleet()
     except FleetError:  # broken declarations: then the state folder alone is read
         return []
     servers, errors = list_box_servers(
-        fleet, workspace.fleet_id(), Path(normal_path(workspace.root)), workspace.state_dir
+        fleet, workspace.ledger.fleet_id(), Path(normal_path(workspace.root)), workspace.state_dir
     )
     for error in errors:
         print_diagnostics(error.diagnostics)
@@ -177,7 +177,7 @@ def stop_servers(
 
     asyncio.run(stop_all())
     stop_box_servers(boxes[name] for name in chosen if name in boxes)
-    workspace.push()  # a checkout that does not reach the home would start them again
+    workspace.ledger.push()  # a checkout that does not reach the home would start them again
     for name in chosen:
         click.echo(f"stopped {name}", err=True)
 
@@ -189,7 +189,7 @@ def _log_of(workspace: Workspace, name: str) -> Path:
     own = _records(workspace).log(name)
     if not own.exists():
         with suppress(FleetError):
-            fleet = workspace.fleet()
+            fleet = workspace.project.fleet()
             for host in fleet.hosts.values():
                 if host.engine == "ray" and f"-{host.name}-" in name:
                     return SharedFolder(Path(host.store), f"fleetctl-{fleet.name}").records.log(
@@ -208,7 +208,7 @@ def _journal_of(workspace: Workspace, name: str, log: Path) -> "SshConnection | 
     if log.exists():
         return None
     with suppress(FleetError):  # broken declarations: then the state folder alone is read
-        for host in workspace.fleet().hosts.values():
+        for host in workspace.project.fleet().hosts.values():
             ends = tuple(f"-{host.name}-{device.name}" for device in host.devices)
             if name.endswith(ends) and has_units(host):
                 return connection_to(host)

@@ -157,7 +157,7 @@ def _planned(
     from runtime.operations.change.planning import plan_fleet
 
     live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
-    fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
+    fleet = what_if(workspace.project.fleet(), changes) if changes else workspace.project.fleet()
     print_lines((*live.notes, *fault_notes(live)), "Note")
     if not live_file:
         live = known_part(workspace, live)
@@ -175,7 +175,7 @@ def _selected(workspace: Workspace, whole: "Plan", targets: "tuple[TargetPattern
     from runtime.operations.change.reviewed import with_rules
 
     selected = with_rules(workspace, select(whole, targets))
-    require_kept(selected, workspace.fleet(), workspace.history())
+    require_kept(selected, workspace.project.fleet(), workspace.ledger.history())
     return selected
 
 
@@ -183,7 +183,9 @@ def _save_live(workspace: Workspace, live: "State", file: Path) -> None:
     from plans.documents.live_file import KnownPast, dump
     from runtime.files import write_text
 
-    write_text(file, dump(live, KnownPast(workspace.history(), workspace.known_hosts())))
+    write_text(
+        file, dump(live, KnownPast(workspace.ledger.history(), workspace.project.known_hosts()))
+    )
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def claim(workspace: Workspace, alias: str, reason: str, lasts: timedelta, form:
 
     _require_declared(workspace, alias)
     claim = training.claim(
-        workspace.ledger(),
+        workspace.ledger.open(),
         alias,
         by=workspace.by,
         reason=reason,
@@ -96,7 +96,12 @@ def release(workspace: Workspace, alias: str, reason: str, form: str, *, force: 
     from runtime import training
 
     claim = training.release(
-        workspace.ledger(), alias, by=workspace.by, reason=reason, now=workspace.now(), force=force
+        workspace.ledger.open(),
+        alias,
+        by=workspace.by,
+        reason=reason,
+        now=workspace.now(),
+        force=force,
     )
     if claim is None:
         _require_declared(workspace, alias)
@@ -179,7 +184,7 @@ def _version(text: str | None) -> "Version | None":
 
 def _require_declared(workspace: Workspace, alias: str) -> None:
 
-    adapters = workspace.fleet().adapters
+    adapters = workspace.project.fleet().adapters
     if alias not in adapters:
         near = did_you_mean(alias, sorted(adapters))
         detail = f"`{alias}` is not declared."

@@ -66,7 +66,7 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
 
     workspace, exit_code = as_far_as_valid(workspace)
     _note_freeze(workspace)
-    rollouts = rollout_documents(workspace.fleet(), all_rollouts(workspace).values())
+    rollouts = rollout_documents(workspace.project.fleet(), all_rollouts(workspace).values())
     print_result(form, rollouts if every else active(rollouts), render_list)
     sys.exit(exit_code)
 
@@ -85,14 +85,14 @@ def status(workspace: Workspace, alias: str, form: str) -> None:
     from runtime.operations.rollouts.rollouts import rollout_of
 
     _note_freeze(workspace)
-    rollout = rollout_document(workspace.fleet(), rollout_of(workspace, alias))
+    rollout = rollout_document(workspace.project.fleet(), rollout_of(workspace, alias))
     print_result(form, rollout, lambda rollout: render_one(rollout, workspace.now()))
 
 
 def _note_freeze(workspace: Workspace) -> None:
     from plans.wording import frozen_line
 
-    if freeze := workspace.history().freeze:
+    if freeze := workspace.ledger.history().freeze:
         click.echo(frozen_line(freeze), err=True)
 
 
@@ -269,7 +269,7 @@ def client_report(
     from runtime.files import write_text
     from runtime.operations.rollouts.rollouts import last_tried
 
-    entries = workspace.ledger().read()
+    entries = workspace.ledger.open().read()
     adapter = last_tried(entries, alias, version)
     report = document(entries, alias, adapter, workspace.now())
     if form == "json":

@@ -47,7 +47,7 @@ def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
     """
     from plans.reports.usage import render, render_json
 
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)
 
 

@@ -98,7 +98,7 @@ def summary(
 
     if billed and purpose != LIVE:
         raise click.UsageError("--billed covers several purposes: omit --purpose.")
-    clients = workspace.fleet().clients if billed else {}
+    clients = workspace.project.fleet().clients if billed else {}
     paying = {name for name, declared in clients.items() if declared.bill_evals}
     grain = Grain.HOUR if since else Grain.DAY
     begin = since.replace(minute=0, second=0, microsecond=0) if since else _BEGINNING
@@ -294,6 +294,6 @@ def forget(workspace: Workspace, /, client: str, user: str | None, *, yes: bool)
         return
     gone = forget_captured(workspace.state_dir, client, user)
     entry = CaptureForgotten(client, gone, of_user=user is not None)
-    if why := workspace.outbox().append([entry]):
+    if why := workspace.ledger.outbox().append([entry]):
         workspace.warn(f"The ledger has no entry of it yet: {why}")
     click.echo(f"Deleted {counted(gone, 'captured request')} {whose}.")

@@ -65,7 +65,7 @@ def read_table(workspace: Workspace) -> RoutingTable:
 
 
 async def _read_table(workspace: Workspace) -> RoutingTable:
-    declared, envoys = workspace.fleet().gateways, workspace.envoys()
+    declared, envoys = workspace.project.fleet().gateways, workspace.machines.envoys()
     async with LocalGateways(workspace.state_dir, declared, envoys) as gateways:
         table, _ = await gateways.read_table()
     return table
@@ -73,7 +73,7 @@ async def _read_table(workspace: Workspace) -> RoutingTable:
 
 def refuse_server_keys(workspace: Workspace) -> None:
     """Raise FC1269 where servers have keys, which no other gateway sends."""
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     attached = (server for host in fleet.hosts.values() for server in host.attached)
     if fleet.servers_secret or any(server.api_key or server.tls for server in attached):
         detail = "What is compiled for other gateways sends no keys and knows no `tls` of servers."
@@ -89,7 +89,7 @@ def compiled_gateway(workspace: Workspace, name: str | None) -> GatewaySpec:
         FleetError: FC1269, servers have keys; FC6010, there is none of the name.
     """
     refuse_server_keys(workspace)
-    known = dict(workspace.fleet().gateways) or known_gateways(workspace.state_dir)
+    known = dict(workspace.project.fleet().gateways) or known_gateways(workspace.state_dir)
     if name is None:
         envoys = [gateway for gateway in known.values() if gateway.kind == "envoy"]
         return envoys[0] if envoys else known[min(known)]
@@ -151,7 +151,7 @@ def planned_pods(workspace: Workspace, hosts: tuple[str, ...], image: str) -> tu
     Raises:
         FleetError: FC5011, no such host; FC1298, no image is given.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     require_hosts(fleet, hosts)
     pods = list(_pods(fleet, desired_fleet(workspace), hosts, image))
     served = {name for pod in pods for name in pod.adapters}

@@ -72,7 +72,7 @@ def plan_change(workspace: Workspace, live: State, change: VersionChange) -> Pla
     Raises:
         FleetError: the changed declarations have a problem, or do not fit.
     """
-    fleet = workspace.project({change.file: change.after}).fleet
+    fleet = workspace.project.load({change.file: change.after}).fleet
     return plan_fleet(workspace, live, fleet)
 
 

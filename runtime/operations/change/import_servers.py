@@ -176,7 +176,7 @@ def write_import(
     for name, text in edited.items():
         write_text(root / name, text)
     try:
-        workspace.project()
+        workspace.project.load()
     except ConfigError as error:
         wrong = [found for found in error.diagnostics if found.code != NOT_IN_LOCK]
         if wrong:

@@ -39,7 +39,7 @@ def create_keys(workspace: Workspace, name: str | None, *, replace: bool) -> Ite
     workspace, _ = as_far_as_valid(workspace)
     declared = {
         f"{client.name}/{key.name}": key
-        for client in workspace.fleet().clients.values()
+        for client in workspace.project.fleet().clients.values()
         for key in client.keys
     }
     if name is not None and name not in declared:
@@ -90,7 +90,7 @@ def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:
     """
     try:
         table = asyncio.run(_newest_table(workspace))
-        known = workspace.last_known().history().established.values()
+        known = workspace.ledger.last_known().history().established.values()
     except FleetError as error:
         first = error.diagnostics[0]
         detail = f"A new key could lock a client out. {first.summary}: {first.detail}"
@@ -107,8 +107,8 @@ def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:
 
 
 async def _newest_table(workspace: Workspace) -> RoutingTable:
-    state_dir, declared = workspace.state_dir, workspace.fleet().gateways
-    async with LocalGateways(state_dir, declared, workspace.envoys()) as gateways:
+    state_dir, declared = workspace.state_dir, workspace.project.fleet().gateways
+    async with LocalGateways(state_dir, declared, workspace.machines.envoys()) as gateways:
         table, notes = await gateways.read_table()
         silent = [note for note in notes if note.runs and not note.answers]
         if silent and not table.revision:

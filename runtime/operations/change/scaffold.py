@@ -140,7 +140,7 @@ def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
 
 def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:
     try:
-        workspace.project()
+        workspace.project.load()
     except ConfigError as error:
         return error.diagnostics
     return ()

@@ -31,7 +31,7 @@ def ssh_host(workspace: Workspace, name: str) -> HostSpec:
     Raises:
         ConfigError: FC1205, there is no such host, or its engine is another.
     """
-    hosts = workspace.fleet().hosts
+    hosts = workspace.project.fleet().hosts
     host = hosts.get(name)
     if host and host.engine == "ssh":
         return host
@@ -83,12 +83,12 @@ def prepare_host(
 
 def _servers(workspace: Workspace, host: HostSpec) -> list[str]:
     """Return the names of all servers that the host may have."""
-    bases = sorted(workspace.fleet().bases)
+    bases = sorted(workspace.project.fleet().bases)
     return [server_name(base, host.name, device.name) for device in host.devices for base in bases]
 
 
 def _judged(workspace: Workspace, host: HostSpec, facts: HostFacts) -> tuple[HostFinding, ...]:
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     shapes = (base.shape.weight_bytes for base in fleet.bases.values() if base.shape)
     names = {str(adapter.name) for adapter in fleet.adapters.values()}
     sizes = (version.bytes for name, version in fleet.versions.items() if name in names)

@@ -37,7 +37,7 @@ def require_thawed(workspace: Workspace, stopped: str) -> None:
     Raises:
         FrozenError: FC6067, the fleet is frozen.
     """
-    if (freeze := workspace.history().freeze) is not None:
+    if (freeze := workspace.ledger.history().freeze) is not None:
         raise frozen_fleet(freeze, stopped)
 
 
@@ -47,7 +47,7 @@ def freeze_fleet(workspace: Workspace, reason: str) -> Freeze:
     Raises:
         FleetError: FC6068, the fleet is frozen already, with another reason.
     """
-    before = workspace.history().freeze
+    before = workspace.ledger.history().freeze
     if before is not None:
         raise FleetError.of(
             "FC6068",
@@ -57,17 +57,17 @@ def freeze_fleet(workspace: Workspace, reason: str) -> Freeze:
             hint="Agree with them when to thaw. The fleet stays frozen until:",
             command="fleetctl thaw",
         )
-    workspace.ledger().append([Frozen(reason)])
-    after = workspace.history().freeze
+    workspace.ledger.open().append([Frozen(reason)])
+    after = workspace.ledger.history().freeze
     assert after is not None, "the entry was written"
     return after
 
 
 def thaw_fleet(workspace: Workspace, reason: str) -> Freeze | None:
     """End the freeze; None: the fleet was not frozen, and nothing was written."""
-    before = workspace.history().freeze
+    before = workspace.ledger.history().freeze
     if before is not None:
-        workspace.ledger().append([Thawed(reason)])
+        workspace.ledger.open().append([Thawed(reason)])
     return before
 
 
@@ -110,8 +110,8 @@ class MarkedRollout:
 
 def all_rollouts(workspace: Workspace) -> dict[str, RolloutStatus]:
     """Return the rollout of every alias; the servers are asked."""
-    fleet, live = workspace.fleet(), workspace.observe()
-    history = settled(workspace.history(), live)
+    fleet, live = workspace.project.fleet(), workspace.machines.observe()
+    history = settled(workspace.ledger.history(), live)
     decided = decide_rollouts(fleet, live, history, workspace.now())
     return rollout_statuses(fleet, decided.wanted, history, live.routes())
 
@@ -205,10 +205,10 @@ def mark_rollout(
         )
     if word in ONWARD:
         _require_loaded(workspace, target)
-    facts = workspace.fleet().versions.get(target.target)
+    facts = workspace.project.fleet().versions.get(target.target)
     digest = facts.digest if facts else None
     event = RolloutMarked(alias, target.target, word, reason, until, digest)
-    workspace.ledger().append([event])
+    workspace.ledger.open().append([event])
     then = then or CONSEQUENCES[word].format(alias=alias)
     lines = [f"{alias}: {version} {then}."]
     if target.phase is Phase.DOUBTED and word in ONWARD:
@@ -227,7 +227,7 @@ def _require_loaded(workspace: Workspace, target: AliasTarget) -> None:
     Raises:
         FleetError: FC5152. A server that does not answer may hold it.
     """
-    live = workspace.observe()
+    live = workspace.machines.observe()
     loaded = {adapter.adapter for adapter in live.adapters().values()}
     if target.target in loaded or live.unknown_servers:
         return

@@ -106,13 +106,17 @@ class Watcher:
         Raises:
             FleetError: the declarations or the ledger cannot be read.
         """
-        fleet, now, known = workspace.fleet(), workspace.now(), read_alerts(workspace.state_dir)
+        fleet, now, known = (
+            workspace.project.fleet(),
+            workspace.now(),
+            read_alerts(workspace.state_dir),
+        )
         parts, found, faults = RoundParts(workspace.emit), list[RuleFinding](), list[DataFault]()
         with parts.part("the ingestion of usage"):
             faults += await gather_rows(workspace)
         with parts.part("the faults of data"):
             faults += data_faults(workspace.state_dir, now)
-        snapshot = workspace.last_known()
+        snapshot = workspace.ledger.last_known()
         live = with_ledger(workspace, await observe_faults(workspace), snapshot)
         history = settled(snapshot.history(), live)
         events = list[Notification]()
@@ -169,7 +173,7 @@ class Watcher:
         now: datetime,
     ) -> Iterator[RuleFinding]:
         """Yield the findings on aliases; those that begin with their likely cause."""
-        fleet = workspace.fleet()
+        fleet = workspace.project.fleet()
         pinned = {a.subject: a.baseline for a in known if a.rule is AlertRule.SLOW and not a.until}
         causes = {a.id: a.cause for a in known if not a.until}
         for facts in self.traffic.facts(store, fleet, live, known, now):
@@ -219,9 +223,9 @@ def why_worse(workspace: Workspace, alias: str, since: timedelta) -> WhyWorse:
     Raises:
         FleetError: the alias is not declared; declarations, ledger or store cannot be read.
     """
-    fleet, now, state_dir = workspace.fleet(), workspace.now(), workspace.state_dir
+    fleet, now, state_dir = workspace.project.fleet(), workspace.now(), workspace.state_dir
     asyncio.run(gather_rows(workspace))
-    entries = workspace.last_known().entries
+    entries = workspace.ledger.last_known().entries
     with closing(UsageStore(state_dir)) as store:
         return explain_alias(store, fleet, entries, alias, since, now)
 

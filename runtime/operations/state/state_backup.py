@@ -62,7 +62,7 @@ class RestoreResult:
 def fleet_name(workspace: Workspace, entries: Sequence[Entry]) -> str:
     """Return the fleet's name, declared or else of the last apply; empty: unknown."""
     try:
-        return workspace.fleet().name
+        return workspace.project.fleet().name
     except (FleetError, OSError):
         applies = (entry.event for entry in entries if isinstance(entry.event, ApplyStarted))
         return max((event.fleet for event in applies), default="")
@@ -80,10 +80,14 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
         detail = f"`{file}` is not overwritten: it may be the only backup that works."
         hint = "Choose another name, such as one with the date; --force overwrites."
         raise FleetError.of("FC6070", "The backup's file is there", detail, hint=hint)
-    workspace.ledger().read()  # a lost ledger is refused, and what is queued is written down
+    workspace.ledger.open().read()  # a lost ledger is refused, and what is queued is written down
     home = FileLedger(state_dir, run=workspace.run, by=workspace.by, clock=workspace.now)
     with locked_ledger(state_dir):
-        entries = home.read() if workspace.home.is_state_folder else workspace.ledger().read()
+        entries = (
+            home.read()
+            if workspace.project.home.is_state_folder
+            else workspace.ledger.open().read()
+        )
         contents = {
             name: content_of(part) for name, part in parts_in(state_dir, with_keys=with_keys)
         }
@@ -111,7 +115,7 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
         left_out=sizes,
     )
     digest = write_backup(path, manifest, contents)
-    workspace.ledger().append([BackedUp(str(path), digest, manifest.seq, with_keys)])
+    workspace.ledger.open().append([BackedUp(str(path), digest, manifest.seq, with_keys)])
     return BackupResult(file, digest, manifest)
 
 
@@ -128,7 +132,7 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
         LockHeldError: FC5104, another run holds the lease.
     """
     state_dir = workspace.state_dir
-    if not workspace.home.is_state_folder:
+    if not workspace.project.home.is_state_folder:
         raise _elsewhere(workspace, file)
     make_private(state_dir / FOLDER)
     with (
@@ -199,7 +203,7 @@ def _require_same_fleet(
 
 
 def _elsewhere(workspace: Workspace, file: Path) -> FleetError:
-    home = str(workspace.home)
+    home = str(workspace.project.home)
     return FleetError.of(
         "FC6078",
         "The ledger has another home",
@@ -271,7 +275,7 @@ def _keep_live(state_dir: Path, scratch: Path) -> tuple[str, ...]:
 def covers_ledger(workspace: Workspace) -> bool:
     """Return whether the copy has an entry for every line of the ledger, so that no entry lacks."""
     try:
-        return 0 < workspace.ledger().count() <= len(workspace.replica.read())
+        return 0 < workspace.ledger.open().count() <= len(workspace.ledger.replica.read())
     except (FleetError, OSError):
         return False
 
@@ -284,10 +288,10 @@ def restore_ledger(workspace: Workspace) -> RestoredLedger | None:
     Raises:
         FleetError: FC5181, there is no whole copy; FC5182, the copy is of another ledger.
     """
-    ledger, copy = workspace.ledger(), list[Entry]()
-    if not workspace.is_ledger_lost():
+    ledger, copy = workspace.ledger.open(), list[Entry]()
+    if not workspace.ledger.is_lost():
         try:
-            copy = workspace.replica.beyond(ledger.read())
+            copy = workspace.ledger.replica.beyond(ledger.read())
         except DamagedLedgerError:
             pass
         else:
@@ -302,7 +306,7 @@ def restore_ledger(workspace: Workspace) -> RestoredLedger | None:
 def _copy(workspace: Workspace) -> Sequence[Entry]:
     why = "It is empty"
     try:
-        if kept := workspace.replica.read():
+        if kept := workspace.ledger.replica.read():
             return kept
     except FleetError as error:
         why = error.diagnostics[0].detail
@@ -311,7 +315,7 @@ def _copy(workspace: Workspace) -> Sequence[Entry]:
     raise FleetError.of(
         "FC5181",
         "There is no whole copy of the ledger",
-        f"`{workspace.replica.path}`: {why.rstrip('.')}.",
+        f"`{workspace.ledger.replica.path}`: {why.rstrip('.')}.",
         hint="Put back a backup of the state folder. Without one, move the ledger away and rebuild "
         "it from what is live; what was held for a reason is held no more then.",
         command="fleetctl adopt",

@@ -65,7 +65,7 @@ def newest_backup(workspace: Workspace) -> Path:
         FleetError: FC6074, no backup was made, or its file is gone.
     """
     detail = "The ledger knows of no backup."
-    for entry in reversed(workspace.ledger().read()):
+    for entry in reversed(workspace.ledger.open().read()):
         if isinstance(entry.event, BackedUp):
             path = Path(entry.event.file)
             if path.is_file():
@@ -104,7 +104,7 @@ async def drill_backup(workspace: Workspace, file: Path) -> DrilledBackup:
     found = result.complete, len(result.served), result.failures
     event = BackupDrilled(str(file), result.sha256, *found)
     try:
-        await asyncio.to_thread(lambda: workspace.ledger().append([event]))
+        await asyncio.to_thread(lambda: workspace.ledger.open().append([event]))
     except (FleetError, OSError) as error:
         workspace.warn(f"the drill is not in the ledger: {error}")
     return result
@@ -136,12 +136,12 @@ def _unpacked(file: Path, state_dir: Path) -> Backup:
 
 
 async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> DrilledBackup:
-    declared = await asyncio.to_thread(workspace.fleet)
+    declared = await asyncio.to_thread(workspace.project.fleet)
     past = fold_entries(backup.entries)
     shift = _port_shift(declared, past)
     fleet = _fake(declared, shift)
     apart = replace(workspace, state_dir=backup.folder, given=fleet, apart=True)
-    live, history = await apart.observe_now(), _shifted(past, shift)
+    live, history = await apart.machines.observe_now(), _shifted(past, shift)
     causes = classify_drift(settled(history, live), live)
     due = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     plan = repair(fleet.name, due, history, live, {})
@@ -155,7 +155,7 @@ async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> Drill
         for problem in done.diagnostics
         if problem.severity == "error"
     ]
-    live = await apart.observe_now()
+    live = await apart.machines.observe_now()
     if live.routes_unknown:
         failures.append(f"the routing table: {live.routes_unknown}")
     started = {change.address for change in plan.changes if isinstance(change.after, Server)}
@@ -257,7 +257,7 @@ def _attached(history: History, live: State) -> frozenset[str]:
 
 async def _silent(apart: Workspace, live: State) -> dict[str, str]:
     """Ask every server of every version with traffic; return the aliases without an answer."""
-    async with apart.connected() as connections:
+    async with apart.machines.connected() as connections:
         engines = {
             server.name: connections.engines[server.host]
             for server in live.servers().values()

@@ -37,7 +37,7 @@ def verify_evidence(workspace: Workspace, head: str | None) -> dict[str, Any]:
     Raises:
         FleetError: FC5102, the chain is broken.
     """
-    entries, state_dir = workspace.ledger().read(), workspace.state_dir
+    entries, state_dir = workspace.ledger.open().read(), workspace.state_dir
     checks, recounts = list(check_evidence(entries)), list(_recounts(workspace, entries))
     return {
         "format": "fleetctl-evidence-check",
@@ -54,9 +54,11 @@ def verify_evidence(workspace: Workspace, head: str | None) -> dict[str, Any]:
         "recounts_differ": [f for f in recounts if f["state"] == RecountState.CHANGED],
         "not_counted": [f for f in recounts if f["state"] in _OPEN],
         "other_limits": list(_other_limits(workspace)),
-        "lacking": {str(path): known for path, known in workspace.replica.lacking(entries).items()},
+        "lacking": {
+            str(path): known for path, known in workspace.ledger.replica.lacking(entries).items()
+        },
         "checkpoint": str(state_dir / CHECKPOINT_FILE),
-        "checkpoint_forged": is_forged(state_dir, workspace.ledger(), entries),
+        "checkpoint_forged": is_forged(state_dir, workspace.ledger.open(), entries),
     }
 
 
@@ -71,10 +73,10 @@ def _recounts(workspace: Workspace, entries: Sequence[Entry]) -> Iterator[dict[s
 def _other_limits(workspace: Workspace) -> Iterator[dict[str, Any]]:
     """Yield verdicts of now that were judged by other limits than declared: they do not count."""
     try:
-        gates = workspace.fleet().gates
+        gates = workspace.project.fleet().gates
     except FleetError:  # broken declarations; nothing is planned from them
         return
-    for found in workspace.history().evidence.values():
+    for found in workspace.ledger.history().evidence.values():
         for item in found:
             gate = gates.get(item.gate)
             if gate and not item.answers(soaking(gate) if item.percent == FULL else gate):
@@ -87,7 +89,7 @@ def _signatures(workspace: Workspace, entries: Sequence[Entry]) -> dict[str, Any
     A key is believed in the entries that it may sign: as this machine accepts it, else as the
     ledger does.
     """
-    keys, begun = workspace.history().keys, [e for e in entries if _begins_anew(e)]
+    keys, begun = workspace.ledger.history().keys, [e for e in entries if _begins_anew(e)]
     signed, refused, bare = 0, [], 0
     for entry in entries:
         if isinstance(entry.event, SIGNED):
@@ -118,9 +120,9 @@ NEXT: str = f"{KEY_FILE}.next"
 def evidence_keys(workspace: Workspace) -> dict[str, Any]:
     """Return the document of the key of this machine and of all keys that may sign."""
     keys: Mapping[str, KeyTerm] = {}
-    for entry in workspace.ledger().read():
+    for entry in workspace.ledger.open().read():
         keys = keys_after(keys, entry.seq, entry.event, entry.signature)
-    own = workspace.signer.own
+    own = workspace.ledger.signer.own
     return {
         "format": "fleetctl-evidence-keys",
         "format_version": "1.0",
@@ -139,7 +141,7 @@ def accept_key(workspace: Workspace, key: str) -> None:
         FleetError: FC5145, the key of this machine may not sign.
     """
     _require_accepted(workspace)
-    workspace.ledger().append([KeyAccepted(key)])
+    workspace.ledger.open().append([KeyAccepted(key)])
 
 
 def replace_key(workspace: Workspace) -> str:
@@ -148,17 +150,19 @@ def replace_key(workspace: Workspace) -> str:
     Raises:
         FleetError: FC5145, the key of this machine may not sign, or is a declared secret.
     """
-    if workspace.signer.declared:
-        detail = f"`{workspace.signer.declared}` is declared, and fleetctl writes no such secret."
+    if workspace.ledger.signer.declared:
+        detail = (
+            f"`{workspace.ledger.signer.declared}` is declared, and fleetctl writes no such secret."
+        )
         hint = "Accept the new secret's key here first, then change the secret."
         command = "fleetctl evidence key --accept KEY"
         raise FleetError.of("FC5145", "The key cannot be used", detail, hint=hint, command=command)
     path = workspace.state_dir / NEXT
     secret = read_or_make_secret(path)
     new = public_of(secret)
-    if new not in workspace.history().keys:
+    if new not in workspace.ledger.history().keys:
         _require_accepted(workspace)
-        workspace.ledger().append([KeyAccepted(new, replaces=True)])
+        workspace.ledger.open().append([KeyAccepted(new, replaces=True)])
     replace_file(workspace.state_dir / KEY_FILE, f"{secret}\n".encode())
     path.unlink()
     return new
@@ -174,8 +178,8 @@ def begin_anew(workspace: Workspace, reason: str) -> str:
         detail = "The ledger accepts the key of this machine, so that none has to begin anew."
         command = "fleetctl evidence key"
         raise FleetError.of("FC5145", "The key cannot be used", detail, command=command)
-    own = workspace.signer.made()
-    workspace.ledger().append([KeyAccepted(own, lost=reason)])
+    own = workspace.ledger.signer.made()
+    workspace.ledger.open().append([KeyAccepted(own, lost=reason)])
     return own
 
 

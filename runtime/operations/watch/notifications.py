@@ -24,14 +24,14 @@ from runtime.workspace import Workspace
 
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     """Return the events that last: stopped versions, undecided rollouts, quality drift, ..."""
-    fleet, now = workspace.fleet(), workspace.now()
-    entries = workspace.ledger().standing()
-    history, past = settled(workspace.history(), live), eval_records(entries)
+    fleet, now = workspace.project.fleet(), workspace.now()
+    entries = workspace.ledger.open().standing()
+    history, past = settled(workspace.ledger.history(), live), eval_records(entries)
     alarms = drift_standings(
         past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH}
     )
     # Since when an alarm stands is seen in all evaluations.
-    known = eval_records(workspace.ledger().read()) if alarms else {}
+    known = eval_records(workspace.ledger.open().read()) if alarms else {}
     due = due_retrainings(fleet, entries, past, history.claims, now)
     return [
         *rollbacks(entries, now),
@@ -51,7 +51,7 @@ async def notify_all_open(
 
     `event`: of this kind alone; None: all.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     if not fleet.notify and not any(client.notify for client in fleet.clients.values()):
         return
     found = await asyncio.to_thread(open_notifications, workspace, live)

@@ -317,7 +317,7 @@ def _purchase(
     workspace: Workspace, live: State, base: str, cells: list[UsageCell], growth: float
 ) -> str:
     """Return the cheapest change with which the fleet would carry the grown load of a base."""
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     by_alias: dict[str, list[UsageCell]] = defaultdict(list)
     for cell in cells:
         by_alias[cell.alias].append(cell)

@@ -38,7 +38,7 @@ def require_known(workspace: Workspace, client: str | None, found: Collection[ob
     """Refuse a client of which nothing was found and that is not declared (FC5122)."""
     if not found:
         with suppress(ConfigError):  # without declarations no name is wrong
-            workspace.require_client(client)
+            workspace.project.require_client(client)
 
 
 async def gather_usage_rows(
