@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import runtime.workspace
 
 Workspace: TypeAlias = "runtime.workspace.Workspace"
-"""Name for annotations: `--help` imports no workspace."""
+Call: TypeAlias = "runtime.workspace.Call"
+LedgerContext: TypeAlias = "runtime.workspace.LedgerContext"
+ProjectContext: TypeAlias = "runtime.workspace.ProjectContext"
+"""Names for annotations: `--help` imports no workspace."""
 
 
 INPUT_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)

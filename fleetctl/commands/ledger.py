@@ -222,12 +222,12 @@ def evidence_key(
     from runtime.operations.versions import evidence as keys
 
     if accept:
-        keys.accept_key(workspace, accept)
+        keys.accept_key(workspace.ledger, accept)
     if is_replaced:
         keys.replace_key(workspace)
     if lost:
-        keys.begin_anew(workspace, lost)
-    document = keys.evidence_keys(workspace)
+        keys.begin_anew(workspace.ledger, lost)
+    document = keys.evidence_keys(workspace.ledger)
     click.echo(
         json.dumps(document, indent=2) + "\n" if form == "json" else render_keys(document),
         nl=False,

@@ -23,7 +23,7 @@ from runtime.execute.run import keep_for_restart
 from runtime.gateway.admin.state_dir import SECRET_FILE, remember, write_table
 from runtime.gateway.control.control import LocalGateways
 from runtime.operations.machines.heal import put_back_store
-from runtime.workspace import Workspace
+from runtime.workspace import LedgerContext, Workspace
 
 NOT_ASKED: Final = "not asked: no connection is opened"
 _SHARE: Final = "a home that checkouts share (`state: {postgresql: env:NAME}` or `{file: FOLDER}`)"
@@ -68,13 +68,13 @@ def known_part(workspace: Workspace, live: State) -> State:
     return replace(live, resources={}, unknown_servers=servers, ports=ports, routes_unknown=why)
 
 
-def require_known(workspace: Workspace, live: State) -> None:
+def require_known(ledger: LedgerContext, live: State) -> None:
     """Refuse to change a fleet that was observed here and of which the ledger knows nothing.
 
     Raises:
         FleetError: FC5180, the ledger is elsewhere, or was lost.
     """
-    found = ownerless(settled(workspace.ledger.history(), live), live)
+    found = ownerless(settled(ledger.history(), live), live)
     if not found:
         return
     servers = sum(kind_of_address(address) == "server" for address in found)

@@ -54,7 +54,7 @@ from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.sources.opening import direct_from
 from runtime.state_folder import STORE
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 READ_MOST: Final = 1 << 30
 """Upper bound of the weights that a check ahead reads; the rest is checked by the apply. Bytes."""
@@ -126,13 +126,13 @@ def check_declared(workspace: Workspace) -> tuple[tuple[Diagnostic, ...], int]:
 
 
 def _check(
-    workspace: Workspace, preflight: Preflight, versions: Mapping[str, str]
+    call: Call, preflight: Preflight, versions: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Diagnostic, ...]], int]:
     """Check versions (full name to digest) whose bytes are here; return problems by name.
 
     Also returns the number of versions of which the values are left unread.
     """
-    library, store = library_folder(workspace.root), workspace.state_dir / STORE
+    library, store = library_folder(call.root), call.state_dir / STORE
     found, left, budget = dict[str, tuple[Diagnostic, ...]](), 0, READ_MOST
     for name, digest in sorted(versions.items()):
         folder = version_folder(library, AdapterName.parse(name))
@@ -256,7 +256,7 @@ def rising(plan: Plan) -> frozenset[str]:
     )
 
 
-def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
+def report_changes_since(call: Call, plan: Plan, live: State) -> None:
     """Emit the resources that changed since the plan was made.
 
     Raises:
@@ -272,7 +272,7 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
         command = "fleetctl plan --out plan.json"
         raise StalePlanError.of("FC5121", "The plan is stale", detail, hint=hint, command=command)
     text = f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}"
-    workspace.inform(text)
+    call.inform(text)
 
 
 async def execute_plan(

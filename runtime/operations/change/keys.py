@@ -12,7 +12,7 @@ from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.table.table import RoutingTable
 from runtime.operations.change.planning import as_far_as_valid
 from runtime.secrets import make_key, write_secret
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ def _not_declared(name: str, declared: Iterable[str]) -> FleetError:
     return FleetError.of("FC6012", "No such key is declared", detail, hint=hint, command=command)
 
 
-def _create(workspace: Workspace, name: str, declared: ClientKey) -> CreatedKey:
+def _create(call: Call, name: str, declared: ClientKey) -> CreatedKey:
     kind, _, place = declared.reference.partition(":")
     secret = make_key()
     if kind == "env":
         return CreatedKey(name, secret, variable=place)
-    path = workspace.root / place
+    path = call.root / place
     write_secret(secret, path)
     return CreatedKey(name, secret, path)
 
@@ -118,9 +118,9 @@ async def _newest_table(workspace: Workspace) -> RoutingTable:
     return table
 
 
-def in_use(workspace: Workspace, name: str, place: str, fingerprint: str) -> Diagnostic:
+def in_use(call: Call, name: str, place: str, fingerprint: str) -> Diagnostic:
     """Return the problem that a key of clients has no file here; `place` is the declared path."""
-    path = workspace.root / place
+    path = call.root / place
     return problem(
         "FC6061",
         "A key that clients use has no file here",

@@ -48,7 +48,7 @@ from runtime.messages import FailureMessage
 from runtime.project.declaration_files import MAIN
 from runtime.project.load import load_project
 from runtime.state_folder import STORE
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, Workspace
 
 
 def plan_without_unplaced(
@@ -171,19 +171,19 @@ def plan_fleet(
         return plan_without_unplaced(workspace, make, error)
 
 
-def is_unrecorded(workspace: Workspace) -> bool:
+def is_unrecorded(ledger: LedgerContext) -> bool:
     """Say whether an earlier release made the last apply, and recorded no settings."""
-    history = workspace.ledger.history()
+    history = ledger.history()
     return history.settings is None and bool(history.owned or history.established)
 
 
-def is_record_due(workspace: Workspace, plan: Plan, live: State) -> bool:
+def is_record_due(ledger: LedgerContext, plan: Plan, live: State) -> bool:
     """Say whether an apply of a whole plan records something else than its changes."""
-    history = settled(workspace.ledger.history(), live)
+    history = settled(ledger.history(), live)
     has_no_id = bool(history.owned) and not history.fleet_id
     return (
         has_no_id
-        or is_unrecorded(workspace)
+        or is_unrecorded(ledger)
         or bool(changed_by_others(plan.changes, plan.held, history, live))
     )
 
@@ -287,11 +287,9 @@ def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> Plac
         return PlacedFleet(rest.fleet, rest.history, wanted, placement, error)
 
 
-def plan_placed(
-    workspace: Workspace, live: State, search: SearchLimits, placed: PlacedFleet
-) -> Plan:
+def plan_placed(call: Call, live: State, search: SearchLimits, placed: PlacedFleet) -> Plan:
     """Return the plan of a placed fleet."""
-    return make_plan(placed.fleet, live, placed.history, workspace.now(), search)
+    return make_plan(placed.fleet, live, placed.history, call.now(), search)
 
 
 def diagnose_fleet(
@@ -357,14 +355,14 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
         return replace(workspace, given=workspace.project.with_removed(rest.fleet))
 
 
-def report_broken(workspace: Workspace, error: ConfigError, how: str) -> None:
+def report_broken(call: Call, error: ConfigError, how: str) -> None:
     """Emit the problems of the declarations, and `how` the run goes on."""
-    workspace.emit(FailureMessage(error.diagnostics))
+    call.emit(FailureMessage(error.diagnostics))
     text = (
         "the declarations are broken, so nothing new is deployed and no rollout moves on. "
         f"Goes {how}."
     )
-    workspace.warn(text)
+    call.warn(text)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from runtime.execute.outcome import HALF_WAY
 from runtime.files import make_private, plain_text, replace_file
 from runtime.operations.change.planning import plan_fleet
 from runtime.usage.store import UsageStore
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 def with_rules(workspace: Workspace, plan: Plan) -> Plan:
@@ -59,9 +59,9 @@ def left_at_stage(workspace: Workspace, plan: Plan) -> set[str]:
     return {*aliases}
 
 
-def _last_week(workspace: Workspace, now: datetime) -> dict[str, UsageFigures]:
+def _last_week(call: Call, now: datetime) -> dict[str, UsageFigures]:
     """Return the recorded figures of the last week by alias; none where the store is unreadable."""
-    with suppress(FleetError), closing(UsageStore(workspace.state_dir)) as store:
+    with suppress(FleetError), closing(UsageStore(call.state_dir)) as store:
         since = now - timedelta(days=DAYS)
         cells = store.cells(Operator(), since, now, by=("alias",), by_cell=False)
         return {cell.alias: cell.figures for cell in cells}
@@ -149,14 +149,14 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
             path.unlink(missing_ok=True)
 
 
-def is_kept(workspace: Workspace, plan: Plan) -> bool:
+def is_kept(call: Call, plan: Plan) -> bool:
     """Say whether this state folder made a plan and all that the plan shows."""
-    return (workspace.state_dir / PLANS / plan_digest(plan)).is_file()
+    return (call.state_dir / PLANS / plan_digest(plan)).is_file()
 
 
-def known_outage(workspace: Workspace, plan_id: str) -> int | None:
+def known_outage(call: Call, plan_id: str) -> int | None:
     """Return the number of clients without answers of a plan made here; None: none has this id."""
-    for path in (workspace.state_dir / PLANS).glob("*"):
+    for path in (call.state_dir / PLANS).glob("*"):
         with suppress(OSError, ValueError):  # a run that was killed may leave a file half written
             _, made, *out = plain_text(path).split()
             if made == plan_id:
@@ -222,10 +222,10 @@ def require_id(plan: Plan, reviewed: str) -> None:
     )
 
 
-def _kept_for(workspace: Workspace, plan: Plan) -> str:
+def _kept_for(call: Call, plan: Plan) -> str:
     """Return the digest of the declarations that a kept plan was made of; empty: not kept."""
     try:
-        kept = plain_text(workspace.state_dir / PLANS / plan_digest(plan))
+        kept = plain_text(call.state_dir / PLANS / plan_digest(plan))
         return kept.partition(" ")[0]
     except (OSError, ValueError):
         return ""

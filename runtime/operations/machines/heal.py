@@ -35,7 +35,7 @@ from runtime.operations.machines.outages import with_ledger
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.state_folder import STORE
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, Workspace
 
 FIRST_S: Final = 2.0
 """Time before a cause is healed a second time. Seconds."""
@@ -179,13 +179,13 @@ async def heal_plan(
 
 
 def _with_copies(
-    workspace: Workspace, due: Iterable[DriftCause], history: History, live: State
+    call: Call, due: Iterable[DriftCause], history: History, live: State
 ) -> tuple[DriftCause, ...]:
     """Return the causes without unsure versions whose bytes are nowhere good.
 
     A copy at a fresh path is made before its version is unloaded, so that clients wait for no copy.
     """
-    library, store = library_folder(workspace.root), workspace.state_dir / STORE
+    library, store = library_folder(call.root), call.state_dir / STORE
 
     def is_possible(cause: DriftCause) -> bool:
         adapter = live.resources.get(cause.subject)
@@ -195,7 +195,7 @@ def _with_copies(
         try:
             publish(folder, adapter.digest, store, history.damage)
         except LibraryError as error:
-            workspace.emit(FailureMessage(error.diagnostics))
+            call.emit(FailureMessage(error.diagnostics))
             return False
         return True
 
@@ -210,7 +210,7 @@ def put_back_store(workspace: Workspace, live: State) -> bool:
     """
     adapters, store = live.adapters().values(), workspace.state_dir / STORE
     missing = gone(adapters, store)
-    if not missing or (store.is_dir() and not _is_lost(workspace, live)):
+    if not missing or (store.is_dir() and not _is_lost(workspace.ledger, live)):
         return False
     make_private(workspace.state_dir)
     store.mkdir(exist_ok=True)
@@ -228,9 +228,9 @@ def put_back_store(workspace: Workspace, live: State) -> bool:
     return bool(count)
 
 
-def _is_lost(workspace: Workspace, live: State) -> bool:
+def _is_lost(ledger: LedgerContext, live: State) -> bool:
     try:
-        return bool(ownerless(settled(workspace.ledger.history(), live), live))
+        return bool(ownerless(settled(ledger.history(), live), live))
     except (FleetError, OSError):
         return False
 

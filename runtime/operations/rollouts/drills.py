@@ -37,7 +37,7 @@ from runtime.operations.notify import notify_once
 from runtime.operations.rollouts.rollback import check_fallbacks, smoke_inputs
 from runtime.rollback.drill import DrillResult, drill
 from runtime.rollback.publish import choose_target
-from runtime.workspace import Workspace
+from runtime.workspace import ProjectContext, Workspace
 
 PERCENTILES: Final = (("p50", 50), ("p99", 99), ("slowest", 100))
 """Names and percentages of the times in `drill_times`."""
@@ -119,7 +119,7 @@ async def aliases_to_drill(
     `declared`: the interval is that of the alias's rollout; without an interval none is due.
     """
     table = await read_routing_table(workspace)
-    intervals = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
+    intervals = _declared(workspace.project) if declared else dict.fromkeys(table.aliases, longest)
     entries = workspace.ledger.open().standing()
     last, history, now = last_drills(entries), workspace.ledger.history(), workspace.now()
     digests = loaded_digests(history)
@@ -144,9 +144,9 @@ def _obstacle(history: History, digests: Mapping[str, str], table: RoutingTable,
     return ""
 
 
-def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
+def _declared(project: ProjectContext) -> dict[str, timedelta | None]:
     """Return the drill intervals of aliases whose rollout declares `drill`."""
-    fleet = workspace.project.fleet()
+    fleet = project.fleet()
     return {
         alias: interval
         for alias, adapter in fleet.adapters.items()
@@ -165,7 +165,7 @@ async def drill_records(
 ) -> tuple[DrillRecord, ...]:
     """Return the record of every alias whose rollout declares `drill`, the most urgent first."""
     fleet, now = workspace.project.fleet(), workspace.now()
-    if not _declared(workspace):
+    if not _declared(workspace.project):
         return ()
     try:
         table = await read_routing_table(workspace)
@@ -287,7 +287,7 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
         detail = f"`{alias}` has neither a route nor a hold."
         hint = did_you_mean(alias, sorted(table.aliases))
         raise FleetError.of("FC5123", "No such alias", detail, hint=hint, command="fleetctl status")
-    versions = _locked(workspace, alias) if version else {}
+    versions = _locked(workspace.project, alias) if version else {}
     known = {version_of(name): name for name in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
     named |= {known[version]} & holds if version in known else set()  # given up
@@ -306,10 +306,10 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     return Release(freed, route_accepted=not freed)
 
 
-def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:
+def _locked(project: ProjectContext, alias: str) -> Mapping[str, AdapterFacts]:
     """Return the alias's versions in the lock; none where the declarations cannot be read."""
     try:
-        found = workspace.project.fleet().versions
+        found = project.fleet().versions
     except (FleetError, OSError):
         return {}
     return {name: facts for name, facts in found.items() if alias_of(name) == alias}

@@ -17,7 +17,7 @@ from runtime.ledger.outbox import LedgerOutbox
 from runtime.operations.change.planning import plan_fleet
 from runtime.operations.rollouts.gate_failures import JudgingRound
 from runtime.operations.rollouts.rollouts import require_thawed
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 ENDS: dict[UpgradeMark, str] = {
     "approve": "its clients move with the next apply or reconcile",
@@ -29,7 +29,7 @@ ENDS: dict[UpgradeMark, str] = {
 
 
 async def record_canaries(
-    workspace: Workspace,
+    call: Call,
     context: TickContext,
     judged: Iterable[JudgedGate],
     outbox: LedgerOutbox,
@@ -52,9 +52,9 @@ async def record_canaries(
         )  # fmt: skip
         await asyncio.to_thread(outbox.append, [event])
         where = f"{finding.gate} of {gate.trial.adapter} on {upgrade.canary}"
-        workspace.inform(f"{finding.verdict} {where}: {finding.reason}")
+        call.inform(f"{finding.verdict} {where}: {finding.reason}")
         if finding.verdict is Verdict.FAIL:
-            workspace.inform(f"The upgrade of base {upgrade.base} is stopped for all its clients.")
+            call.inform(f"The upgrade of base {upgrade.base} is stopped for all its clients.")
             done = replace(done, failed=(*done.failed, gate.trial.alias))
     return done
 
@@ -136,7 +136,7 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
             clients cannot move; FC5141, golden sets are awaited; FC6067, the fleet is frozen.
     """
     if mark != "stop":
-        require_thawed(workspace, f"The upgrade of base `{base}` was not marked")
+        require_thawed(workspace.ledger, f"The upgrade of base `{base}` was not marked")
     found = {
         upgrade.base: upgrade for upgrade in _upgrades(workspace, workspace.machines.observe())
     }

@@ -177,7 +177,7 @@ class Reconciler:
         started again where they were, by the routes that are served now.
         """
         if isinstance(away, DamagedLedgerError):
-            if covers_ledger(workspace):
+            if covers_ledger(workspace.ledger):
                 await self._heal(replace(workspace, salvaged=True), live, stop)
             return away
         token = await served_token(workspace)
@@ -247,7 +247,7 @@ class Reconciler:
         Returns whether a step was due, and the exit code.
         """
         now = await workspace.machines.observe_now() if again else live
-        require_known(workspace, now)
+        require_known(workspace.ledger, now)
         sound, changed = await asyncio.to_thread(as_it_serves, workspace, now)
         without, left = {*without, *changed}, LEFT * (sound is not workspace)
         workspace = sound

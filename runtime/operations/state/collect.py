@@ -18,7 +18,7 @@ from runtime.library.delete import clear, copies, remove_copy, remove_version, s
 from runtime.library.layout import version_folder
 from runtime.observe import doubts
 from runtime.project.load import library_folder
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,10 @@ async def _retained(
     return *retained(fleet, live, history, now, copies=present, busy=busy), there
 
 
-def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:
+def garbage_sizes(call: Call, garbage: Garbage) -> dict[str, int]:
     """Return the bytes on disk by name of a version, digest of a copy, id of an evaluation."""
-    library, store = library_folder(workspace.root), workspace.state_dir / "store"
-    evals = EvalStore(workspace.state_dir / "evals")
+    library, store = library_folder(call.root), call.state_dir / "store"
+    evals = EvalStore(call.state_dir / "evals")
     return {
         **{
             version.name: size(version_folder(library, AdapterName.parse(version.name)))

@@ -46,7 +46,7 @@ from runtime.messages import FailureMessage, report_quarters
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.trust import authorization, require_bound
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, ProjectContext, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +226,15 @@ def drift_standings(
     ]
 
 
-def spec_for(workspace: Workspace, changes: Mapping[str, Any]) -> EvalSpec:
+def spec_for(project: ProjectContext, changes: Mapping[str, Any]) -> EvalSpec:
     """Return the declared way of asking sets, with the changes of a command line."""
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(workspace.project.fleet().evals.spec, **given)
+    return replace(project.fleet().evals.spec, **given)
 
 
-def read_evals(workspace: Workspace) -> dict[str, list[EvalRecord]]:
+def read_evals(ledger: LedgerContext) -> dict[str, list[EvalRecord]]:
     """Return every evaluation in the ledger, by alias."""
-    return eval_records(workspace.ledger.open().read())
+    return eval_records(ledger.open().read())
 
 
 SILENT_S: Final = 2.0
@@ -271,7 +271,7 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
 
 
 def evals_of(
-    workspace: Workspace, past: dict[str, list[EvalRecord]], alias: str | None
+    project: ProjectContext, past: dict[str, list[EvalRecord]], alias: str | None
 ) -> dict[str, list[EvalRecord]]:
     """Return the evaluations of an alias; None: of all.
 
@@ -281,7 +281,7 @@ def evals_of(
     if alias is None or alias in past:
         return {name: runs for name, runs in past.items() if alias in {None, name}}
     try:
-        known = {*past, *workspace.project.fleet().adapters}
+        known = {*past, *project.fleet().adapters}
     except (FleetError, OSError):  # works without declarations
         known = {*past}
     if alias in known:
@@ -359,7 +359,7 @@ async def _run(
     )
     context = eval_context(workspace, through)
     # Read before the first request: without the ledger the run would be in vain.
-    known = floor(read_evals(workspace).get(job.target.alias, []), job.target.adapter)
+    known = floor(read_evals(workspace.ledger).get(job.target.alias, []), job.target.adapter)
 
     async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
@@ -375,12 +375,12 @@ async def _run(
 
 
 def _progress(
-    workspace: Workspace, job: EvalJob, number: str, purpose: Purpose, *, quiet: bool
+    call: Call, job: EvalJob, number: str, purpose: Purpose, *, quiet: bool
 ) -> Callable[[int, int], None]:
     """Return a reporter of an evaluation's progress, at most every two seconds."""
     begun = f"{number} {job.target.adapter} {purpose}"
     if not quiet:
-        workspace.inform(begun)
+        call.inform(begun)
     last = time.monotonic()
 
     def progress(done: int, total: int) -> None:
@@ -388,7 +388,7 @@ def _progress(
         now = time.monotonic()
         if not quiet and done < total and now - last >= SILENT_S:
             last = now
-            workspace.inform(f"{begun}: {done} of {total} answers")
+            call.inform(f"{begun}: {done} of {total} answers")
 
     return progress
 

@@ -19,7 +19,7 @@ from fleet.rules import due_retrainings
 from fleet.spec import NotifyEvent
 from runtime.operations.notify import notify_once
 from runtime.operations.versions.evaluate import drift_standings
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
@@ -59,17 +59,17 @@ async def notify_all_open(
     workspace.warn(*await notify_once(workspace, found))
 
 
-def report_doubts(workspace: Workspace, doubts: Doubts) -> None:
+def report_doubts(call: Call, doubts: Doubts) -> None:
     """Emit which evidence is not used, and which rollouts stay."""
     if doubts.behind is not None:
-        workspace.inform(
+        call.inform(
             "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
             "back. Nothing passes, and no rollout moves on."
         )
     for alias, check in doubts.tampered.items():
-        workspace.inform(
+        call.inform(
             f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
             "are judged without it and take traffic back. It does not move on."
         )
     for alias in sorted(doubts.anew):
-        workspace.inform(f"{alias}: was released, and is judged anew before it moves on.")
+        call.inform(f"{alias}: was released, and is judged anew before it moves on.")
