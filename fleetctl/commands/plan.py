@@ -184,9 +184,8 @@ def _save_live(workspace: Workspace, live: "State", file: Path) -> None:
     from plans.documents.live_file import KnownPast, dump
     from runtime.files import write_text
 
-    write_text(
-        file, dump(live, KnownPast(workspace.ledger.history(), workspace.project.known_hosts()))
-    )
+    past = KnownPast(workspace.ledger.history(), workspace.project.known_hosts())
+    write_text(file, dump(live, past))
 
 
 @contextmanager

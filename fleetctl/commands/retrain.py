@@ -95,14 +95,8 @@ def release(workspace: Workspace, alias: str, reason: str, form: str, *, force: 
     """
     from runtime import training
 
-    claim = training.release(
-        workspace.ledger.open(),
-        alias,
-        by=workspace.by,
-        reason=reason,
-        now=workspace.now(),
-        force=force,
-    )
+    ledger, now = workspace.ledger.open(), workspace.now()
+    claim = training.release(ledger, alias, by=workspace.by, reason=reason, now=now, force=force)
     if claim is None:
         _require_declared(workspace.project, alias)
     if form == "json":

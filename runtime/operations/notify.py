@@ -63,11 +63,8 @@ async def notify_once(
     `known`: entries of the ledger that count; None: the ledger is read. `down`: why the ledger's
     home is known to be away; empty: the home is there.
     """
-    outbox, fleet, warnings = (
-        workspace.ledger.outbox(down=down),
-        workspace.project.fleet(),
-        list[str](),
-    )
+    outbox, fleet = workspace.ledger.outbox(down=down), workspace.project.fleet()
+    warnings = list[str]()
     addressed = [
         (event, to)
         for event in notifications

@@ -60,9 +60,8 @@ def known_part(workspace: Workspace, live: State) -> State:
         for held in [sum(adapter.server == name for adapter in live.adapters().values())]
     }
     unknown = unknown_state(workspace, "whether it runs is known where its ledger is")
-    workspace.past = replace(
-        workspace.ledger.history(), settings=workspace.project.fleet().settings
-    )
+    history, settings = workspace.ledger.history(), workspace.project.fleet().settings
+    workspace.past = replace(history, settings=settings)
     servers = {**unknown.unknown_servers, **running, **live.unknown_servers}
     ports = {**live.ports, **{name: server.port for name, server in live.servers().items()}}
     return replace(live, resources={}, unknown_servers=servers, ports=ports, routes_unknown=why)
@@ -173,9 +172,8 @@ def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resourc
         workspace.inform(f"Launch record of {record.name} written, from process {record.pid}.")
     if workspace.ledger.is_lost():
         workspace.ledger.replica.set_aside("what is live")
-    was_lost = (
-        bool(ownerless(settled(workspace.ledger.history(), live), live)) and not live.of_others
-    )
+    history = settled(workspace.ledger.history(), live)
+    was_lost = bool(ownerless(history, live)) and not live.of_others
     for name in live.of_others:
         workspace.warn(f"Server {name}: {live.unknown_servers[name]}.")
     ledger = workspace.ledger.open()

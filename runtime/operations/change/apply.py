@@ -299,9 +299,7 @@ async def execute_plan(
 
     @cache
     def spoiled() -> frozenset[str]:
-        return frozenset(
-            workspace.ledger.history().damage
-        )  # with the damage that this run has recorded
+        return frozenset(workspace.ledger.history().damage)  # with what this run has recorded
 
     def copy_to_store(adapter: str, digest: str) -> Path:
         folder = version_folder(library, AdapterName.parse(adapter))

@@ -221,9 +221,8 @@ def plan_declared(workspace: Workspace, live: State, search: SearchLimits) -> Pl
 def plan_best_effort(workspace: Workspace, live: State) -> tuple[Plan, BestEffort] | None:
     """Plan without the aliases that find no place; None where not even that fits."""
     now = workspace.now()
-    rest = best_effort(
-        workspace.project.fleet(), live, settled(workspace.ledger.history(), live), now, USUAL
-    )
+    fleet, history = workspace.project.fleet(), settled(workspace.ledger.history(), live)
+    rest = best_effort(fleet, live, history, now, USUAL)
     if rest is None:
         return None
     return make_plan(rest.fleet, live, rest.history, now, USUAL), rest
@@ -259,9 +258,8 @@ def desired_fleet(workspace: Workspace) -> State:
     A server that does not answer counts as absent: its host may not have been reached yet.
     """
     live = replace(workspace.machines.observe(), unknown_servers={})
-    return desired_state(
-        workspace.project.fleet(), live, workspace.ledger.history(), workspace.now()
-    )
+    fleet, history = workspace.project.fleet(), workspace.ledger.history()
+    return desired_state(fleet, live, history, workspace.now())
 
 
 def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> PlacedFleet:

@@ -256,9 +256,8 @@ async def observe_faults(workspace: Workspace, *, remember: bool = False) -> Sta
     memory, now = read_memory(workspace.state_dir), workspace.now()
     keys = await asyncio.to_thread(_unreadable_keys, live, workspace.root)
     live = replace(live, faults={**live.faults, **keys})
-    live, silent = await find_silent(
-        workspace.project.fleet(), live, workspace.state_dir, memory, now
-    )
+    fleet = workspace.project.fleet()
+    live, silent = await find_silent(fleet, live, workspace.state_dir, memory, now)
     if remember:
         memory = OutageMemory(seen_again(live, memory, now), silent)
         await asyncio.to_thread(write_memory, workspace.state_dir, memory)

@@ -299,9 +299,8 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         return Release(nothing=True)
     event = Released(alias, reason, plain(route))
-    workspace.ledger.open().append(
-        [replace(event, adapter=name) for name in sorted(named)] or [event]
-    )
+    events = [replace(event, adapter=name) for name in sorted(named)]
+    workspace.ledger.open().append(events or [event])
     freed = tuple(sorted(named or holds))
     return Release(freed, route_accepted=not freed)
 

@@ -59,9 +59,8 @@ async def roll_back(
     """
     outbox, alias = outbox or workspace.ledger.outbox(), request.alias
     notes: list[str] = []
-    await asyncio.to_thread(
-        workspace.ledger.pull, 0 if workspace.machines.knows_routes else CHOICE_S
-    )
+    limit_s = 0 if workspace.machines.knows_routes else CHOICE_S
+    await asyncio.to_thread(workspace.ledger.pull, limit_s)
     async with LocalGateways(workspace.state_dir, envoys=workspace.machines.envoys()) as gateways:
         result = await rollback(
             replace(request, cause=request.cause or workspace.by),
@@ -159,9 +158,8 @@ async def notify_rollback(
     run. `outbox`: writes the deliveries; None: the outbox of the workspace.
     """
     try:
-        to = recipients(
-            await asyncio.to_thread(workspace.project.fleet), result.alias, "rolled_back"
-        )
+        fleet = await asyncio.to_thread(workspace.project.fleet)
+        to = recipients(fleet, result.alias, "rolled_back")
     except (FleetError, OSError):
         why = "no notice was sent: the declarations, which name the recipients, cannot be read"
         return [f"{why}; the next reconcile that can does"]

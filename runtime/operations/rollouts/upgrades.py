@@ -137,9 +137,8 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
     """
     if mark != "stop":
         require_thawed(workspace.ledger, f"The upgrade of base `{base}` was not marked")
-    found = {
-        upgrade.base: upgrade for upgrade in _upgrades(workspace, workspace.machines.observe())
-    }
+    live = workspace.machines.observe()
+    found = {upgrade.base: upgrade for upgrade in _upgrades(workspace, live)}
     if base not in found:
         raise FleetError.of(
             "FC5138",
@@ -197,6 +196,5 @@ def _decided(upgrade: Upgrade, mark: UpgradeMark, reason: str) -> UpgradeDecided
 
 
 def _upgrades(workspace: Workspace, live: State) -> tuple[Upgrade, ...]:
-    return decide_upgrades(
-        workspace.project.fleet(), live, workspace.ledger.history(), workspace.now()
-    )
+    fleet, history = workspace.project.fleet(), workspace.ledger.history()
+    return decide_upgrades(fleet, live, history, workspace.now())

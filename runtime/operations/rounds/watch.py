@@ -49,7 +49,7 @@ from runtime.operations.watch.traffic_facts import (
 )
 from runtime.operations.watch.usage import data_faults, gather_rows
 from runtime.usage.store import UsageStore
-from runtime.workspace import Call, ProjectContext, Workspace
+from runtime.workspace import Call, Workspace
 
 STANDS: Final = 2
 """Exit code of a single round in which an alert stands."""
@@ -106,11 +106,8 @@ class Watcher:
         Raises:
             FleetError: the declarations or the ledger cannot be read.
         """
-        fleet, now, known = (
-            workspace.project.fleet(),
-            workspace.now(),
-            read_alerts(workspace.state_dir),
-        )
+        fleet, now = workspace.project.fleet(), workspace.now()
+        known = read_alerts(workspace.state_dir)
         parts, found, faults = RoundParts(workspace.emit), list[RuleFinding](), list[DataFault]()
         with parts.part("the ingestion of usage"):
             faults += await gather_rows(workspace)
@@ -130,9 +127,7 @@ class Watcher:
                 make_forecasts = partial(base_forecasts, workspace, store, live, now)
                 self._forecasts = _of_the_hour(workspace, self._forecasts, make_forecasts, now)
             with parts.part("the findings on traffic"):
-                found += self._traffic(
-                    workspace.project, parts, store, live, snapshot.entries, known, now
-                )
+                found += self._traffic(fleet, parts, store, live, snapshot.entries, known, now)
             with parts.part("the findings on budgets"):
                 found += _budgets(fleet, store, now)
         with parts.part("the findings on devices, data and outages"):
@@ -166,7 +161,7 @@ class Watcher:
 
     def _traffic(
         self,
-        project: ProjectContext,
+        fleet: FleetSpec,
         parts: RoundParts,
         store: UsageStore,
         live: State,
@@ -175,7 +170,6 @@ class Watcher:
         now: datetime,
     ) -> Iterator[RuleFinding]:
         """Yield the findings on aliases; those that begin with their likely cause."""
-        fleet = project.fleet()
         pinned = {a.subject: a.baseline for a in known if a.rule is AlertRule.SLOW and not a.until}
         causes = {a.id: a.cause for a in known if not a.until}
         for facts in self.traffic.facts(store, fleet, live, known, now):

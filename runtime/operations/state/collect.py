@@ -59,9 +59,8 @@ def find_garbage(workspace: Workspace) -> Garbage:
 
 def _bases(workspace: Workspace) -> dict[str, str]:
     """Return why the copies of bases stay, by digest."""
-    folders = {
-        name: workspace.root / base.model for name, base in workspace.project.fleet().bases.items()
-    }
+    bases = workspace.project.fleet().bases
+    folders = {name: workspace.root / base.model for name, base in bases.items()}
     return {
         asyncio.run(source_of(folder, links=True)).digest: f"base {name} is declared"
         for name, folder in folders.items()

@@ -83,11 +83,8 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
     workspace.ledger.open().read()  # a lost ledger is refused, and what is queued is written down
     home = FileLedger(state_dir, run=workspace.run, by=workspace.by, clock=workspace.now)
     with locked_ledger(state_dir):
-        entries = (
-            home.read()
-            if workspace.project.home.is_state_folder
-            else workspace.ledger.open().read()
-        )
+        is_home = workspace.project.home.is_state_folder
+        entries = home.read() if is_home else workspace.ledger.open().read()
         contents = {
             name: content_of(part) for name, part in parts_in(state_dir, with_keys=with_keys)
         }

@@ -39,6 +39,7 @@ def verify_evidence(workspace: Workspace, head: str | None) -> dict[str, Any]:
     """
     entries, state_dir = workspace.ledger.open().read(), workspace.state_dir
     checks, recounts = list(check_evidence(entries)), list(_recounts(workspace, entries))
+    lacking = workspace.ledger.replica.lacking(entries)
     return {
         "format": "fleetctl-evidence-check",
         "format_version": "1.1",
@@ -54,9 +55,7 @@ def verify_evidence(workspace: Workspace, head: str | None) -> dict[str, Any]:
         "recounts_differ": [f for f in recounts if f["state"] == RecountState.CHANGED],
         "not_counted": [f for f in recounts if f["state"] in _OPEN],
         "other_limits": list(_other_limits(workspace)),
-        "lacking": {
-            str(path): known for path, known in workspace.ledger.replica.lacking(entries).items()
-        },
+        "lacking": {str(path): seqs for path, seqs in lacking.items()},
         "checkpoint": str(state_dir / CHECKPOINT_FILE),
         "checkpoint_forged": is_forged(state_dir, workspace.ledger.open(), entries),
     }
@@ -150,10 +149,8 @@ def replace_key(workspace: Workspace) -> str:
     Raises:
         FleetError: FC5145, the key of this machine may not sign, or is a declared secret.
     """
-    if workspace.ledger.signer.declared:
-        detail = (
-            f"`{workspace.ledger.signer.declared}` is declared, and fleetctl writes no such secret."
-        )
+    if declared := workspace.ledger.signer.declared:
+        detail = f"`{declared}` is declared, and fleetctl writes no such secret."
         hint = "Accept the new secret's key here first, then change the secret."
         command = "fleetctl evidence key --accept KEY"
         raise FleetError.of("FC5145", "The key cannot be used", detail, hint=hint, command=command)

@@ -27,12 +27,8 @@ URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
 
 def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the retraining state of every adapter, the most urgent first."""
-    entries, fleet, now = (
-        workspace.ledger.open().standing(),
-        workspace.project.fleet(),
-        workspace.now(),
-    )
-    claims = workspace.ledger.history().claims
+    entries, now = workspace.ledger.open().standing(), workspace.now()
+    fleet, claims = workspace.project.fleet(), workspace.ledger.history().claims
     return [
         {
             "alias": due.alias,
