@@ -12,17 +12,7 @@ from enum import Enum, StrEnum
 from functools import cache
 from itertools import cycle
 from types import NoneType, UnionType
-from typing import (
-    Any,
-    Literal,
-    NewType,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fleet import steps
 from fleet.names import is_name
@@ -30,12 +20,7 @@ from fleet.plan import Impact, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, ServerFlags, Share
 from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 
-KINDS: Mapping[str, type] = {
-    "server": Server,
-    "adapter": LoadedAdapter,
-    "route": Route,
-    "key": Key,
-}
+KINDS: Mapping[str, type] = {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
 """Kinds of resources by tag; a plain resource has the tag in its field `kind`."""
 
 VERBS: Mapping[str, type] = {

@@ -36,9 +36,7 @@ FORMATS: Mapping[int, Hashed] = {1: _without_default}
 
 
 def digest_of(
-    flags: Mapping[str, Any],
-    version: int | None = None,
-    formats: Mapping[int, Hashed] = FORMATS,
+    flags: Mapping[str, Any], version: int | None = None, formats: Mapping[int, Hashed] = FORMATS
 ) -> str:
     """Return the digest of flags, by the names of their fields, in a format; None: the newest.
 

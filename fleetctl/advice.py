@@ -14,7 +14,7 @@ import click
 from fleetctl.lazy_group import COMMANDS
 
 if TYPE_CHECKING:
-    from runtime.workspace import Workspace
+    from runtime.workspace import Call
 
 _OF_NO_PROJECT: Final = r"demo|scaffold fleet"
 _ADVISED: Final = re.compile(
@@ -39,11 +39,9 @@ def given_options(
     return tuple(text for text in texts if not _ESCAPED.search(text))
 
 
-def workspace_options(workspace: "Workspace") -> tuple[str, ...]:
+def workspace_options(call: "Call") -> tuple[str, ...]:
     """Return the global options of a workspace."""
-    return given_options(
-        workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-    )
+    return given_options(call.root, call.environment, call.variables, call.state_dir)
 
 
 def completed(text: str, options: Iterable[str]) -> str:

@@ -59,9 +59,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "eval": ("eval", "Evaluate served versions on golden sets; list the results."),
         "evidence": ("ledger", "Show and re-check the verdicts of gates."),
     },
-    "Watching": {
-        "dashboard": ("dashboard", "Serve web pages of the fleet and of its clients."),
-    },
+    "Watching": {"dashboard": ("dashboard", "Serve web pages of the fleet and of its clients.")},
     "Data plane": {
         "gateway": ("gateway", "Run, start, stop and show gateways."),
         "key": ("clients", "Create API keys of clients."),

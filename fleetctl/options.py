@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import runtime.workspace
 
 Workspace: TypeAlias = "runtime.workspace.Workspace"
-"""Name for annotations: `--help` imports no workspace."""
+Call: TypeAlias = "runtime.workspace.Call"
+LedgerContext: TypeAlias = "runtime.workspace.LedgerContext"
+ProjectContext: TypeAlias = "runtime.workspace.ProjectContext"
+"""Names for annotations: `--help` imports no workspace."""
 
 
 INPUT_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -66,9 +69,7 @@ def with_format(function: Callable[..., None]) -> Any:
 
 
 out_option = click.option(
-    "--out",
-    type=OUTPUT_FILE,
-    help="Write to this file instead of standard output.",
+    "--out", type=OUTPUT_FILE, help="Write to this file instead of standard output."
 )
 live_option = click.option(
     "--live",

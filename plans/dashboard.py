@@ -32,10 +32,7 @@ from plans.templating import rendered
 
 
 def hosts(
-    fleet: FleetSpec,
-    placement: PlacementResult,
-    silent: Iterable[str],
-    shares: Mapping[str, int],
+    fleet: FleetSpec, placement: PlacementResult, silent: Iterable[str], shares: Mapping[str, int]
 ) -> list[Mapping[str, Any]]:
     """Return the devices by host, as they are once the placement is applied.
 

@@ -13,13 +13,7 @@ from typing import Final, NamedTuple
 from fleet.codec import decode, decode_json, plain
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec
-from fleet.names import (
-    RESOLVER_STAMP,
-    TABLE,
-    adapter_address,
-    gateway_address,
-    launch_stamp,
-)
+from fleet.names import RESOLVER_STAMP, TABLE, adapter_address, gateway_address, launch_stamp
 from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engine_registry import make_engine

@@ -19,7 +19,7 @@ class Budget(NamedTuple):
 
 
 HOUSE: Final = {
-    "core lines": Budget(106_723, 97_000, 106_500),
+    "core lines": Budget(106_590, 97_000, 106_500),
     "lines of extensions": Budget(7_000, 7_000, 7_000),
     "modules": Budget(562, 560, 540),
     "lines of the longest module": Budget(500, 500, 500),
@@ -29,9 +29,9 @@ HOUSE: Final = {
     "mirrored pairs of classes": Budget(21, 5, 0),
     "imports inside functions": Budget(16, 10, 10),
     "functions of 8 parameters or more": Budget(20, 10, 5),
-    "functions over 60 lines": Budget(14, 15, 10),
+    "functions over 60 lines": Budget(13, 15, 10),
     "context-free names in four rooms": Budget(0.8, 10, 2),
-    "context-free names": Budget(20.9, 10, 2),
+    "context-free names": Budget(20.8, 10, 2),
     "circles of rooms": Budget(0, 0, 0),
     "imports back up between rooms": Budget(0, 0, 0),
 }
@@ -45,7 +45,7 @@ PATHS: Final = {
     "the first request of a connection: files": Budget(23, 22, 20),
     "the first request of a connection: changes": Budget(79, 60, 50),
     "an unchanged plan: files": Budget(157, 140, 130),
-    "an unchanged plan: lines": Budget(39_446, 24_000, 22_000),
+    "an unchanged plan: lines": Budget(39_408, 24_000, 22_000),
     "the steps of an apply: files": Budget(56, 40, 35),
     "a round of reconcile: files": Budget(169, 150, 140),
 }

@@ -259,10 +259,7 @@ def more_clients(fleet: FleetSpec, named: Named) -> FleetSpec:
             if str(adapter.name) in versions:
                 versions[str(name)] = versions[str(adapter.name)]
     return replace(
-        fleet,
-        clients=by_name(clients),
-        adapters=by_name(adapters),
-        versions=by_name(versions),
+        fleet, clients=by_name(clients), adapters=by_name(adapters), versions=by_name(versions)
     )
 
 

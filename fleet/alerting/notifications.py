@@ -14,14 +14,7 @@ from fleet.alerting.alert import OF_TRAFFIC, Alert, AlertRule
 from fleet.alerting.changes import route_changes
 from fleet.codec import plain
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
-from fleet.history import (
-    Entry,
-    History,
-    Notification,
-    Notified,
-    RollbackChecked,
-    RolledBack,
-)
+from fleet.history import Entry, History, Notification, Notified, RollbackChecked, RolledBack
 from fleet.names import version_of
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase

@@ -190,11 +190,7 @@ CPU_SPREAD = 0.014
 
 
 def estimate_speed(
-    base: BaseSpec,
-    kind: str,
-    tensor_parallel: int,
-    max_lora_rank: int,
-    sheet: Sheet | None = None,
+    base: BaseSpec, kind: str, tensor_parallel: int, max_lora_rank: int, sheet: Sheet | None = None
 ) -> Speed | None:
     """Return the constants of a server without a measurement; None where nothing is known.
 

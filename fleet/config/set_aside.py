@@ -69,10 +69,7 @@ class SetAside:
 
     @classmethod
     def of(
-        cls,
-        settings: Mapping[str, str],
-        resources: Iterable[Resource],
-        clients: Mapping[str, str],
+        cls, settings: Mapping[str, str], resources: Iterable[Resource], clients: Mapping[str, str]
     ) -> "SetAside":
         """Return the clients of an apply, some of them set aside already.
 

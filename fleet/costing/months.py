@@ -277,12 +277,7 @@ def _add_counts(sums: _Sums, terms: Terms, counts: _Counts) -> None:
 
 
 def _add_hour(
-    sums: _Sums,
-    splitter: HourSplitter,
-    hour: datetime,
-    usage: HourUsage,
-    day: int,
-    counts: _Counts,
+    sums: _Sums, splitter: HourSplitter, hour: datetime, usage: HourUsage, day: int, counts: _Counts
 ) -> None:
     terms, cells = splitter.terms, None if usage is None else list(usage)
     sums.counted += 1

@@ -8,14 +8,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
-from fleet.gates.intervals import (
-    Z,
-    bonett_price,
-    mcnemar,
-    normal_cdf,
-    t_quantile,
-    upper_tail,
-)
+from fleet.gates.intervals import Z, bonett_price, mcnemar, normal_cdf, t_quantile, upper_tail
 from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.own_control import SideCounts

@@ -49,11 +49,7 @@ def soaking(gate: GateSpec) -> GateSpec:
 
 
 def judge_soaking(
-    gate: GateSpec,
-    windows: Sequence[Window],
-    known: Baseline,
-    *,
-    missing: Sequence[str] = (),
+    gate: GateSpec, windows: Sequence[Window], known: Baseline, *, missing: Sequence[str] = ()
 ) -> Finding:
     """Judge a version that has all traffic. A FAIL stays from the window that showed harm.
 

@@ -30,28 +30,7 @@ from fleet.history.apply_events import (
 )
 from fleet.history.blocks import routed_to
 from fleet.history.events import Entry, LedgerEvent
-from fleet.history.fold_rollouts import (
-    Past,
-    gate_judged,
-    released,
-    retrain_claimed,
-    retrain_released,
-    rolled_back,
-    rollout_marked,
-    routed,
-    upgrade_decided,
-    upgrade_judged,
-)
-from fleet.history.rollout_events import (
-    GateJudged,
-    Released,
-    RetrainClaimed,
-    RetrainReleased,
-    RolledBack,
-    RolloutMarked,
-    UpgradeDecided,
-    UpgradeJudged,
-)
+from fleet.history.fold_rollouts import FOLDED_ROLLOUTS, Past, routed
 from fleet.history.signatures import KeyAccepted, keys_after
 from fleet.history.values import History, SmokePass, UnfinishedStep, latest_time
 from fleet.names import (
@@ -418,14 +397,7 @@ FOLDED: Final[Mapping[type[LedgerEvent], Callable[[Past, Any, Entry], None]]] = 
         Thawed: _freeze_changed,
         CostTermsChanged: _cost_terms_changed,
         CopyDamaged: _copy_damaged,
-        RolledBack: rolled_back,
-        Released: released,
-        GateJudged: gate_judged,
-        RolloutMarked: rollout_marked,
-        RetrainClaimed: retrain_claimed,
-        RetrainReleased: retrain_released,
-        UpgradeJudged: upgrade_judged,
-        UpgradeDecided: upgrade_decided,
+        **FOLDED_ROLLOUTS,
     }
 )
 """How an entry of a kind changes the past; no entry of another kind does."""

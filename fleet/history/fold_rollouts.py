@@ -3,16 +3,17 @@
 Evidence, marks and claims stay when a route does not change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from typing import Any, Final
 
 from fleet.codec import resource_of_plain
 from fleet.consent import Approval
 from fleet.gates import Finding, Verdict
 from fleet.history.apply_events import Document
 from fleet.history.blocks import loaded_bytes
-from fleet.history.events import Entry
+from fleet.history.events import Entry, LedgerEvent
 from fleet.history.rollout_events import (
     GateJudged,
     Released,
@@ -160,7 +161,7 @@ def routed(past: Past, route: Route, when: datetime) -> None:
         past.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
 
-def rolled_back(past: Past, event: RolledBack, entry: Entry) -> None:
+def _rolled_back(past: Past, event: RolledBack, entry: Entry) -> None:
     """Take a rollback: the version that it held, and the route that it left."""
     route = past.established.get(route_address(event.alias))
     holds = dict(past.holds.get(event.alias, {}))
@@ -176,7 +177,7 @@ def rolled_back(past: Past, event: RolledBack, entry: Entry) -> None:
         routed(past, replace(route, shares=tuple(shares)), entry.time)
 
 
-def released(past: Past, event: Released, entry: Entry) -> None:
+def _released(past: Past, event: Released, entry: Entry) -> None:
     """Forget the blocks of a version (none named: of every version), which is judged anew.
 
     The release is remembered until the version serves. The route that is live now is where the
@@ -210,7 +211,7 @@ def released(past: Past, event: Released, entry: Entry) -> None:
         routed(past, route, entry.time)
 
 
-def gate_judged(past: Past, event: GateJudged, entry: Entry) -> None:
+def _gate_judged(past: Past, event: GateJudged, entry: Entry) -> None:
     """Take a judged gate; where it shows that what serves has changed, the stage begins anew."""
     alias = event.alias
     made = GateEvidence(
@@ -244,7 +245,7 @@ def gate_judged(past: Past, event: GateJudged, entry: Entry) -> None:
         past.stages[alias] = replace(stage, restarted=entry.time)
 
 
-def rollout_marked(past: Past, event: RolloutMarked, entry: Entry) -> None:
+def _rollout_marked(past: Past, event: RolloutMarked, entry: Entry) -> None:
     """Take a person's mark in the version's stage, if the version has a stage yet.
 
     Marks that are not known are passed over, like kinds of entries.
@@ -275,7 +276,7 @@ def rollout_marked(past: Past, event: RolloutMarked, entry: Entry) -> None:
         past.marks[event.alias] += (made,)
 
 
-def retrain_claimed(past: Past, event: RetrainClaimed, entry: Entry) -> None:
+def _retrain_claimed(past: Past, event: RetrainClaimed, entry: Entry) -> None:
     """Take a claim, unless another author's claim runs; a claim without an end is over."""
     by, until = event.by or entry.by, event.until or entry.time
     known = past.claims.get(event.alias)
@@ -283,12 +284,12 @@ def retrain_claimed(past: Past, event: RetrainClaimed, entry: Entry) -> None:
         past.claims[event.alias] = Claim(by, until, event.reason, entry.time)
 
 
-def retrain_released(past: Past, event: RetrainReleased, _: Entry) -> None:
+def _retrain_released(past: Past, event: RetrainReleased, _: Entry) -> None:
     """Take the end of a claim."""
     past.claims.pop(event.alias, None)
 
 
-def upgrade_judged(past: Past, event: UpgradeJudged, entry: Entry) -> None:
+def _upgrade_judged(past: Past, event: UpgradeJudged, entry: Entry) -> None:
     """Take a verdict on a canary server; a failure ends the upgrade."""
     record, settings = past.upgrades.get(event.base, UpgradeRecord()), event.settings
     finding = Finding.of(event.finding)
@@ -306,7 +307,7 @@ def upgrade_judged(past: Past, event: UpgradeJudged, entry: Entry) -> None:
     past.upgrades[event.base] = _with_proven(record, event.old)
 
 
-def upgrade_decided(past: Past, event: UpgradeDecided, entry: Entry) -> None:
+def _upgrade_decided(past: Past, event: UpgradeDecided, entry: Entry) -> None:
     """Take a decision about an upgrade; a mark that is not known is passed over."""
     record, settings = past.upgrades.get(event.base, UpgradeRecord()), event.settings
     match event.mark:
@@ -392,3 +393,15 @@ def _with_servers(new: GateEvidence, kept: Iterable[GateEvidence]) -> GateEviden
         known |= by_server(record.digests.get("base", ""))
     base = " ".join(f"{server}={digest}" for server, digest in sorted(known.items()) if server)
     return replace(new, digests={**new.digests, "base": base}) if base else new
+
+
+FOLDED_ROLLOUTS: Final[Mapping[type[LedgerEvent], Callable[[Past, Any, Entry], None]]] = {
+    RolledBack: _rolled_back,
+    Released: _released,
+    GateJudged: _gate_judged,
+    RolloutMarked: _rollout_marked,
+    RetrainClaimed: _retrain_claimed,
+    RetrainReleased: _retrain_released,
+    UpgradeJudged: _upgrade_judged,
+    UpgradeDecided: _upgrade_decided,
+}

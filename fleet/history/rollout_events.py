@@ -231,10 +231,9 @@ class JudgeCompared(PassiveEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainClaimed(EventFields):
-    """A claim on the retraining of an alias."""
+class RetrainClaim(EventFields):
+    """A claim of a person on the retraining of an alias."""
 
-    kind: ClassVar[str] = "retrain_claimed"
     alias: str = ""
     by: str = ""
     until: datetime | None = None
@@ -242,14 +241,17 @@ class RetrainClaimed(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainReleased(EventFields):
+class RetrainClaimed(RetrainClaim):
+    """The begin of a claim."""
+
+    kind: ClassVar[str] = "retrain_claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainReleased(RetrainClaim):
     """The end of a claim."""
 
     kind: ClassVar[str] = "retrain_released"
-    alias: str = ""
-    by: str = ""
-    until: datetime | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,7 @@ from fleet.planning.modes import (
 )
 from fleet.planning.notes import changed_by_others, forgotten, recovered
 from fleet.planning.pipeline import USUAL, desired_state, make_plan, require_sound
-from fleet.planning.reasons import (
-    changed_bytes,
-    with_served_bytes,
-)
+from fleet.planning.reasons import changed_bytes, with_served_bytes
 from fleet.planning.upgrades import (
     TargetPattern,
     awaited_person,

@@ -136,7 +136,7 @@ _GATEWAY_API: Final = (
     GatewayLimit("no usage rows: gates on traffic, bills and budgets have no evidence"),
     GatewayLimit("requests do not wait while a version is loaded again: they fail"),
     GatewayLimit(
-        "never applied to a cluster by us: the files are checked by the published schemas alone",
+        "never applied to a cluster by us: the files are checked by the published schemas alone"
     ),
 )
 _LOST: Final = {

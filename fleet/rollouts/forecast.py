@@ -30,14 +30,7 @@ from fleet.gates import (
 from fleet.history import History
 from fleet.names import version_of
 from fleet.plan import NO_EVIDENCE, Chances, GateDue, PlanNote, RolloutAhead
-from fleet.policies import (
-    NEWEST,
-    RATIOS,
-    REPLAY,
-    RISES,
-    GateSpec,
-    GoldenFacts,
-)
+from fleet.policies import NEWEST, RATIOS, REPLAY, RISES, GateSpec, GoldenFacts
 from fleet.resources import FULL
 from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.situation import first_weight_of

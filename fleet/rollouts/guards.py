@@ -184,10 +184,7 @@ def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None
 
 
 def doubt(
-    history: History,
-    evidence: Iterable[Evidence],
-    now: datetime,
-    marks: Iterable[RolloutMark] = (),
+    history: History, evidence: Iterable[Evidence], now: datetime, marks: Iterable[RolloutMark] = ()
 ) -> str:
     """Return why no share may rise now, as a sentence without its full stop; empty: shares may.
 

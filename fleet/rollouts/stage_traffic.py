@@ -10,15 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet.capacity import hourly_rpm
-from fleet.gates import (
-    BAD,
-    USUAL_EFFECT,
-    Counts,
-    UsualRate,
-    confidence,
-    healthy_rate,
-    seen,
-)
+from fleet.gates import BAD, USUAL_EFFECT, Counts, UsualRate, confidence, healthy_rate, seen
 from fleet.gates.decide import LEAST_BAD
 from fleet.gates.live import LATE
 from fleet.history import History

@@ -11,14 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.hardware import BaseSpec
-from fleet.history import (
-    Evidence,
-    History,
-    UpgradeDecision,
-    UpgradeRecord,
-    distrust,
-    judge_again,
-)
+from fleet.history import Evidence, History, UpgradeDecision, UpgradeRecord, distrust, judge_again
 from fleet.names import adapter_address, base_of, by_number
 from fleet.policies import GateSpec
 from fleet.resources import Server, ServerFlags, State

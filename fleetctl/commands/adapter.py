@@ -10,7 +10,7 @@ import click
 from fleet.errors import LibraryError, did_you_mean
 from fleet.names import AdapterName
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, with_format
+from fleetctl.options import Call, Group, Workspace, with_format
 from fleetctl.output import ByteProgress, print_diagnostics, print_result
 
 _offline = click.option(
@@ -48,7 +48,7 @@ def command() -> None:
 )
 @_offline
 @with_format
-def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, form: str) -> None:
+def add_version(call: Call, source: str, name: str, *, offline: bool, form: str) -> None:
     """Check an adapter, copy its files into the library and pin their bytes in fleet.lock.
 
     PATH is a folder that PEFT saved, or the version's place in the library. SOURCE: a registry, a
@@ -70,13 +70,13 @@ def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, 
     )
 
     parsed = _parsed(name)
-    reference = parsed_reference(workspace, source)
+    reference = parsed_reference(call, source)
     if reference is None:
-        added = add_path(workspace, Path(source), parsed)
+        added = add_path(call, Path(source), parsed)
     elif offline:
         refuse_offline([str(reference)])
     else:
-        added = add_from(workspace, reference, parsed, ByteProgress(name))
+        added = add_from(call, reference, parsed, ByteProgress(name))
     _print_added(name, added, form)
 
 
@@ -84,7 +84,7 @@ def add_version(workspace: Workspace, source: str, name: str, *, offline: bool, 
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
 @_offline
 @click.pass_obj
-def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool) -> None:
+def pull_versions(call: Call, names: tuple[str, ...], *, offline: bool) -> None:
     """Bring versions that the library lacks back from the sources that fleet.lock names.
 
     Bytes that differ from the lock are refused. An interrupted run is taken up again.
@@ -98,12 +98,12 @@ def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool
     from runtime.project.facts import read_lock
 
     for name in names:
-        _require_known(name, list(read_lock(workspace.root).adapters))
-    missing = missing_versions(workspace, names)
+        _require_known(name, list(read_lock(call.root).adapters))
+    missing = missing_versions(call, names)
     if offline:
         refuse_offline([*missing])
     for name in missing:
-        brought = pull(workspace, name, ByteProgress(name))
+        brought = pull(call, name, ByteProgress(name))
         print_diagnostics(brought.warnings)
         facts = brought.facts
         click.echo(f"Brought {name}: {facts.bytes:,} bytes, digest {facts.digest[:12]}.", err=True)
@@ -115,7 +115,7 @@ def pull_versions(workspace: Workspace, names: tuple[str, ...], *, offline: bool
 @click.argument("name", shell_complete=completion.versions)
 @click.argument("target", metavar="oci://REGISTRY/REPOSITORY[:TAG]")
 @click.pass_obj
-def push_a_version(workspace: Workspace, name: str, target: str) -> None:
+def push_a_version(call: Call, name: str, target: str) -> None:
     """Push a version to an OCI registry; print its reference by digest.
 
     Layout: ModelPack, a layer for each file. Layers that the registry has are not sent again.
@@ -127,11 +127,11 @@ def push_a_version(workspace: Workspace, name: str, target: str) -> None:
     from runtime.project.facts import read_lock
     from runtime.sources.reference import SourceReference
 
-    _require_known(name, list(read_lock(workspace.root).adapters))
+    _require_known(name, list(read_lock(call.root).adapters))
     reference = SourceReference.parse(target)
     if reference is None or reference.kind != "oci" or reference.digest:
         raise click.UsageError("Push to oci://REGISTRY/REPOSITORY:TAG.")
-    click.echo(push_version(workspace, _parsed(name), reference, ByteProgress(name)))
+    click.echo(push_version(call, _parsed(name), reference, ByteProgress(name)))
 
 
 def _print_added(name: str, added: "AddedVersion", form: str) -> None:
@@ -171,7 +171,7 @@ def _print_added(name: str, added: "AddedVersion", form: str) -> None:
     shell_complete=completion.clients_and_aliases,
 )
 @with_format
-def list_versions(workspace: Workspace, selection: str | None, form: str) -> None:
+def list_versions(call: Call, selection: str | None, form: str) -> None:
     """List the versions of lock and library, by client and task.
 
     Examples:
@@ -182,7 +182,7 @@ def list_versions(workspace: Workspace, selection: str | None, form: str) -> Non
 
     rows = [
         _row(version)
-        for version in _catalogue(workspace)
+        for version in _catalogue(call)
         if selection in {None, version.client, f"{version.client}-{version.task}"}
     ]
     none = f"No versions of `{selection}`." if selection else "No versions yet."
@@ -207,7 +207,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
     versions = {version.name: version for version in _catalogue(workspace)}
     _require_known(name, sorted(versions))
     version = versions[name]
-    entries = workspace.ledger().read() if version.locked else ()
+    entries = workspace.ledger.open().read() if version.locked else ()
     deployments = deployments_of(entries, _parsed(name)) if version.locked else ()
     document = _row(version) | {
         "modules": list(version.locked.modules) if version.locked else [],
@@ -226,7 +226,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
 @command.command("verify")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
 @with_format
-def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> None:
+def verify_versions(call: Call, names: tuple[str, ...], form: str) -> None:
     """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
     The copies that servers load from are checked too, a row for each copy, and signatures again.
@@ -241,11 +241,11 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
 
-    lock = read_lock(workspace.root)
+    lock = read_lock(call.root)
     for name in names:
         _require_known(name, list(lock.adapters))
-    library, store = library_folder(workspace.root), workspace.state_dir / "store"
-    checks = (*verify(library, lock, names, store), *signature_checks(workspace, lock, names))
+    library, store = library_folder(call.root), call.state_dir / "store"
+    checks = (*verify(library, lock, names, store), *signature_checks(call, lock, names))
     rows = [
         {
             "adapter": check.name,
@@ -278,12 +278,12 @@ def _require_known(name: str, known: list[str]) -> None:
         raise LibraryError.of("FC3016", "No such version", detail, hint=hint, command=command_line)
 
 
-def _catalogue(workspace: Workspace) -> "tuple[CatalogVersion, ...]":
+def _catalogue(call: Call) -> "tuple[CatalogVersion, ...]":
     from runtime.library.catalog import catalogue
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
 
-    return catalogue(library_folder(workspace.root), read_lock(workspace.root))
+    return catalogue(library_folder(call.root), read_lock(call.root))
 
 
 def _row(version: "CatalogVersion") -> dict[str, Any]:

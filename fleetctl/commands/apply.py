@@ -11,6 +11,7 @@ from fleet.errors import LockHeldError
 from fleetctl.commands.approve import PLAN_ID
 from fleetctl.options import (
     INPUT_FILE,
+    Call,
     Command,
     Workspace,
     choice_option,
@@ -87,7 +88,7 @@ def apply(
     if not yes and (form == "json" or not sys.stdin.isatty()):
         text = "Not a terminal, so nobody can say yes: pass --yes to apply without confirmation."
         raise click.UsageError(text)
-    require_thawed(workspace, "Nothing was applied")
+    require_thawed(workspace.ledger, "Nothing was applied")
     with way_on_told(workspace):
         live, plan = _planned(workspace, saved)
     if plan_id is not None:
@@ -117,7 +118,7 @@ def _planned(workspace: Workspace, saved: "Plan | None") -> "tuple[State, Plan]"
         require_reviewed(workspace, saved, live)
     if put_back_store(workspace, live):
         live = observe_copies(workspace)
-    require_known(workspace, live)
+    require_known(workspace.ledger, live)
     draw_fleet_id(workspace, live)
     return live, saved or plan_fleet(workspace, live)
 
@@ -131,7 +132,7 @@ def _read_plan(workspace: Workspace, file: Path) -> "Plan":
     if PLAN_ID.fullmatch(str(file)) and not file.exists():
         raise click.UsageError(f"`{file}` is a plan's id: pass --plan-id {file}")
     plan = plan_file.load(read_text(file), str(file))
-    workspace.set_aside({note.subject: note.text for note in plan.set_aside})
+    workspace.project.set_aside({note.subject: note.text for note in plan.set_aside})
     require_applicable(workspace, plan, file)
     return plan
 
@@ -142,10 +143,10 @@ def _is_due(workspace: Workspace, plan: "Plan", live: "State") -> bool:
     from runtime.operations.change.apply import report_changes_since, require_trusted
     from runtime.operations.change.planning import is_record_due
 
-    require_kept(plan, workspace.fleet(), workspace.history())
+    require_kept(plan, workspace.project.fleet(), workspace.ledger.history())
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
-    due = plan.steps or plan.settings or is_record_due(workspace, plan, live)
+    due = plan.steps or plan.settings or is_record_due(workspace.ledger, plan, live)
     return bool(due or live.notes)
 
 
@@ -169,7 +170,7 @@ async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
     return outcome.exit_code
 
 
-def _print_nothing_to_do(workspace: Workspace, plan: "Plan", form: Form) -> None:
+def _print_nothing_to_do(call: Call, plan: "Plan", form: Form) -> None:
     """Report that no step is due, and changes held back. Takes no lease and records nothing."""
     from fleet.steps import ApplyEvent
     from plans.render.text import nothing_to_do
@@ -181,7 +182,7 @@ def _print_nothing_to_do(workspace: Workspace, plan: "Plan", form: Form) -> None
         print_lines(map(str, plan.held), "Held back")
         return
     result = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
-    _progress_printer(workspace, plan.id, form)(ApplyEvent("run_complete", result))
+    _progress_printer(call, plan.id, form)(ApplyEvent("run_complete", result))
 
 
 def _confirm(plan: "Plan", *, whole: bool) -> None:
@@ -228,8 +229,8 @@ def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, f
     if once == (interval is not None):
         raise click.UsageError("Pass --once or --interval DURATION.")
 
-    def progress(now: Workspace, plan_id: str) -> "Emit":
-        return _progress_printer(now, plan_id, form)
+    def progress(call: Call, plan_id: str) -> "Emit":
+        return _progress_printer(call, plan_id, form)
 
     def report(outcome: "ApplyOutcome") -> None:
         if form == "text":
@@ -241,7 +242,7 @@ def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, f
         raise click.Abort from None
 
 
-def _progress_printer(workspace: Workspace, plan_id: str, form: Form) -> "Emit":
+def _progress_printer(call: Call, plan_id: str, form: Form) -> "Emit":
     """Return a printer of events: lines to stderr, or JSON lines to stdout with gapless `seq`."""
     from itertools import count
 
@@ -252,7 +253,7 @@ def _progress_printer(workspace: Workspace, plan_id: str, form: Form) -> "Emit":
     def emit(event: "ApplyEvent") -> None:
         if form == "json":
             seq = next(numbers)
-            click.echo(record(event, seq, workspace.now(), workspace.run, plan_id))
+            click.echo(record(event, seq, call.now(), call.run, plan_id))
         elif text := line(event):
             click.echo(text, err=True)
 

@@ -77,9 +77,9 @@ def command(
     from runtime.calibrate.run import FOLDER, calibrate, file_name, profile_text
     from runtime.files import replace_file
 
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     with waiting("Observing the servers…"):
-        state = workspace.observe()
+        state = workspace.machines.observe()
     target = target_of(fleet, state, server, url, kind, kept=out is None)
     calibration = asyncio.run(
         calibrate(

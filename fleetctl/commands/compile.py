@@ -194,7 +194,7 @@ def _kubernetes(workspace: Workspace, options: CompileOptions) -> Compiled:
     from runtime.operations.change.compile import planned_pods, resolver_files
 
     pods, held_bytes = planned_pods(workspace, options.hosts, options.image or "")
-    text = as_yaml(objects(workspace.fleet().name, pods, resolver_files(), held_bytes))
+    text = as_yaml(objects(workspace.project.fleet().name, pods, resolver_files(), held_bytes))
     return _for_cluster(options.out, SERVERS_FILE, text, pod_notes(pods))
 
 
@@ -267,7 +267,7 @@ def _gateway_api(workspace: Workspace, options: CompileOptions) -> Compiled:
     planned = () if is_served else (
         "no apply has written routes: shares are those of the plan, without a rollout's stages",
     )  # fmt: skip
-    text = as_yaml(objects(workspace.fleet().name, routes, servers))
+    text = as_yaml(objects(workspace.project.fleet().name, routes, servers))
     notes = (*planned, *_lost(GatewayTarget.GATEWAY_API, routes))
     return _for_cluster(options.out, ROUTES_FILE, text, notes)
 
@@ -292,7 +292,7 @@ def _prometheus(workspace: Workspace, options: CompileOptions) -> Compiled:
     url = (options.url or f"http://{DEFAULT_LISTEN}").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter("Write it as https://HOST.", param_hint="--url")
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     alertmanager = (fleet.notify or NotifySpec()).alertmanager
     rules = completed(prometheus.rules(fleet.name), workspace_options(workspace))
     files = {
@@ -309,7 +309,7 @@ def _alertmanager(workspace: Workspace, options: CompileOptions) -> Compiled:
     from plans.compile import prometheus
     from runtime.operations.change.compile import receiver_secret
 
-    out, to = _folder(options), workspace.fleet().notify or NotifySpec()
+    out, to = _folder(options), workspace.project.fleet().notify or NotifySpec()
     login = receiver_secret(workspace, to.mail.login) if to.mail else ""
     webhook = to.webhook if "://" in to.webhook else receiver_secret(workspace, to.webhook)
     files = {prometheus.ALERTMANAGER_FILE: prometheus.alertmanager_config(webhook, to.mail, login)}
@@ -321,7 +321,7 @@ def _grafana(workspace: Workspace, options: CompileOptions) -> Compiled:
     from plans.compile import grafana
 
     out = _folder(options)
-    workspace.fleet()  # broken declarations are an error, as with the other monitors
+    workspace.project.fleet()  # broken declarations are an error, as with the other monitors
     note = "for operators alone: a variable isolates no client; clients have `dashboard`"
     return _written(out, grafana.dashboards(), note)
 
@@ -349,7 +349,7 @@ def _of_extension(workspace: Workspace, options: CompileOptions) -> Compiled:
     from runtime.extensions import make, unusable
     from runtime.operations.change.compile import served_table
 
-    fleet, target = workspace.fleet(), options.target
+    fleet, target = workspace.project.fleet(), options.target
     packages = fleet.extensions.get("compile_targets", {})
     if target not in packages:
         names = ", ".join(map(repr, (*_MEANT, *packages)))

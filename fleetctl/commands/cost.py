@@ -130,7 +130,7 @@ def budgets_command(workspace: Workspace, form: str) -> None:
         _, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
     print_lines(lacking)
     now = workspace.now()
-    month, uses = uses_of_month(workspace.fleet(), workspace.state_dir, now)
+    month, uses = uses_of_month(workspace.project.fleet(), workspace.state_dir, now)
     print_result(form, cost.rows(uses, month, now), cost.table)
 
 

@@ -8,7 +8,7 @@ import click
 
 from fleet.errors import FleetError, did_you_mean
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, duration
+from fleetctl.options import Group, ProjectContext, Workspace, duration
 
 if TYPE_CHECKING:
     import socket
@@ -194,7 +194,7 @@ def _serve(
             "name its address with --url https://…",
             err=True,
         )
-    workspace.fleet()  # broken declarations are told here, with their places
+    workspace.project.fleet()  # broken declarations are told here, with their places
     reader = SnapshotReader(partial(read_fleet, workspace, hosts))
     pages = make_dashboard(workspace, reader, listen, url, proxy, read_only=read_only)
     settings = uvicorn.Config(
@@ -257,8 +257,8 @@ def revoke(workspace: Workspace, client: str | None) -> None:
     """
     from fleet.history import DashboardRevoked
 
-    _scope(workspace, client or "")
-    workspace.ledger().append([DashboardRevoked(client or "")])
+    _scope(workspace.project, client or "")
+    workspace.ledger.open().append([DashboardRevoked(client or "")])
     click.echo(f"Revoked all links and tokens of {client or 'operators'}.", err=True)
 
 
@@ -272,18 +272,18 @@ def _link(workspace: Workspace, client: str, length: timedelta | None, url: str)
 def _token(workspace: Workspace, kind: "TokenKind", client: str, length: timedelta) -> str:
     from runtime.web.access import Grant, TokenSigner, revocations, signing_key
 
-    scope = _scope(workspace, client)
-    generation = revocations(workspace.ledger().read()).get(client, 0)
+    scope = _scope(workspace.project, client)
+    generation = revocations(workspace.ledger.open().read()).get(client, 0)
     grant = Grant(scope, workspace.by, workspace.now() + length, generation)
     return TokenSigner(signing_key(workspace.state_dir)).make(kind, grant)
 
 
-def _scope(workspace: Workspace, client: str) -> "Scope":
+def _scope(project: ProjectContext, client: str) -> "Scope":
     from fleet.usage import OfClient, Operator
 
     if not client:
         return Operator()
-    known = workspace.fleet().clients
+    known = project.fleet().clients
     if client not in known:
         near = did_you_mean(client, sorted(known))
         raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)

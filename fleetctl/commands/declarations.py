@@ -11,6 +11,7 @@ import click
 from fleet.errors import ConfigError, Diagnostic
 from fleetctl.options import (
     EXISTING_FILE,
+    Call,
     Command,
     Group,
     Workspace,
@@ -53,7 +54,7 @@ def validate(workspace: Workspace, form: str) -> None:
     from runtime.project.referenced_files import check_referenced_files
 
     try:
-        project = workspace.project()
+        project = workspace.project.load()
         check_referenced_files(workspace.root, project, _template_fault)
         _require_places(project.fleet)
         checked, left = check_declared(workspace)
@@ -108,7 +109,7 @@ def _template_fault(*asked: Any) -> tuple[int, str] | None:
 @click.option("--check", is_flag=True, help="Change nothing; exit 1 if a file is not canonical.")
 @click.option("--diff", is_flag=True, help="Change nothing; print the differences.")
 @click.pass_obj
-def fmt(workspace: Workspace, paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
+def fmt(call: Call, paths: tuple[Path, ...], *, check: bool, diff: bool) -> None:
     """Put the declarations into canonical form.
 
     Orders keys as in the reference, writes quotes and spaces alike, and moves comments with
@@ -123,7 +124,7 @@ def fmt(workspace: Workspace, paths: tuple[Path, ...], *, check: bool, diff: boo
     from runtime.project.declaration_files import every_file
     from runtime.project.facts import decode
 
-    files = paths or tuple(workspace.root / name for name in every_file(workspace.root))
+    files = paths or tuple(call.root / name for name in every_file(call.root))
     changed = 0
     problems: list[Diagnostic] = []
     for path in files:
@@ -175,7 +176,7 @@ def show_config(workspace: Workspace, path: str, form: str, *, origin: bool) -> 
     """
     from fleet.config import effective_settings
 
-    project = workspace.project()
+    project = workspace.project.load()
     settings = [
         setting
         for setting in effective_settings(project.declarations, project.tree)

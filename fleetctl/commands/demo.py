@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from fleetctl.options import Command, Workspace
+from fleetctl.options import Call, Command
 
 
 @click.command(cls=Command)
@@ -17,7 +17,7 @@ from fleetctl.options import Command, Workspace
     help="The fleet; smollm2 in a checkout, after `make smollm2`.",
 )
 @click.pass_obj
-def command(workspace: Workspace, *, fake: bool, model: str) -> None:
+def command(call: Call, *, fake: bool, model: str) -> None:
     """Play plan, apply, canary, rollback, drift and healing on a fleet of seven clients.
 
     The fleet is a copy in `.demo`, to look around in afterwards. Servers and gateway are stopped at
@@ -31,7 +31,7 @@ def command(workspace: Workspace, *, fake: bool, model: str) -> None:
     from runtime.extensions import shipped
     from runtime.operations.machines.vllm_install import FOLDER
 
-    root = workspace.root.absolute()
+    root = call.root.absolute()
     if not fake and not (root / FOLDER / "bin" / "python").exists():
         detail = f"There is no vLLM in `{root / FOLDER}`, on which the demo plays."
         hint = "Play on the fake engine with `fleetctl demo --fake`, or install vLLM (3.4 GB)."

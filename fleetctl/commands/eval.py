@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.options import EXISTING_FILE, Group, KeyReference, Workspace, with_format
+from fleetctl.options import EXISTING_FILE, Call, Group, KeyReference, Workspace, with_format
 from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def run(
     place = (url, key) if url is not None else None
     jobs, notes = choose_jobs(workspace, names, selection, place, due_only=due_only)
     print_lines(notes)
-    spec = spec_for(workspace, settings)
+    spec = spec_for(workspace.project, settings)
     done, failed = run_all(workspace, jobs, spec, through or "", quiet=form == "json")
     drifts = []
     if due_only:
         adapters = {job.target.alias: job.target.adapter for job in jobs}
-        drifts = _drifts(read_evals(workspace), adapters)
-        asyncio.run(notify_all_open(workspace, workspace.observe(), "drifted"))
+        drifts = _drifts(read_evals(workspace.ledger), adapters)
+        asyncio.run(notify_all_open(workspace, workspace.machines.observe(), "drifted"))
     document = {"evaluations": done, "drift": drifts, "failed": failed, "notes": notes}
     if form == "json" or done:
         print_result(
@@ -139,7 +139,7 @@ def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) ->
     from plans.reports.versions import row, table
     from runtime.operations.versions.evaluate import evals_of, read_evals
 
-    past = evals_of(workspace, read_evals(workspace), alias)
+    past = evals_of(workspace.project, read_evals(workspace.ledger), alias)
     runs = sorted((run for runs in past.values() for run in runs), key=lambda run: run.at)
     rows = [row(run) for run in runs[-limit:]]
     print_result(form, rows, table, "No evaluations yet. Make one: fleetctl eval run ALIAS")
@@ -151,7 +151,7 @@ def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) ->
     "--wrong", type=click.IntRange(min=0), default=10, help="Number of wrong answers; 0 = all."
 )
 @with_format
-def show(workspace: Workspace, run_id: str, wrong: int, form: str) -> None:
+def show(call: Call, run_id: str, wrong: int, form: str) -> None:
     """Show an evaluation with its wrong answers. RUN may be the beginning of an id.
 
     Examples:
@@ -161,7 +161,7 @@ def show(workspace: Workspace, run_id: str, wrong: int, form: str) -> None:
     from plans.reports.versions import page, page_text
     from runtime.evals.store import EvalStore
 
-    store = EvalStore(workspace.state_dir / "evals")
+    store = EvalStore(call.state_dir / "evals")
     print_result(form, page(store.read(store.named(run_id)), wrong or None), page_text)
 
 
@@ -181,7 +181,7 @@ def drift(workspace: Workspace, alias: str | None, form: str) -> None:
     from plans.reports.versions import drift_table
     from runtime.operations.versions.evaluate import evals_of, read_evals
 
-    past = evals_of(workspace, read_evals(workspace), alias)
+    past = evals_of(workspace.project, read_evals(workspace.ledger), alias)
     adapters = {
         name: run.adapter
         for name, runs in past.items()

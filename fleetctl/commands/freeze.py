@@ -26,7 +26,7 @@ def freeze(workspace: Workspace, *, reason: str, form: str) -> None:
     text = " ".join(reason.split())
     if not text:
         raise click.UsageError("--reason is empty: say why, for who finds the fleet frozen.")
-    frozen = freeze_fleet(workspace, text)
+    frozen = freeze_fleet(workspace.ledger, text)
     if form == "json":
         click.echo(json.dumps(frozen_document(frozen), indent=2))
     else:
@@ -48,7 +48,7 @@ def thaw(workspace: Workspace, *, reason: str, form: str) -> None:
     from plans.wording import frozen_document
     from runtime.operations.rollouts.rollouts import thaw_fleet
 
-    ended = thaw_fleet(workspace, " ".join(reason.split()))
+    ended = thaw_fleet(workspace.ledger, " ".join(reason.split()))
     if form == "json":
         click.echo(json.dumps({"thawed": ended and frozen_document(ended)}, indent=2))
     elif ended is None:

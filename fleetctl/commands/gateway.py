@@ -139,9 +139,9 @@ async def _restart(workspace: Workspace, name: str | None, wait_s: float) -> int
 
     known, done = _gateways(workspace), 0
     chosen = [named_gateway(known, name)] if name else [*_started_here(workspace, None, known)]
-    async with LocalGateways(workspace.state_dir, known, workspace.envoys()) as gateways:
+    async with LocalGateways(workspace.state_dir, known, workspace.machines.envoys()) as gateways:
         for gateway in chosen:
-            client = connect(workspace.state_dir, gateway, workspace.envoys())
+            client = connect(workspace.state_dir, gateway, workspace.machines.envoys())
             try:
                 if not isinstance(client, AdminClient):
                     raise not_started_here(gateway)
@@ -228,7 +228,7 @@ async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
 
     known = _gateways(workspace)
     table = read_table(workspace.state_dir)
-    async with LocalGateways(workspace.state_dir, known, workspace.envoys()) as gateways:
+    async with LocalGateways(workspace.state_dir, known, workspace.machines.envoys()) as gateways:
         statuses = {status.name: status for status in await gateways.statuses()}
     rows = []
     for name, gateway in sorted(known.items()):
@@ -267,7 +267,7 @@ def _gateways(workspace: Workspace, *, to_start: bool = False) -> "dict[str, Gat
     if not (workspace.root / "fleet.yaml").is_file() and not is_new:
         return last
     try:
-        return dict(workspace.fleet().gateways) or last
+        return dict(workspace.project.fleet().gateways) or last
     except ConfigError:
         if is_new:
             raise

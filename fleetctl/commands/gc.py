@@ -92,11 +92,7 @@ def _counted(garbage: "Garbage") -> str:
 
     versions, copies, runs = (
         sum(not decision.needed for decision in group)
-        for group in (
-            garbage.versions,
-            (*garbage.copies, *garbage.host_copies),
-            garbage.answers,
-        )
+        for group in (garbage.versions, (*garbage.copies, *garbage.host_copies), garbage.answers)
     )
     served = "served copy" if copies == 1 else "served copies"
     answers = f"the answers of {counted(runs, 'evaluation')}" if runs else ""

@@ -42,8 +42,8 @@ def check(workspace: Workspace, *, name: str, form: str) -> None:
     """
     from runtime.operations.machines.hosts import check_host, ssh_host
 
-    host = ssh_host(workspace, name)
-    _print(host, check_host(workspace, host), form)
+    host = ssh_host(workspace.project, name)
+    _print(host, check_host(workspace.project, host), form)
 
 
 @command.command()
@@ -62,8 +62,8 @@ def prepare(workspace: Workspace, *, name: str, dry_run: bool) -> None:
     """
     from runtime.operations.machines.hosts import due_steps, prepare_host, ssh_host
 
-    host = ssh_host(workspace, name)
-    steps = due_steps(workspace, host)
+    host = ssh_host(workspace.project, name)
+    steps = due_steps(workspace.project, host)
     if not steps:
         click.echo(f"`{name}` is prepared: nothing to do.", err=True)
     if dry_run:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.options import INPUT_FILE, Command, KeyReference, Workspace
+from fleetctl.options import INPUT_FILE, Call, Command, KeyReference, Workspace
 
 if TYPE_CHECKING:
     from fleet.config import Imported
@@ -44,7 +44,7 @@ def command(
     found = [*plain, *(named.urls if named else ())]
     keys = dict.fromkeys(found, api_key or "") | (named.keys if named else {})
     servers = read_servers(found, workspace.root, keys)
-    fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
+    fleet = workspace.project.fleet() if (workspace.root / MAIN).exists() else None
     imported = imported_from(servers, named.asked if named else None, fleet)
     written, edited = write_import(workspace, imported, rendered)
     for verb, paths in (("Wrote", written), ("Added to", edited)):
@@ -70,9 +70,9 @@ def _print_imported(imported: "Imported", missing: Mapping[str, str], left_out: 
             click.echo("\n".join((f"{title}:", *(f"    {line}" for line in lines))), err=True)
 
 
-def _next(workspace: Workspace, missing: list[str]) -> None:
+def _next(call: Call, missing: list[str]) -> None:
     steps = (
-        f"grep -rn QUESTION {workspace.root}  # answer these, and delete their lines",
+        f"grep -rn QUESTION {call.root}  # answer these, and delete their lines",
         "fleetctl validate  # warns of aliases whose new versions nothing judges (FC1246)",
         *(f"fleetctl adapter add PATH --as {name}" for name in missing),
         "fleetctl key create --all  # or write the keys that clients send today into these files",

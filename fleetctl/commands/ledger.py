@@ -37,7 +37,7 @@ def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: 
     """
     from plans.reports.history import chosen, render_json, render_text
 
-    entries = chosen(workspace.ledger().read(), limit=limit or None, steps=steps, about=about)
+    entries = chosen(workspace.ledger.open().read(), limit=limit or None, steps=steps, about=about)
     click.echo(render_json(entries) if form == "json" else render_text(entries, about), nl=False)
 
 
@@ -74,7 +74,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     from runtime.operations.machines.outages import observe_faults, with_ledger
 
     workspace, exit_code = as_far_as_valid(workspace)
-    known = workspace.last_known()
+    known = workspace.ledger.last_known()
     live = with_ledger(workspace, event_loop.run(observe_faults(workspace)), known)
     history = known.history()
     drifts = drift_causes(workspace, live, history, known.standing())
@@ -83,9 +83,9 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
         render = render_json if form == "json" else render_text
         click.echo(render(causes, live.notes, history.freeze), nl=False)
     elif form == "issues":
-        click.echo(render_issues(causes, workspace.fleet().name), nl=False)
+        click.echo(render_issues(causes, workspace.project.fleet().name), nl=False)
     else:
-        print_problems(form, as_diagnostics(causes, workspace.fleet()), workspace.root)
+        print_problems(form, as_diagnostics(causes, workspace.project.fleet()), workspace.root)
     sys.exit(2 if causes else exit_code)
 
 
@@ -164,7 +164,7 @@ def list_evidence(
     from plans.reports.evidence import chosen, document, render_list
 
     entries = chosen(
-        workspace.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
+        workspace.ledger.open().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
     )
     if form == "text":
         click.echo(render_list(entries), nl=False)
@@ -186,7 +186,7 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
     from fleet.history import GateVerdict
     from plans.reports.evidence import document, render_one
 
-    entry = next((entry for entry in workspace.ledger().read() if entry.seq == number), None)
+    entry = next((entry for entry in workspace.ledger.open().read() if entry.seq == number), None)
     if entry is None or not isinstance(entry.event, GateVerdict):
         detail = f"Entry {number} of the ledger is no verdict of a gate."
         raise FleetError.of("FC5131", "No such evidence", detail, command="fleetctl evidence list")
@@ -222,15 +222,14 @@ def evidence_key(
     from runtime.operations.versions import evidence as keys
 
     if accept:
-        keys.accept_key(workspace, accept)
+        keys.accept_key(workspace.ledger, accept)
     if is_replaced:
         keys.replace_key(workspace)
     if lost:
-        keys.begin_anew(workspace, lost)
-    document = keys.evidence_keys(workspace)
+        keys.begin_anew(workspace.ledger, lost)
+    document = keys.evidence_keys(workspace.ledger)
     click.echo(
-        json.dumps(document, indent=2) + "\n" if form == "json" else render_keys(document),
-        nl=False,
+        json.dumps(document, indent=2) + "\n" if form == "json" else render_keys(document), nl=False
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from fleet.errors import EngineError, FleetError, did_you_mean
 from fleetctl import completion
-from fleetctl.options import Command, Group, Workspace, with_format
+from fleetctl.options import Call, Command, Group, ProjectContext, Workspace, with_format
 from fleetctl.output import print_diagnostics, print_result
 from plans.tables import counted
 from runtime.files import LARGEST_LOG, normal_path, read_plain
@@ -37,7 +37,7 @@ def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: 
     """
     from runtime.operations.change.adopt import adopt, to_adopt
 
-    live = workspace.observe()
+    live = workspace.machines.observe()
     addresses = to_adopt(workspace, live, globs)
     document = {"adopted": list(addresses), "dry_run": dry_run}
     print_result(form, document, lambda _: "".join(f"{address}\n" for address in addresses))
@@ -61,10 +61,10 @@ def server() -> None:
     """
 
 
-def _records(workspace: Workspace) -> "LaunchRecords":
+def _records(call: Call) -> "LaunchRecords":
     from runtime.engines.launch_records import LaunchRecords
 
-    return LaunchRecords(workspace.state_dir / "servers")
+    return LaunchRecords(call.state_dir / "servers")
 
 
 def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
@@ -72,11 +72,11 @@ def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
     from runtime.operations.machines.hosts import list_box_servers
 
     try:
-        fleet = workspace.fleet()
+        fleet = workspace.project.fleet()
     except FleetError:  # broken declarations: then the state folder alone is read
         return []
     servers, errors = list_box_servers(
-        fleet, workspace.fleet_id(), Path(normal_path(workspace.root)), workspace.state_dir
+        fleet, workspace.ledger.fleet_id(), Path(normal_path(workspace.root)), workspace.state_dir
     )
     for error in errors:
         print_diagnostics(error.diagnostics)
@@ -177,7 +177,7 @@ def stop_servers(
 
     asyncio.run(stop_all())
     stop_box_servers(boxes[name] for name in chosen if name in boxes)
-    workspace.push()  # a checkout that does not reach the home would start them again
+    workspace.ledger.push()  # a checkout that does not reach the home would start them again
     for name in chosen:
         click.echo(f"stopped {name}", err=True)
 
@@ -189,7 +189,7 @@ def _log_of(workspace: Workspace, name: str) -> Path:
     own = _records(workspace).log(name)
     if not own.exists():
         with suppress(FleetError):
-            fleet = workspace.fleet()
+            fleet = workspace.project.fleet()
             for host in fleet.hosts.values():
                 if host.engine == "ray" and f"-{host.name}-" in name:
                     return SharedFolder(Path(host.store), f"fleetctl-{fleet.name}").records.log(
@@ -198,7 +198,7 @@ def _log_of(workspace: Workspace, name: str) -> Path:
     return own
 
 
-def _journal_of(workspace: Workspace, name: str, log: Path) -> "SshConnection | None":
+def _journal_of(project: ProjectContext, name: str, log: Path) -> "SshConnection | None":
     """Return the way to the journal that has a server's log; None: it is in the file, if at all."""
     from runtime.engines.remote.connection import ThisMachine, connection_to
     from runtime.engines.remote.units import has_units, unit_file
@@ -208,7 +208,7 @@ def _journal_of(workspace: Workspace, name: str, log: Path) -> "SshConnection | 
     if log.exists():
         return None
     with suppress(FleetError):  # broken declarations: then the state folder alone is read
-        for host in workspace.fleet().hosts.values():
+        for host in project.fleet().hosts.values():
             ends = tuple(f"-{host.name}-{device.name}" for device in host.devices)
             if name.endswith(ends) and has_units(host):
                 return connection_to(host)
@@ -240,7 +240,7 @@ def print_log(
     path = _log_of(workspace, name)
     if previous:
         path = path.with_name(f"{path.name}.1")
-    ssh = _journal_of(workspace, name, path)
+    ssh = _journal_of(workspace.project, name, path)
     if ssh and not follow:
         sys.stdout.write(asyncio.run(launch_log(ssh, name, lines, previous=previous)))
         return

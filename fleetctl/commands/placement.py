@@ -41,7 +41,7 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
         return state
     if workspace.offline is not None:
         return unknown_state(workspace)
-    workspace.fleet()  # what is wrong in the files is told before a server is asked
+    workspace.project.fleet()  # what is wrong in the files is told before a server is asked
     with waiting("Observing the servers…"):
         return observe_copies(workspace)
 
@@ -90,7 +90,7 @@ def explain(
     live = live_state(workspace, live_file)
     placed = place_fleet(workspace, live, search)
     facts = ExplainInput(
-        fleet=workspace.fleet(),
+        fleet=workspace.project.fleet(),
         plan=plan_placed(workspace, live, search, placed),
         desired=desired_state_of(placed.fleet, placed.wanted, placed.placement, live),
         live=live,
@@ -190,6 +190,6 @@ def diagnose(
         click.echo(losses_json(lost) if form == "json" else losses_text(lost), nl=False)
         sys.exit(0 if lost.kept else 1)
     with waiting("Planning with changes that might help…"):
-        found = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
+        found = diagnose_fleet(workspace, workspace.project.fleet(), live, SearchLimits())
     click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
     sys.exit(0 if found.fits else 1)

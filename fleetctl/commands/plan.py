@@ -14,6 +14,7 @@ from fleet.errors import FleetError, PlacementError
 from fleetctl.options import (
     INPUT_FILE,
     OUTPUT_FILE,
+    Call,
     Command,
     Workspace,
     choice_option,
@@ -121,7 +122,7 @@ def plan(
     with _failure_told(workspace, form), way_on_told(workspace):
         live, whole = _planned(workspace, live_file, changes, search, targets, form)
         selected = _selected(workspace, whole, targets)
-    if is_unrecorded(workspace):
+    if is_unrecorded(workspace.ledger):
         print_lines((UNRECORDED,), "Note")
     if save_live:
         _save_live(workspace, live, save_live)
@@ -157,7 +158,7 @@ def _planned(
     from runtime.operations.change.planning import plan_fleet
 
     live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
-    fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
+    fleet = what_if(workspace.project.fleet(), changes) if changes else workspace.project.fleet()
     print_lines((*live.notes, *fault_notes(live)), "Note")
     if not live_file:
         live = known_part(workspace, live)
@@ -175,7 +176,7 @@ def _selected(workspace: Workspace, whole: "Plan", targets: "tuple[TargetPattern
     from runtime.operations.change.reviewed import with_rules
 
     selected = with_rules(workspace, select(whole, targets))
-    require_kept(selected, workspace.fleet(), workspace.history())
+    require_kept(selected, workspace.project.fleet(), workspace.ledger.history())
     return selected
 
 
@@ -183,11 +184,12 @@ def _save_live(workspace: Workspace, live: "State", file: Path) -> None:
     from plans.documents.live_file import KnownPast, dump
     from runtime.files import write_text
 
-    write_text(file, dump(live, KnownPast(workspace.history(), workspace.known_hosts())))
+    past = KnownPast(workspace.ledger.history(), workspace.project.known_hosts())
+    write_text(file, dump(live, past))
 
 
 @contextmanager
-def _failure_told(workspace: Workspace, form: str) -> Iterator[None]:
+def _failure_told(call: Call, form: str) -> Iterator[None]:
     """Print a document of the format where there is no plan, beside the error as for people."""
     from plans.render.markdown import RENDERERS as FAILURES
 
@@ -195,16 +197,16 @@ def _failure_told(workspace: Workspace, form: str) -> Iterator[None]:
         yield
     except FleetError as error:
         if form in FAILURES:
-            click.echo(FAILURES[form](_name(workspace), error.diagnostics), nl=False)
+            click.echo(FAILURES[form](_name(call), error.diagnostics), nl=False)
         raise
 
 
-def _name(workspace: Workspace) -> str:
+def _name(call: Call) -> str:
     """Return the fleet's name even where its declarations are broken; empty: not known."""
     from runtime.files import read_plain
 
     with suppress(OSError, ValueError):
-        text = read_plain(workspace.root / "fleet.yaml").decode()
+        text = read_plain(call.root / "fleet.yaml").decode()
         if found := re.search(r"^fleet: *([a-z][a-z0-9_-]*) *$", text, re.MULTILINE):
             return found[1]
     return ""
@@ -282,7 +284,7 @@ def _keep(workspace: Workspace, plan: "Plan", out: Path | None) -> None:
 @_plan_format
 @_all_option
 @click.pass_obj
-def show(workspace: Workspace, file: Path, form: str, every: bool) -> None:
+def show(call: Call, file: Path, form: str, every: bool) -> None:
     """Print a saved plan, as its file says. `apply` compares the file with the declarations.
 
     Examples:
@@ -290,10 +292,10 @@ def show(workspace: Workspace, file: Path, form: str, every: bool) -> None:
       fleetctl show plan.json --format md
       fleetctl show plan.json --format html > plan.html
     """
-    click.echo(_rendered(_saved_plan(workspace, file), form, every=every), nl=False)
+    click.echo(_rendered(_saved_plan(call, file), form, every=every), nl=False)
 
 
-def _saved_plan(workspace: Workspace, file: Path) -> "Plan":
+def _saved_plan(call: Call, file: Path) -> "Plan":
     """Return the plan of a file; say which of it is the file's word alone."""
     from plans.documents.plan_file import load_with_envelope
     from runtime.files import read_text
@@ -301,7 +303,7 @@ def _saved_plan(workspace: Workspace, file: Path) -> "Plan":
 
     plan, made = load_with_envelope(read_text(file))
     note = "shown is what the file says; this state folder did not make the plan"
-    if is_kept(workspace, plan):
+    if is_kept(call, plan):
         note = "this state folder made this plan"
     if made is not None:
         commit = f" from commit {made.commit}" if made.commit else ""

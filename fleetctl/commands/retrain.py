@@ -9,7 +9,7 @@ import click
 from fleet.errors import FleetError, did_you_mean
 from fleet.names import Version
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, duration, with_format
+from fleetctl.options import Group, ProjectContext, Workspace, duration, with_format
 from fleetctl.output import print_result
 
 _alias_argument = click.argument("alias", shell_complete=completion.aliases)
@@ -67,9 +67,9 @@ def claim(workspace: Workspace, alias: str, reason: str, lasts: timedelta, form:
     """
     from runtime import training
 
-    _require_declared(workspace, alias)
+    _require_declared(workspace.project, alias)
     claim = training.claim(
-        workspace.ledger(),
+        workspace.ledger.open(),
         alias,
         by=workspace.by,
         reason=reason,
@@ -95,11 +95,10 @@ def release(workspace: Workspace, alias: str, reason: str, form: str, *, force: 
     """
     from runtime import training
 
-    claim = training.release(
-        workspace.ledger(), alias, by=workspace.by, reason=reason, now=workspace.now(), force=force
-    )
+    ledger, now = workspace.ledger.open(), workspace.now()
+    claim = training.release(ledger, alias, by=workspace.by, reason=reason, now=now, force=force)
     if claim is None:
-        _require_declared(workspace, alias)
+        _require_declared(workspace.project, alias)
     if form == "json":
         released = {"by": claim.by, "until": claim.until.isoformat()} if claim else None
         click.echo(json.dumps({"alias": alias, "released": released}, indent=2))
@@ -144,7 +143,7 @@ def run(
 
     from runtime.operations.versions.retrain import retrain
 
-    _require_declared(workspace, alias)
+    _require_declared(workspace.project, alias)
     work = retrain(
         workspace,
         alias,
@@ -177,9 +176,9 @@ def _version(text: str | None) -> "Version | None":
         raise click.UsageError(str(error)) from None
 
 
-def _require_declared(workspace: Workspace, alias: str) -> None:
+def _require_declared(project: ProjectContext, alias: str) -> None:
 
-    adapters = workspace.fleet().adapters
+    adapters = project.fleet().adapters
     if alias not in adapters:
         near = did_you_mean(alias, sorted(adapters))
         detail = f"`{alias}` is not declared."

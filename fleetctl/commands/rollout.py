@@ -11,7 +11,9 @@ import click
 
 from fleetctl import completion
 from fleetctl.options import (
+    Call,
     Group,
+    LedgerContext,
     Workspace,
     choice_option,
     duration,
@@ -65,8 +67,8 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
     from runtime.operations.rollouts.rollouts import all_rollouts
 
     workspace, exit_code = as_far_as_valid(workspace)
-    _note_freeze(workspace)
-    rollouts = rollout_documents(workspace.fleet(), all_rollouts(workspace).values())
+    _note_freeze(workspace.ledger)
+    rollouts = rollout_documents(workspace.project.fleet(), all_rollouts(workspace).values())
     print_result(form, rollouts if every else active(rollouts), render_list)
     sys.exit(exit_code)
 
@@ -84,15 +86,15 @@ def status(workspace: Workspace, alias: str, form: str) -> None:
     from plans.reports.rollouts import render_one, rollout_document
     from runtime.operations.rollouts.rollouts import rollout_of
 
-    _note_freeze(workspace)
-    rollout = rollout_document(workspace.fleet(), rollout_of(workspace, alias))
+    _note_freeze(workspace.ledger)
+    rollout = rollout_document(workspace.project.fleet(), rollout_of(workspace, alias))
     print_result(form, rollout, lambda rollout: render_one(rollout, workspace.now()))
 
 
-def _note_freeze(workspace: Workspace) -> None:
+def _note_freeze(ledger: LedgerContext) -> None:
     from plans.wording import frozen_line
 
-    if freeze := workspace.history().freeze:
+    if freeze := ledger.history().freeze:
         click.echo(frozen_line(freeze), err=True)
 
 
@@ -236,9 +238,9 @@ def _mark(
     return marked.status
 
 
-def _print_mark(workspace: Workspace, marked: "MarkedRollout", form: str) -> None:
+def _print_mark(call: Call, marked: "MarkedRollout", form: str) -> None:
     if form == "json":
-        click.echo(json.dumps({**marked.record, "by": workspace.by}, indent=2))
+        click.echo(json.dumps({**marked.record, "by": call.by}, indent=2))
     for line in marked.lines:
         click.echo(line, err=True)
 
@@ -269,7 +271,7 @@ def client_report(
     from runtime.files import write_text
     from runtime.operations.rollouts.rollouts import last_tried
 
-    entries = workspace.ledger().read()
+    entries = workspace.ledger.open().read()
     adapter = last_tried(entries, alias, version)
     report = document(entries, alias, adapter, workspace.now())
     if form == "json":

@@ -8,7 +8,7 @@ import click
 
 from fleet.errors import FleetError
 from fleet.names import AdapterName, Version, is_id, suggest_id
-from fleetctl.options import FOLDER, Group, Workspace
+from fleetctl.options import FOLDER, Call, Group, Workspace
 
 
 @click.group(cls=Group)
@@ -119,7 +119,7 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
 @click.option("--name", help="Name of the environment (default: of --env, else production).")
 @click.option("--branch", default="main", help="Branch whose declarations are applied.")
 @click.pass_obj
-def ci(workspace: Workspace, forge: str, name: str | None, branch: str) -> None:
+def ci(call: Call, forge: str, name: str | None, branch: str) -> None:
     """Write CI files for the repository in this folder.
 
     They plan in pull requests, apply the reviewed plan on merge, reconcile, and keep an issue
@@ -132,7 +132,7 @@ def ci(workspace: Workspace, forge: str, name: str | None, branch: str) -> None:
     from plans.compile.ci import Forge, ci_files
     from runtime.operations.change.scaffold import write_files
 
-    root, environment = workspace.root, workspace.environment
+    root, environment = call.root, call.environment
     if root.is_absolute() or ".." in root.parts:
         raise click.UsageError("Run this in the repository's top folder, with -C FOLDER in it.")
     if not re.fullmatch(r"[\w./-]+", f"{branch}{root}{environment or ''}"):

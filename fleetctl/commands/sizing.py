@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import ConfigError, Diagnostic, Position
-from fleetctl.options import EXISTING_FILE, Command, Group, Workspace, with_format
+from fleetctl.options import EXISTING_FILE, Call, Command, Group, Workspace, with_format
 from fleetctl.output import waiting
 from plans.tables import counted
 from runtime.files import read_text
@@ -47,7 +47,7 @@ def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
     """
     from plans.reports.usage import render, render_json
 
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     click.echo(render(fleet, every=every) if form == "text" else render_json(fleet), nl=False)
 
 
@@ -60,7 +60,7 @@ def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
     help="Folder with usage logs (default: those of this state folder's gateways).",
 )
 @click.pass_obj
-def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
+def record_demand(call: Call, days: int, folder: Path | None) -> None:
     """Write demand.json from the gateways' usage logs.
 
     For each alias: requests per minute by hour (95th percentile over the days), mean tokens, users.
@@ -74,7 +74,7 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
     from runtime.operations.watch.traffic_facts import record_observed
 
     with waiting("Reading usage…"):
-        recording, damaged = record_observed(workspace, days, folder)
+        recording, damaged = record_observed(call, days, folder)
     _print_recording(recording, damaged)
 
 

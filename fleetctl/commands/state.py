@@ -124,7 +124,7 @@ def drill(workspace: Workspace, *, file: Path | None, form: str) -> None:
 
     from runtime.operations.state.state_drill import drill_backup, newest_backup
 
-    path = file.absolute() if file else newest_backup(workspace)
+    path = file.absolute() if file else newest_backup(workspace.ledger)
     done = asyncio.run(drill_backup(workspace, path))
     document = {**asdict(done), "file": str(done.file), "complete": done.complete}
     print_result(form, document, lambda _: _drilled(done))

@@ -72,7 +72,7 @@ def _observed(
     sound, exit_code = as_far_as_valid(replace(workspace, emit=report))
     workspace = replace(sound, emit=workspace.emit)
     seen = observe_status(workspace, client)
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     document = status.status(
         fleet.name,
         seen.live,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.options import Group, Workspace, with_format
+from fleetctl.options import Call, Group, Workspace, with_format
 from fleetctl.output import print_result
 from plans.tables import aligned
 
@@ -48,7 +48,7 @@ def command() -> None:
 @_host
 @click.pass_obj
 def add(
-    workspace: Workspace,
+    call: Call,
     *,
     items: tuple[str, ...],
     secrets: tuple[str, ...],
@@ -79,7 +79,7 @@ def add(
     if (secrets or no_secret) and not change.hosts:
         raise click.UsageError("--secret and --no-secret need a URL.")
     chosen = secrets if secrets or no_secret else None
-    trust = add_trust(workspace.root, change, chosen, code, host)
+    trust = add_trust(call.root, change, chosen, code, host)
     click.echo(_listed(trust), nl=False)
     click.echo(f"Wrote {trust_path()}.", err=True)
 
@@ -91,7 +91,7 @@ def add(
 @_host
 @click.pass_obj
 def remove(
-    workspace: Workspace,
+    call: Call,
     *,
     items: tuple[str, ...],
     packages: tuple[str, ...],
@@ -109,7 +109,7 @@ def remove(
 
     _require_items((*items, *packages), code, host)
     change = parse_items(items, packages, adding=False)
-    trust = remove_trust(workspace.root, change, code, host)
+    trust = remove_trust(call.root, change, code, host)
     click.echo(_listed(trust), nl=False)
     click.echo(f"Wrote {trust_path()}.", err=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option, moment
+from fleetctl.options import Call, Group, Workspace, format_option, moment
 from fleetctl.output import print_lines, print_result, waiting
 from plans.tables import WIDE_GAP, aligned, counted
 
@@ -48,15 +48,15 @@ def _filters(function: Callable[..., None]) -> Any:
     return client(alias(since(purpose(format_option(function)))))
 
 
-def _gather(workspace: Workspace) -> "Ingested":
+def _gather(call: Call) -> "Ingested":
     """Bring new rows into the store; warn of those that are lacking."""
     import asyncio
 
     from runtime.operations.watch.usage import WAIT_S, gather_usage_rows, remove_old_logs
 
     with waiting("Reading usage…"):
-        done, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
-    print_lines((*lacking, *remove_old_logs(workspace.state_dir)))
+        done, lacking = asyncio.run(gather_usage_rows(call.state_dir, call.now, WAIT_S))
+    print_lines((*lacking, *remove_old_logs(call.state_dir)))
     return done
 
 
@@ -98,7 +98,7 @@ def summary(
 
     if billed and purpose != LIVE:
         raise click.UsageError("--billed covers several purposes: omit --purpose.")
-    clients = workspace.fleet().clients if billed else {}
+    clients = workspace.project.fleet().clients if billed else {}
     paying = {name for name, declared in clients.items() if declared.bill_evals}
     grain = Grain.HOUR if since else Grain.DAY
     begin = since.replace(minute=0, second=0, microsecond=0) if since else _BEGINNING
@@ -117,7 +117,7 @@ def summary(
             by_cell=False,
         )
         users = store.users(Operator(), begin, until, ("client", "alias", "version"))
-    require_known(workspace, client, cells)
+    require_known(workspace.project, client, cells)
     chosen = [cell for cell in cells if not billed or cell.purpose == LIVE or cell.client in paying]
     print_result(form, usage_rows(chosen, users if purpose == LIVE else {}), _table)
 
@@ -158,7 +158,7 @@ def show_usage(
 
     with waiting("Reading usage…"):
         found = last_rows(workspace.state_dir, accepts, since or _BEGINNING, last)
-    require_known(workspace, client, found)
+    require_known(workspace.project, client, found)
     rows = [msgspec.structs.asdict(row) for row in found]
     if form == "text":
         names = "time client alias version status latency_s input_tokens output_tokens"
@@ -176,7 +176,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 @usage.command("ingest")
 @click.pass_obj
-def ingest_usage(workspace: Workspace) -> None:
+def ingest_usage(call: Call) -> None:
     """Bring new rows of all gateways into the usage store, usage/usage.sqlite.
 
     Rows of gateways on other machines are copied here first. `usage summary`, `demand record` and
@@ -185,7 +185,7 @@ def ingest_usage(workspace: Workspace) -> None:
     Example:
       fleetctl usage ingest
     """
-    done = _gather(workspace)
+    done = _gather(call)
     click.echo(f"Ingested {counted(done.rows, 'row')}.")
     if done.duplicates:
         click.echo(f"Left out {counted(done.duplicates, 'row')} that a log has twice.", err=True)
@@ -193,7 +193,7 @@ def ingest_usage(workspace: Workspace) -> None:
 
 @usage.command()
 @click.pass_obj
-def compact(workspace: Workspace) -> None:
+def compact(call: Call) -> None:
     """Write new rows as Parquet into usage/ of the state folder; remove old logs.
 
     Needs DuckDB: pip install 'duckdb>=1.2'. A log goes 60 days after its rotation, once its
@@ -204,11 +204,11 @@ def compact(workspace: Workspace) -> None:
     """
     from runtime.usage import parquet, tables
 
-    _gather(workspace)
+    _gather(call)
     with waiting("Compacting usage…"):
-        done = parquet.compact(workspace.state_dir, workspace.now())
+        done = parquet.compact(call.state_dir, call.now())
     if done.parts:
-        click.echo(f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / tables.FOLDER}`.")
+        click.echo(f"Wrote {counted(done.rows, 'row')} to `{call.state_dir / tables.FOLDER}`.")
     else:
         click.echo("Nothing new has been logged.")
     if done.removed:
@@ -237,7 +237,7 @@ _CLIENT: Final = click.option(
 @click.option("--beside", metavar="GOLDEN", help="Only what this golden set does not ask yet.")
 @click.pass_obj
 def export(
-    workspace: Workspace,
+    call: Call,
     /,
     client: str,
     alias: str | None,
@@ -259,8 +259,8 @@ def export(
     from runtime.operations.watch.usage import export_captured
 
     begin = since or _BEGINNING
-    asked = read_set(workspace.root, beside) if beside else None
-    items, left_out = export_captured(workspace.state_dir, client, kind, alias, begin, asked)
+    asked = read_set(call.root, beside) if beside else None
+    items, left_out = export_captured(call.state_dir, client, kind, alias, begin, asked)
     for item in items:
         click.echo(json.dumps(item))
     said = f"Exported {counted(len(items), 'item')}; left out {counted(left_out, 'request')}."
@@ -294,6 +294,6 @@ def forget(workspace: Workspace, /, client: str, user: str | None, *, yes: bool)
         return
     gone = forget_captured(workspace.state_dir, client, user)
     entry = CaptureForgotten(client, gone, of_user=user is not None)
-    if why := workspace.outbox().append([entry]):
+    if why := workspace.ledger.outbox().append([entry]):
         workspace.warn(f"The ledger has no entry of it yet: {why}")
     click.echo(f"Deleted {counted(gone, 'captured request')} {whose}.")

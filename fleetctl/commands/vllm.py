@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.options import FOLDER, Group, Workspace
+from fleetctl.options import FOLDER, Call, Group
 
 if TYPE_CHECKING:
     from runtime.operations.machines.vllm_install import Backend
@@ -34,9 +34,7 @@ def command() -> None:
     help="For a new environment.",
 )
 @click.pass_obj
-def install(
-    workspace: Workspace, *, backend: "Backend | None", into: Path | None, python: str
-) -> None:
+def install(call: Call, *, backend: "Backend | None", into: Path | None, python: str) -> None:
     """Install vLLM and its plug-in into an environment; print the line for the declarations.
 
     Without a kind, the devices of this machine decide. Only missing packages are installed. An
@@ -49,9 +47,9 @@ def install(
     from runtime.operations.machines.vllm_install import FOLDER as USUAL
     from runtime.operations.machines.vllm_install import backend_here, install_vllm
 
-    folder = into or workspace.root / USUAL
-    install_vllm(folder, backend or backend_here(), python, workspace.emit)
-    shown, root = folder.absolute(), workspace.root.absolute()
+    folder = into or call.root / USUAL
+    install_vllm(folder, backend or backend_here(), python, call.emit)
+    shown, root = folder.absolute(), call.root.absolute()
     declared = os.path.relpath(shown, root) if shown.is_relative_to(root) else shown
     click.echo("A host of engine `local` finds it by this line of fleet.yaml:", err=True)
     click.echo(f"python: {declared}/bin/python")

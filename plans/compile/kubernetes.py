@@ -112,11 +112,7 @@ def _sharing(servers: list[Server]) -> list[str]:
 def as_yaml(documents: Sequence[Document]) -> str:
     """Return objects as YAML documents, texts of several lines as blocks."""
     text = yaml.dump_all(
-        documents,
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        explicit_start=True,
+        documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, explicit_start=True
     )
     return f"{APPLIED}\n{text}"
 

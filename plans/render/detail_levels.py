@@ -45,9 +45,7 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
         return rows
     return [
         _group_row(
-            counted(len({impact.client for impact in tiers[tier]}), "client"),
-            tier,
-            tiers[tier],
+            counted(len({impact.client for impact in tiers[tier]}), "client"), tier, tiers[tier]
         )
         for tier in sorted(tiers)
     ]

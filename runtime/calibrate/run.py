@@ -12,14 +12,7 @@ from datetime import datetime
 from itertools import count
 from typing import Self
 
-from fleet.capacity import (
-    PROFILE_FORMAT,
-    WORST_RESIDUAL,
-    Point,
-    estimate_speed,
-    fit,
-    step_seconds,
-)
+from fleet.capacity import PROFILE_FORMAT, WORST_RESIDUAL, Point, estimate_speed, fit, step_seconds
 from fleet.errors import EngineRejectedError
 from fleet.hardware import Profile, Speed, is_cpu
 from fleet.vllm import fully_sharded, kv_bytes_per_token, lora_dtype, pool_bytes, weight_bytes

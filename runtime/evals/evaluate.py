@@ -187,14 +187,7 @@ async def evaluate_pair(
         report(done_before + done, 2 * total)
 
     first = await evaluate(
-        stable,
-        golden,
-        spec,
-        context,
-        purpose=purpose,
-        reuse=True,
-        beside=True,
-        report=report_both,
+        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=report_both
     )
     done_before = 0 if first.cached else len(golden.items) * spec.samples
     compared = any(map(in_pairs, golden.items))
@@ -217,10 +210,7 @@ async def evaluate_pair(
         enough=enough if decided and spec.engine == NATIVE and not compared else None,
     )
     same = replace(
-        first,
-        items=second.items,
-        must_pass=second.must_pass,
-        golden_digest=second.golden_digest,
+        first, items=second.items, must_pass=second.must_pass, golden_digest=second.golden_digest
     )
     if wrong := pair_faults(same, second, engines_differ=engines_differ):
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)

@@ -62,10 +62,7 @@ def _without_server(
             continue
         if server in live.unknown_servers and server not in hung:
             yield step.id, no_answer(server, live.unknown_servers[server])
-        elif isinstance(step.operation, LoadAdapter | SmokeTest) and server not in {
-            *here,
-            *starts,
-        }:
+        elif isinstance(step.operation, LoadAdapter | SmokeTest) and server not in {*here, *starts}:
             yield (
                 step.id,
                 EngineError.of(

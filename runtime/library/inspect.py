@@ -45,11 +45,7 @@ Scan = Callable[[Path, AdapterWeights], Iterable[Diagnostic]]
 
 
 def inspect(
-    folder: Path,
-    base: BaseShape,
-    *base_names: str,
-    digest: str = "",
-    scan: Scan | None = None,
+    folder: Path, base: BaseShape, *base_names: str, digest: str = "", scan: Scan | None = None
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
     """Return the facts to lock, and warnings.
 

@@ -63,14 +63,15 @@ async def notify_once(
     `known`: entries of the ledger that count; None: the ledger is read. `down`: why the ledger's
     home is known to be away; empty: the home is there.
     """
-    outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), list[str]()
+    outbox, fleet = workspace.ledger.outbox(down=down), workspace.project.fleet()
+    warnings = list[str]()
     addressed = [
         (event, to)
         for event in notifications
         if (to := recipients(fleet, event.alias, event.event))
     ]
     if known is None:
-        known = await asyncio.to_thread(workspace.ledger().standing) if addressed else []
+        known = await asyncio.to_thread(workspace.ledger.open().standing) if addressed else []
     notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
     for event, to in addressed:
         left = [reader for reader in to if is_due(notified, event, reader.name, workspace.now())]
@@ -79,16 +80,13 @@ async def notify_once(
 
 
 async def notify(
-    workspace: Workspace,
-    outbox: LedgerOutbox,
-    about: Notification,
-    to: Iterable[Recipient],
+    workspace: Workspace, outbox: LedgerOutbox, about: Notification, to: Iterable[Recipient]
 ) -> list[str]:
     """Notify recipients, and record the deliveries; return warnings about those that failed.
 
     The ledger names the notification by its key; that of a rollback is the time of the decision.
     """
-    facts = {"fleet": workspace.fleet().name, **about.facts}
+    facts = {"fleet": workspace.project.fleet().name, **about.facts}
     posted = await asyncio.gather(*(_post(workspace, about.event, reader, facts) for reader in to))
     warnings = [line for _, _, problems in posted for line in problems]
     if posted:
@@ -125,7 +123,7 @@ async def _post(
 async def _sent(workspace: Workspace, recipient: Recipient, body: Mapping[str, Any]) -> str:
     """Send a notice; return why it was not delivered."""
     to, name = recipient.to, recipient.sink
-    package = workspace.fleet().extensions.get("notice_sinks", {}).get(name, "")
+    package = workspace.project.fleet().extensions.get("notice_sinks", {}).get(name, "")
     sink: NoticeSink = load("notice_sinks", name, package)
     notice = Notice(body, to, workspace.root, to.sinks.get(name, ""))
     if not package:

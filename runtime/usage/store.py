@@ -29,14 +29,7 @@ from fleet.usage import (
 )
 from runtime.usage.batch import latencies_within, merged, summed
 from runtime.usage.row import LIVE
-from runtime.usage.tables import (
-    FOLDER,
-    SCHEMA,
-    SERIES,
-    STORE_FILE,
-    check_version,
-    told_errors,
-)
+from runtime.usage.tables import FOLDER, SCHEMA, SERIES, STORE_FILE, check_version, told_errors
 
 MANY: Final = 100
 """Upper bound of the sketches of a sum that are in memory at the same time."""

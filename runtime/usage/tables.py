@@ -64,10 +64,7 @@ def told_errors(path: Path) -> Iterator[None]:
         if is_damaged:
             hint = "Move the file away: `fleetctl usage ingest` makes it anew from the logs."
         raise FleetError.of(
-            "FC6065",
-            "Usage store cannot be read or written",
-            f"`{path}`: {error}.",
-            hint=hint,
+            "FC6065", "Usage store cannot be read or written", f"`{path}`: {error}.", hint=hint
         ) from None
 
 

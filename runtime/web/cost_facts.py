@@ -149,12 +149,7 @@ class ClientAccountPage:
 
 
 def client_account(
-    found: ReadBill,
-    seen: FleetSnapshot,
-    scope: Operator,
-    make: Documents,
-    now: datetime,
-    name: str,
+    found: ReadBill, seen: FleetSnapshot, scope: Operator, make: Documents, now: datetime, name: str
 ) -> ClientAccountPage | None:
     """Return the facts of a client for operators; None: there is no such client."""
     page = clients_page(found, seen, scope, make, now)

@@ -88,7 +88,7 @@ class ScrapedPages:
         if gateway is None:
             return not_found()
         try:
-            client = connect(state_dir, gateway, self.workspace.envoys())
+            client = connect(state_dir, gateway, self.workspace.machines.envoys())
             try:
                 text = await client.metrics()
             finally:

@@ -82,7 +82,7 @@ def read_fleet(
                 notes.extend(map(_line, diagnostics))
 
     fresh, _ = as_far_as_valid(replace(workspace, emit=note))
-    fleet, status, now = fresh.fleet(), observe_status(fresh, None), fresh.now()
+    fleet, status, now = fresh.project.fleet(), observe_status(fresh, None), fresh.now()
     live = status.live
     wanted = decide_rollouts(fleet, live, status.history, now).wanted
     routes = live.routes()

@@ -8,12 +8,7 @@ from typing import Any, Final
 from fleet.usage import OfClient, Scope
 from runtime.operations.watch.costs import BillReader, ReadBill
 from runtime.web.client_facts import client_alias, client_page
-from runtime.web.cost_facts import (
-    client_account,
-    client_invoice,
-    clients_page,
-    cost_page,
-)
+from runtime.web.cost_facts import client_account, client_invoice, clients_page, cost_page
 from runtime.web.facts import Documents
 from runtime.web.gather import (
     alerts_page,

@@ -65,8 +65,8 @@ def confirm(workspace: Workspace, action: str, alias: str) -> Confirmation:
 
 
 async def _confirm_rollback(workspace: Workspace, alias: str, label: str) -> Confirmation:
-    outbox = workspace.outbox()
-    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
+    outbox = workspace.ledger.outbox()
+    async with LocalGateways(workspace.state_dir, envoys=workspace.machines.envoys()) as gateways:
         table, _ = await gateways.read_table()
     entry = entry_of(table, alias)
 

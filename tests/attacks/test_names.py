@@ -77,13 +77,13 @@ def test_a_launch_record_of_another_name_is_no_record(
 def test_a_ledger_entry_with_a_name_that_is_none_ends_in_an_error_for_people(
     workspace: Workspace, made: Plan, tmp_path: Path, name: str
 ) -> None:
-    here = workspace_of(tmp_path, workspace.fleet())
+    here = workspace_of(tmp_path, workspace.project.fleet())
     operation = step(json.loads(dump(made)), "start")
     operation["server"]["name"] = name
     here.state_dir.mkdir()
-    here.ledger().append([StepStarted("f" * 16, "start", f"server/{name}", operation)])
+    here.ledger.open().append([StepStarted("f" * 16, "start", f"server/{name}", operation)])
     with pytest.raises(FleetError) as caught:
-        here.history()
+        here.ledger.history()
     assert caught.value.diagnostics[0].code == "FC3043"
 
 

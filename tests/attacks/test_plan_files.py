@@ -122,7 +122,7 @@ def test_a_plan_that_was_made_here_or_would_be_made_here_is_taken(
     workspace: Workspace, made: Plan, tmp_path: Path
 ) -> None:
     assert codes(workspace, dump(made)) == set()
-    other = workspace_of(tmp_path, workspace.fleet())
+    other = workspace_of(tmp_path, workspace.project.fleet())
     assert codes(other, dump(made)) == set()
     assert [path.name for path in (tmp_path / "state" / PLANS).iterdir()] == [plan_digest(made)]
 
@@ -139,10 +139,10 @@ LATER: dict[str, LedgerEvent] = {
 def test_a_plan_that_was_kept_and_is_an_older_one_is_refused(
     workspace: Workspace, made: Plan, tmp_path: Path, since: str
 ) -> None:
-    here = workspace_of(tmp_path, workspace.fleet())
+    here = workspace_of(tmp_path, workspace.project.fleet())
     keep_plan(here, made)
     assert codes(here, dump(made)) == set()
-    here.ledger().append([LATER[since]])
+    here.ledger.open().append([LATER[since]])
     assert codes(here, dump(made)) == {"FC3041"}
 
 
@@ -158,16 +158,16 @@ def test_a_plan_that_was_kept_and_is_an_older_one_is_refused(
 def test_what_happens_elsewhere_leaves_a_plan_as_it_was_reviewed(
     workspace: Workspace, made: Plan, tmp_path: Path, since: LedgerEvent
 ) -> None:
-    here = workspace_of(tmp_path, workspace.fleet())
+    here = workspace_of(tmp_path, workspace.project.fleet())
     keep_plan(here, made)
-    here.ledger().append([since])
+    here.ledger.open().append([since])
     assert codes(here, dump(made)) == set()
 
 
 def test_a_plan_of_a_ledger_that_is_gone_is_an_older_one(
     workspace: Workspace, made: Plan, tmp_path: Path
 ) -> None:
-    here = workspace_of(tmp_path, workspace.fleet())
+    here = workspace_of(tmp_path, workspace.project.fleet())
     document = json.loads(dump(made))
     document["observations"]["ledger_seq"] = 40
     later = load(json.dumps(document))
@@ -178,10 +178,10 @@ def test_a_plan_of_a_ledger_that_is_gone_is_an_older_one(
 def test_a_plan_that_was_kept_for_other_declarations_is_none_of_this_project(
     workspace: Workspace, made: Plan, tmp_path: Path
 ) -> None:
-    keep_plan(workspace_of(tmp_path, workspace.fleet()), made)
+    keep_plan(workspace_of(tmp_path, workspace.project.fleet()), made)
     for declared in (
-        replace(workspace.fleet(), settings={"hosts.rack1.python": "/evil"}),
-        replace(workspace.fleet(), versions={}, adapters={}),
+        replace(workspace.project.fleet(), settings={"hosts.rack1.python": "/evil"}),
+        replace(workspace.project.fleet(), versions={}, adapters={}),
     ):
         assert codes(workspace_of(tmp_path, declared), dump(made)) == {"FC3040"}
 
@@ -193,7 +193,7 @@ def test_the_plans_that_are_remembered_are_bounded(
     folder.mkdir(parents=True)
     for number in range(KEPT + 20):
         (folder / f"{number:064}").touch()
-    keep_plan(workspace_of(tmp_path, workspace.fleet()), made)
+    keep_plan(workspace_of(tmp_path, workspace.project.fleet()), made)
     assert sum(1 for _ in folder.iterdir()) == KEPT
     assert (folder / plan_digest(made)).exists()
 

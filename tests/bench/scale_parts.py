@@ -45,7 +45,7 @@ def lock(root: Path) -> None:
 def seed(root: Path) -> None:
     """Let every server list the adapters that the first plan would load there."""
     workspace = open_workspace(root, None, {}, root / ".fleetctl")
-    fleet, live = workspace.fleet(), asyncio.run(workspace.observe_now())
+    fleet, live = workspace.project.fleet(), asyncio.run(workspace.machines.observe_now())
     desired = desired_state(fleet, live, History(), workspace.now())
     listed: dict[str, dict[str, str]] = defaultdict(dict)
     for adapter in desired.adapters().values():
@@ -64,9 +64,9 @@ def seed(root: Path) -> None:
 def look(root: Path) -> None:
     """Look at all servers."""
     workspace = open_workspace(root, None, {}, root / ".fleetctl")
-    workspace.fleet()
+    workspace.project.fleet()
     began = time.monotonic()
-    live = asyncio.run(workspace.observe_now())
+    live = asyncio.run(workspace.machines.observe_now())
     print(f"{time.monotonic() - began:.2f}")
     if live.unknown_servers:
         name, reason = min(live.unknown_servers.items())

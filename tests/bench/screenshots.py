@@ -47,7 +47,7 @@ def html(viewer: Viewer, path: str, who: str) -> str:
 
 def add_past(workspace: Workspace) -> None:
     """Give the fleet costs and requests of six weeks."""
-    (terms,) = [entry.event for entry in workspace.ledger().read()]
+    (terms,) = [entry.event for entry in workspace.ledger.open().read()]
     begin = NOON - timedelta(days=DAYS)
     open_ledger(workspace.state_dir, "run0", PERSON, lambda: begin).append([terms])
     chance = random.Random(14)  # noqa: S311 (not for secrets)

@@ -234,7 +234,7 @@ def main() -> None:
 
 def measure(workspace: Workspace, count: int) -> None:
     """Print the figures of a project with that many rows."""
-    state, made = workspace.state_dir, Made.of(workspace.fleet())
+    state, made = workspace.state_dir, Made.of(workspace.project.fleet())
     write(state, count, made)
     size = sum(path.stat().st_size for path in state.rglob("*.jsonl"))
     print(f"{count:,} rows, {size / count:.0f} bytes each, {ALIASES} aliases, {DAYS} days")

@@ -222,10 +222,7 @@ _OF_RAY = ("cluster", "node", "token", "insecure")
 _KEYS = {
     "local": (("devices", "python"), ("servers", "paths", "store", "image", "fetch", *_OF_RAY)),
     "ssh": (("devices", "address"), ("servers", "paths", *_OF_RAY)),
-    "ray": (
-        ("devices", "cluster", "node", "python", "store"),
-        ("servers", "paths", "image"),
-    ),
+    "ray": (("devices", "cluster", "node", "python", "store"), ("servers", "paths", "image")),
     "fake": (("devices",), ("servers", "paths", "store", "image", "fetch", *_OF_RAY)),
     "attach": (("servers",), ("devices", "store", "image", "fetch", *_OF_RAY)),
 }

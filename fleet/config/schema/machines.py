@@ -5,16 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet.config.scalars.quantities import (
-    Amount,
-    Count,
-    Duration,
-    Many,
-    Port,
-    Rate,
-    Size,
-    Width,
-)
+from fleet.config.scalars.quantities import Amount, Count, Duration, Many, Port, Rate, Size, Width
 from fleet.config.scalars.texts import (
     AdminAddress,
     Argument,

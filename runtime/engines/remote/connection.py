@@ -364,9 +364,7 @@ class SshConnection:
     async def _client(self, *words: str, command: tuple[str, ...] = ()) -> ClientOutput:
         try:
             return await run_client(
-                (*self.words(*words), "--", self._target, *command),
-                timeout_s=_CONNECT_S,
-                most=MOST,
+                (*self.words(*words), "--", self._target, *command), timeout_s=_CONNECT_S, most=MOST
             )
         except (TimeoutError, OutputTooLargeError):
             self._is_open = False

@@ -23,11 +23,7 @@ from inspect_ai.model import (
 from inspect_ai.scorer import includes, match
 from inspect_ai.solver import generate
 
-ROLES = {
-    "system": ChatMessageSystem,
-    "user": ChatMessageUser,
-    "assistant": ChatMessageAssistant,
-}
+ROLES = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 SCORERS = {
     "exact": lambda: match("exact", ignore_case=False),
     "contains": lambda: includes(ignore_case=False),

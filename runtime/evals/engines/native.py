@@ -8,12 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleet.errors import (
-    EngineError,
-    EngineRejectedError,
-    EngineUnreachableError,
-    EvalError,
-)
+from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError, EvalError
 from fleet.evals import ACCURACY, JUDGE, MUST_PASS, EvalTarget, GoldenItem, Sample, scored
 from fleet.spec import EvalSpec
 from runtime.engines.vllm_api import read_metrics

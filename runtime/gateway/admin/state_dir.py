@@ -26,23 +26,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from fleet.codec import decode_json
-from fleet.errors import (
-    FleetError,
-    LockHeldError,
-    NewerFormatError,
-    StalePlanError,
-    did_you_mean,
-)
+from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError, did_you_mean
 from fleet.hardware import ServerTls
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
-from runtime.files import (
-    is_locked,
-    locked_file,
-    make_private,
-    read_plain,
-    replace_file,
-)
+from runtime.files import is_locked, locked_file, make_private, read_plain, replace_file
 from runtime.gateway.table.table import RoutingTable
 from runtime.gateway.table.table_loader import require_format
 from runtime.processes import described_holder, lock_holder

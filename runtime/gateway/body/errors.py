@@ -52,12 +52,7 @@ class ApiError(Exception):
             kind = "rate_limit_error"
         elif self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = "server_error"
-        error = {
-            "message": self.message,
-            "type": kind,
-            "param": self.parameter,
-            "code": self.code,
-        }
+        error = {"message": self.message, "type": kind, "param": self.parameter, "code": self.code}
         marked = {"type": "error"} if self.same_everywhere else {}
         return msgspec.json.encode({**marked, "error": error})
 
@@ -189,10 +184,7 @@ wrong_method: Final = partial(
     "This path does not take this method. Requests are sent by POST; models are read by GET.",
 )
 broke_off: Final = partial(
-    ApiError,
-    HTTPStatus.BAD_GATEWAY,
-    "The server broke off before it answered.",
-    code="bad_gateway",
+    ApiError, HTTPStatus.BAD_GATEWAY, "The server broke off before it answered.", code="bad_gateway"
 )
 """502: the server took the request, may have worked on it, and broke off."""
 answer_too_large: Final = partial(

@@ -312,9 +312,7 @@ async def newest_of(
 
 
 async def tables_of(
-    newest: RoutingTable,
-    configs: Mapping[str, Config],
-    client_of: Callable[[str], GatewayClient],
+    newest: RoutingTable, configs: Mapping[str, Config], client_of: Callable[[str], GatewayClient]
 ) -> tuple[RoutingTable, ...]:
     """Return the newest table, and the tables that gateways serve in its place.
 

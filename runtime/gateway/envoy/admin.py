@@ -271,8 +271,7 @@ _FAMILIES: Final = {
 }
 """Families by the names that `plans.compile.envoy.logs` gives."""
 _SAMPLE: Final = re.compile(
-    rf"^envoy_fleetctl_({'|'.join(_FAMILIES)})(_bucket|_sum|_count)?\{{(.*)\}} (\S+)$",
-    re.MULTILINE,
+    rf"^envoy_fleetctl_({'|'.join(_FAMILIES)})(_bucket|_sum|_count)?\{{(.*)\}} (\S+)$", re.MULTILINE
 )
 _BOUND: Final = re.compile(r'(?<=le=")[0-9.e+]+(?="$)')
 

@@ -23,7 +23,7 @@ from runtime.execute.run import keep_for_restart
 from runtime.gateway.admin.state_dir import SECRET_FILE, remember, write_table
 from runtime.gateway.control.control import LocalGateways
 from runtime.operations.machines.heal import put_back_store
-from runtime.workspace import Workspace
+from runtime.workspace import LedgerContext, Workspace
 
 NOT_ASKED: Final = "not asked: no connection is opened"
 _SHARE: Final = "a home that checkouts share (`state: {postgresql: env:NAME}` or `{file: FOLDER}`)"
@@ -31,7 +31,7 @@ _SHARE: Final = "a home that checkouts share (`state: {postgresql: env:NAME}` or
 
 def unknown_state(workspace: Workspace, why: str = NOT_ASKED) -> State:
     """Return a live state in which every server that is or should be there is unknown."""
-    fleet, history = workspace.fleet(), workspace.history()
+    fleet, history = workspace.project.fleet(), workspace.ledger.history()
     wanted = desired_state(fleet, State(), settled(history, State()), workspace.now())
     established = State(resources=history.established)
     attached = {server.name for host in fleet.hosts.values() for server in host.attached}
@@ -45,7 +45,7 @@ def known_part(workspace: Workspace, live: State) -> State:
     Nothing is created, stopped or unloaded on the strength of an empty state folder, and no setting
     is told to differ.
     """
-    if not ownerless(settled(workspace.history(), live), live):
+    if not ownerless(settled(workspace.ledger.history(), live), live):
         return live
     others = ", ".join(folders_of(live))
     why = (
@@ -60,19 +60,20 @@ def known_part(workspace: Workspace, live: State) -> State:
         for held in [sum(adapter.server == name for adapter in live.adapters().values())]
     }
     unknown = unknown_state(workspace, "whether it runs is known where its ledger is")
-    workspace.past = replace(workspace.history(), settings=workspace.fleet().settings)
+    history, settings = workspace.ledger.history(), workspace.project.fleet().settings
+    workspace.past = replace(history, settings=settings)
     servers = {**unknown.unknown_servers, **running, **live.unknown_servers}
     ports = {**live.ports, **{name: server.port for name, server in live.servers().items()}}
     return replace(live, resources={}, unknown_servers=servers, ports=ports, routes_unknown=why)
 
 
-def require_known(workspace: Workspace, live: State) -> None:
+def require_known(ledger: LedgerContext, live: State) -> None:
     """Refuse to change a fleet that was observed here and of which the ledger knows nothing.
 
     Raises:
         FleetError: FC5180, the ledger is elsewhere, or was lost.
     """
-    found = ownerless(settled(workspace.history(), live), live)
+    found = ownerless(settled(ledger.history(), live), live)
     if not found:
         return
     servers = sum(kind_of_address(address) == "server" for address in found)
@@ -110,7 +111,7 @@ def draw_fleet_id(workspace: Workspace, live: State) -> None:
     Raises:
         FleetError: FC4103, servers of this name are of two fleets.
     """
-    if workspace.fleet_id():
+    if workspace.ledger.fleet_id():
         return
     found = sorted({*live.fleets.values()})
     if len(found) > 1:
@@ -119,8 +120,8 @@ def draw_fleet_id(workspace: Workspace, live: State) -> None:
         raise FleetError.of(
             "FC4103",
             "A server of another fleet",
-            f"Two fleets are called `{workspace.fleet().name}`: {named}. The ledger here knows the "
-            "id of none, so nothing was touched.",
+            f"Two fleets are called `{workspace.project.fleet().name}`: {named}. The ledger here "
+            "knows the id of none, so nothing was touched.",
             hint="Give one of them another name, or plan where its ledger is.",
         )
     workspace.drawn_id = found[0] if found else uuid4().hex[:12]
@@ -131,7 +132,7 @@ def to_adopt(workspace: Workspace, live: State, globs: Sequence[str]) -> dict[Ad
 
     Without a pattern: servers that fleetctl starts, and declared adapters, routes and keys.
     """
-    history = History() if workspace.is_ledger_lost() else workspace.history()
+    history = History() if workspace.ledger.is_lost() else workspace.ledger.history()
     known = settled(history, live).established
     return {
         address: resource
@@ -140,7 +141,7 @@ def to_adopt(workspace: Workspace, live: State, globs: Sequence[str]) -> dict[Ad
         and (
             any(fnmatchcase(address, glob) for glob in globs)
             if globs
-            else _is_declared(workspace.fleet(), resource)
+            else _is_declared(workspace.project.fleet(), resource)
         )
     }
 
@@ -166,15 +167,16 @@ def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resourc
     Emits the files that are put back, and all that is lost.
     """
     put_back_store(workspace, live)
-    fleet, root, state_dir = workspace.fleet(), workspace.root, workspace.state_dir
+    fleet, root, state_dir = workspace.project.fleet(), workspace.root, workspace.state_dir
     for record in write_missing_records(fleet.hosts.values(), root, state_dir, fleet.name):
         workspace.inform(f"Launch record of {record.name} written, from process {record.pid}.")
-    if workspace.is_ledger_lost():
-        workspace.replica.set_aside("what is live")
-    was_lost = bool(ownerless(settled(workspace.history(), live), live)) and not live.of_others
+    if workspace.ledger.is_lost():
+        workspace.ledger.replica.set_aside("what is live")
+    history = settled(workspace.ledger.history(), live)
+    was_lost = bool(ownerless(history, live)) and not live.of_others
     for name in live.of_others:
         workspace.warn(f"Server {name}: {live.unknown_servers[name]}.")
-    ledger = workspace.ledger()
+    ledger = workspace.ledger.open()
     ledger.raise_token(asyncio.run(_keep_table(workspace)))
     if resources:
         events = [_adopted(live, address, resource) for address, resource in resources.items()]
@@ -187,8 +189,8 @@ def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resourc
 
 
 async def _keep_for_restart(workspace: Workspace, live: State) -> None:
-    async with workspace.connected() as connections:
-        await keep_for_restart(connections.engines, live, workspace.history())
+    async with workspace.machines.connected() as connections:
+        await keep_for_restart(connections.engines, live, workspace.ledger.history())
 
 
 def _adopted(live: State, address: Address, resource: Resource) -> Adopted:
@@ -201,8 +203,8 @@ async def _keep_table(workspace: Workspace) -> int:
 
     A gateway that starts anew reads the file.
     """
-    state_dir, gateways = workspace.state_dir, workspace.fleet().gateways
-    async with LocalGateways(state_dir, gateways, workspace.envoys()) as connected:
+    state_dir, gateways = workspace.state_dir, workspace.project.fleet().gateways
+    async with LocalGateways(state_dir, gateways, workspace.machines.envoys()) as connected:
         table, _ = await connected.read_table()
     if table.revision:
         write_table(state_dir, table)
@@ -221,7 +223,7 @@ def _lost_with_folder(workspace: Workspace, live: State) -> Iterator[str]:
             f"`{SECRET_FILE}`, made anew when it is next needed; gateways that run know the old "
             "one until they are restarted, and clients go on without it"
         )
-    keys = [key for client in workspace.fleet().clients.values() for key in client.keys]
+    keys = [key for client in workspace.project.fleet().clients.values() for key in client.keys]
     live_keys = {key.reference for key in live.keys().values()}
     gone = [key.reference for key in keys if not key.fingerprint and key.reference in live_keys]
     if gone:

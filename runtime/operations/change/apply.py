@@ -54,7 +54,7 @@ from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.sources.opening import direct_from
 from runtime.state_folder import STORE
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 READ_MOST: Final = 1 << 30
 """Upper bound of the weights that a check ahead reads; the rest is checked by the apply. Bytes."""
@@ -66,7 +66,7 @@ def preflight_of(workspace: Workspace, *, by_ledger: bool = True) -> Preflight:
     `by_ledger`: versions that served before are known from the ledger; else every version counts
     as one, and another name of its base is a warning.
     """
-    fleet, bases = workspace.fleet(), dict[str, KnownBase]()
+    fleet, bases = workspace.project.fleet(), dict[str, KnownBase]()
     with suppress(FleetError, OSError):  # for a base that serves and is no longer declared
         locked = read_lock(workspace.root).bases.items()
         bases = {name: KnownBase(name, "", base) for name, base in locked}
@@ -77,7 +77,7 @@ def preflight_of(workspace: Workspace, *, by_ledger: bool = True) -> Preflight:
     if by_ledger:
         served = {}
         with suppress(FleetError):  # an unreadable ledger knows of no version
-            served = loaded_digests(workspace.history())
+            served = loaded_digests(workspace.ledger.history())
     finite = FiniteValues(workspace.state_dir / "cache" / "preflight")
     return Preflight(bases, fleet.versions, finite, served)
 
@@ -101,7 +101,7 @@ def check_declared(workspace: Workspace) -> tuple[tuple[Diagnostic, ...], int]:
         ConfigError: a version must not be loaded, or has other bytes than an earlier commit of
             the lock.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     names = {str(adapter.name): adapter.name for adapter in fleet.adapters.values()}
     versions = {name: fleet.versions[name].digest for name in names if name in fleet.versions}
     committed = committed_bytes(workspace.root)
@@ -126,13 +126,13 @@ def check_declared(workspace: Workspace) -> tuple[tuple[Diagnostic, ...], int]:
 
 
 def _check(
-    workspace: Workspace, preflight: Preflight, versions: Mapping[str, str]
+    call: Call, preflight: Preflight, versions: Mapping[str, str]
 ) -> tuple[dict[str, tuple[Diagnostic, ...]], int]:
     """Check versions (full name to digest) whose bytes are here; return problems by name.
 
     Also returns the number of versions of which the values are left unread.
     """
-    library, store = library_folder(workspace.root), workspace.state_dir / STORE
+    library, store = library_folder(call.root), call.state_dir / STORE
     found, left, budget = dict[str, tuple[Diagnostic, ...]](), 0, READ_MOST
     for name, digest in sorted(versions.items()):
         folder = version_folder(library, AdapterName.parse(name))
@@ -162,14 +162,14 @@ def record_cost_terms(workspace: Workspace, live: State) -> None:
     fleet. Whatever ends this is a warning: the next round records the terms.
     """
     try:
-        history = settled(workspace.history(), live)
+        history = settled(workspace.ledger.history(), live)
         missing = {
             key: item
             for key, item in history.established.items()
             if not live.knows(key) or server_address(server_of_address(key)) in live.resources
         }
         state = replace(live, resources={**missing, **live.resources})
-        fleet = workspace.fleet()
+        fleet = workspace.project.fleet()
         terms = terms_of(with_engines(fleet, live), state)
         before, now = history.cost_terms, terms.documents()
         now |= {key: dict(before[key]) for key in _silent(fleet, history, live) if key in before}
@@ -180,7 +180,7 @@ def record_cost_terms(workspace: Workspace, live: State) -> None:
                 if now.get(key) != before.get(key)
             }
             if changed:
-                workspace.ledger().append([CostTermsChanged(changed)])
+                workspace.ledger.open().append([CostTermsChanged(changed)])
     except Exception as error:  # noqa: BLE001 (no apply and no round ends by a record of costs)
         problem = problem_of(error).diagnostics[0]
         workspace.warn(f"terms of costs were not recorded: {problem.reason}: {problem.detail}")
@@ -203,17 +203,17 @@ def require_applicable(workspace: Workspace, plan: Plan, file: Path) -> None:
         FleetError: FC5120, the plan is for another fleet.
         StalePlanError: FC5125, the plan was carried out, and others since.
     """
-    if plan.fleet != workspace.fleet().name:
+    if plan.fleet != workspace.project.fleet().name:
         raise FleetError.of(
             "FC5120",
             "The plan is for another fleet",
             f"`{file}` is a plan for fleet `{plan.fleet}`; this project declares "
-            f"`{workspace.fleet().name}`.",
+            f"`{workspace.project.fleet().name}`.",
             hint="Apply it in its own project, or plan here.",
             command="fleetctl plan --out plan.json",
         )
-    workspace.history()  # which tells of a home that hangs or is gone
-    done = carried_out(workspace.ledger().newest(plan.ledger_seq), plan.id)
+    workspace.ledger.history()  # which tells of a home that hangs or is gone
+    done = carried_out(workspace.ledger.open().newest(plan.ledger_seq), plan.id)
     if done is not None:
         detail = f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since."
         hint = "Its review was of an earlier state. Plan again."
@@ -235,11 +235,11 @@ def require_trusted(workspace: Workspace, plan: Plan) -> None:
     up = rising(plan)
     if not up:
         return
-    entries = workspace.ledger().standing()
+    entries = workspace.ledger.open().standing()
     late = clock_behind(entries, workspace.now())
     if late is not None:
         raise late
-    found = tampered_evidence(entries, workspace.history(), up)
+    found = tampered_evidence(entries, workspace.ledger.history(), up)
     if found:
         raise FleetError(*(tampering(alias, check) for alias, check in sorted(found.items())))
 
@@ -256,7 +256,7 @@ def rising(plan: Plan) -> frozenset[str]:
     )
 
 
-def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
+def report_changes_since(call: Call, plan: Plan, live: State) -> None:
     """Emit the resources that changed since the plan was made.
 
     Raises:
@@ -272,7 +272,7 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
         command = "fleetctl plan --out plan.json"
         raise StalePlanError.of("FC5121", "The plan is stale", detail, hint=hint, command=command)
     text = f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}"
-    workspace.inform(text)
+    call.inform(text)
 
 
 async def execute_plan(
@@ -293,13 +293,13 @@ async def execute_plan(
         FrozenError: FC6067, a freeze stops the plan, which heeds one.
         LockHeldError: another run holds the lease.
     """
-    fleet, store = workspace.fleet(), workspace.state_dir / STORE
+    fleet, store = workspace.project.fleet(), workspace.state_dir / STORE
     library = library_folder(workspace.root)
     preflight = preflight_of(workspace)
 
     @cache
     def spoiled() -> frozenset[str]:
-        return frozenset(workspace.history().damage)  # with the damage that this run has recorded
+        return frozenset(workspace.ledger.history().damage)  # with what this run has recorded
 
     def copy_to_store(adapter: str, digest: str) -> Path:
         folder = version_folder(library, AdapterName.parse(adapter))
@@ -319,7 +319,7 @@ async def execute_plan(
 
     sources = {facts.digest: facts.source for facts in fleet.versions.values()}
     direct = direct_from(sources, fleet.extensions.get("sources", {}))
-    async with workspace.connected(report, direct) as connections:
+    async with workspace.machines.connected(report, direct) as connections:
         if trigger == "apply":
             await _require_attached(fleet, plan, connections)
         keyed = {server for its in fleet.gateways.values() for server, _ in its.server_keys}
@@ -331,7 +331,7 @@ async def execute_plan(
             await connections.gateways.require_secret()
         context = ExecutionContext(
             *connections,
-            ledger=workspace.ledger(),
+            ledger=workspace.ledger.open(),
             publish=copy_to_store,
             secret=partial(read_secret, workspace.root),
             holder=f"{workspace.by} (run {workspace.run})",
@@ -340,7 +340,7 @@ async def execute_plan(
                 server.name: name for name, host in fleet.hosts.items() for server in host.attached
             },
             commit=commit_of(workspace.root),
-            fleet_id=workspace.fleet_id(),
+            fleet_id=workspace.ledger.fleet_id(),
         )
         replan = partial(plan_fleet, workspace) if workspace.away is None else None
         outcome = await execute(
@@ -382,8 +382,8 @@ async def _require_attached(fleet: FleetSpec, plan: Plan, connections: FleetConn
 
 async def _forget_empty(workspace: Workspace, connections: FleetConnections) -> None:
     """Forget the removed hosts that hold nothing any more."""
-    hosts = dict(workspace.fleet().hosts)
-    for name in workspace.fleet().removed:
+    hosts = dict(workspace.project.fleet().hosts)
+    for name in workspace.project.fleet().removed:
         left = await connections.engines[name].observe()
         if not (left.resources or left.unknown_servers or left.notes):
             del hosts[name]

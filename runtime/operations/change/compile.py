@@ -22,7 +22,7 @@ from runtime.operations.change.start_commands import require_hosts
 from runtime.project.declaration_files import is_compiled
 from runtime.secrets import read_secret
 from runtime.trust import load_trust
-from runtime.workspace import Workspace
+from runtime.workspace import Call, ProjectContext, Workspace
 
 
 def served_table(workspace: Workspace) -> RoutingTable:
@@ -31,7 +31,7 @@ def served_table(workspace: Workspace) -> RoutingTable:
     Raises:
         FleetError: FC1269, servers have keys; FC6052, no apply has written a table.
     """
-    refuse_server_keys(workspace)
+    refuse_server_keys(workspace.project)
     table = read_table(workspace)
     if table.revision == 0:
         detail = (
@@ -50,7 +50,7 @@ def routes_due(workspace: Workspace) -> tuple[Mapping[str, Route], tuple[str, ..
     Raises:
         FleetError: FC1269, servers have keys.
     """
-    refuse_server_keys(workspace)
+    refuse_server_keys(workspace.project)
     table = read_table(workspace)
     if table.revision:
         routes = {alias: entry.route(alias) for alias, entry in table.aliases.items()}
@@ -65,15 +65,15 @@ def read_table(workspace: Workspace) -> RoutingTable:
 
 
 async def _read_table(workspace: Workspace) -> RoutingTable:
-    declared, envoys = workspace.fleet().gateways, workspace.envoys()
+    declared, envoys = workspace.project.fleet().gateways, workspace.machines.envoys()
     async with LocalGateways(workspace.state_dir, declared, envoys) as gateways:
         table, _ = await gateways.read_table()
     return table
 
 
-def refuse_server_keys(workspace: Workspace) -> None:
+def refuse_server_keys(project: ProjectContext) -> None:
     """Raise FC1269 where servers have keys, which no other gateway sends."""
-    fleet = workspace.fleet()
+    fleet = project.fleet()
     attached = (server for host in fleet.hosts.values() for server in host.attached)
     if fleet.servers_secret or any(server.api_key or server.tls for server in attached):
         detail = "What is compiled for other gateways sends no keys and knows no `tls` of servers."
@@ -88,8 +88,8 @@ def compiled_gateway(workspace: Workspace, name: str | None) -> GatewaySpec:
     Raises:
         FleetError: FC1269, servers have keys; FC6010, there is none of the name.
     """
-    refuse_server_keys(workspace)
-    known = dict(workspace.fleet().gateways) or known_gateways(workspace.state_dir)
+    refuse_server_keys(workspace.project)
+    known = dict(workspace.project.fleet().gateways) or known_gateways(workspace.state_dir)
     if name is None:
         envoys = [gateway for gateway in known.values() if gateway.kind == "envoy"]
         return envoys[0] if envoys else known[min(known)]
@@ -129,13 +129,13 @@ def write_compiled(out: Path, name: str, text: str) -> Path:
     return path
 
 
-def receiver_secret(workspace: Workspace, reference: str) -> str:
+def receiver_secret(call: Call, reference: str) -> str:
     """Return the secret of a receiver of notices; empty: none is declared.
 
     Raises:
         FleetError: FC5022, the secret is not readable.
     """
-    found = read_secret(workspace.root, reference) if reference else ""
+    found = read_secret(call.root, reference) if reference else ""
     if found is None:
         detail = f"`{reference}` of `notify` is not readable here, and its receiver needs it."
         raise FleetError.of("FC5022", "Secret of a receiver is not readable", detail)
@@ -151,7 +151,7 @@ def planned_pods(workspace: Workspace, hosts: tuple[str, ...], image: str) -> tu
     Raises:
         FleetError: FC5011, no such host; FC1298, no image is given.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     require_hosts(fleet, hosts)
     pods = list(_pods(fleet, desired_fleet(workspace), hosts, image))
     served = {name for pod in pods for name in pod.adapters}

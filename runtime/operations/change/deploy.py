@@ -17,7 +17,7 @@ from runtime.files import read_plain
 from runtime.git import commit_on_branch
 from runtime.operations.change.planning import plan_fleet
 from runtime.project.facts import decode
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 """A line of a patch: other breaks of lines are characters of a line."""
@@ -72,17 +72,17 @@ def plan_change(workspace: Workspace, live: State, change: VersionChange) -> Pla
     Raises:
         FleetError: the changed declarations have a problem, or do not fit.
     """
-    fleet = workspace.project({change.file: change.after}).fleet
+    fleet = workspace.project.load({change.file: change.after}).fleet
     return plan_fleet(workspace, live, fleet)
 
 
-def branch_change(workspace: Workspace, by: str, change: VersionChange) -> tuple[str, ...]:
+def branch_change(call: Call, by: str, change: VersionChange) -> tuple[str, ...]:
     """Commit a change on a new branch; return lines for people. The checkout stays as it is.
 
     Raises:
         FleetError: FC6113, the branch cannot be made.
     """
-    name, root = change.name, workspace.root
+    name, root = change.name, call.root
     branch = f"deploy/{name.alias}-{name.version}"
     message = f"Deploy {name.version} of {name.alias}"
     texts = change.before, change.after

@@ -26,7 +26,7 @@ from runtime.project.known_base import known_base
 from runtime.project.load import library_folder, read_files, read_tree
 from runtime.server_tls import attached_key
 from runtime.trust import is_own, peer_of
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 RenderTemplate = Callable[..., str]
 """Makes a text of a template from the template's name and the values by name."""
@@ -176,7 +176,7 @@ def write_import(
     for name, text in edited.items():
         write_text(root / name, text)
     try:
-        workspace.project()
+        workspace.project.load()
     except ConfigError as error:
         wrong = [found for found in error.diagnostics if found.code != NOT_IN_LOCK]
         if wrong:
@@ -188,8 +188,8 @@ def write_import(
     return written, [root / name for name in edited]
 
 
-def _base_files(workspace: Workspace, imported: Imported) -> dict[str, str]:
-    library = _library(workspace)
+def _base_files(call: Call, imported: Imported) -> dict[str, str]:
+    library = _library(call)
     return {
         str(base_folder(library, base) / name): text
         for base, server in imported.bases.items()
@@ -197,20 +197,20 @@ def _base_files(workspace: Workspace, imported: Imported) -> dict[str, str]:
     }
 
 
-def _library(workspace: Workspace) -> Path:
+def _library(call: Call) -> Path:
     """Return the library's folder, relative to the project."""
-    return library_folder(workspace.root).relative_to(workspace.root)
+    return library_folder(call.root).relative_to(call.root)
 
 
 def _texts(
-    workspace: Workspace, imported: Imported, render: RenderTemplate, *, is_new: bool
+    call: Call, imported: Imported, render: RenderTemplate, *, is_new: bool
 ) -> dict[str, str]:
-    files = _base_files(workspace, imported)
+    files = _base_files(call, imported)
     names, ranks = adapter_settings(imported)
     bases = [
         {
             "name": base,
-            "folder": (folder := base_folder(_library(workspace), base)).as_posix(),
+            "folder": (folder := base_folder(_library(call), base)).as_posix(),
             "root": server.root,
             "known_as": tuple(
                 dict.fromkeys(
@@ -225,13 +225,11 @@ def _texts(
     hosts: dict[str, list[object]] = {}
     for server in imported.servers:
         hosts.setdefault(server.host, []).append(server)
-    name = suggest_id(workspace.root.resolve().name) or "fleet"
+    name = suggest_id(call.root.resolve().name) or "fleet"
     shown = {"bases": bases, "hosts": hosts, "ranks": ranks}
     fleet = render("imported_fleet.yaml.j2", fleet=name if is_new else "", **shown)
     numbered = (f"imported_{number}.yaml" for number in count(2))
-    free = (
-        file for file in chain(["imported.yaml"], numbered) if not (workspace.root / file).exists()
-    )
+    free = (file for file in chain(["imported.yaml"], numbered) if not (call.root / file).exists())
     texts = {MAIN if is_new else next(free): fleet, **files}
     if is_new:
         texts |= {SCHEMA_FILE: json_schema(), ".gitignore": ".fleetctl/\n"}
@@ -239,10 +237,10 @@ def _texts(
 
 
 def _clients(
-    workspace: Workspace, imported: Imported, before: Mapping[str, str], render: RenderTemplate
+    call: Call, imported: Imported, before: Mapping[str, str], render: RenderTemplate
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the new files of clients, and those with new entries; `before` has the texts there."""
-    tree = read_tree(before, None, workspace.variables) if before else None
+    tree = read_tree(before, None, call.variables) if before else None
     new, texts = dict[str, str](), dict(before)
     for client, adapters in imported.clients.items():
         path = ("clients", client)
@@ -259,16 +257,16 @@ def _clients(
     return new, {name: text for name, text in texts.items() if before[name] != text}
 
 
-def add_versions(workspace: Workspace, imported: Imported) -> Iterator[tuple[ImportedAdapter, str]]:
+def add_versions(call: Call, imported: Imported) -> Iterator[tuple[ImportedAdapter, str]]:
     """Add the adapters whose folders are on this machine; yield the others with the reason."""
-    root = workspace.root
+    root = call.root
     for adapter in imported.adapters:
         try:
             source = _folder(adapter)
-            base = known_base(root, workspace.environment, workspace.variables, adapter.name.base)
+            base = known_base(root, call.environment, call.variables, adapter.name.base)
             added = add(source, adapter.name, base, library_folder(root), root)
             for warning in added.warnings:
-                workspace.warn(f"{adapter.name}: {warning.detail}")
+                call.warn(f"{adapter.name}: {warning.detail}")
         except FleetError as error:
             yield adapter, "; ".join(found.detail for found in error.diagnostics)
         except OSError as error:

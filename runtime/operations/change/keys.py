@@ -12,7 +12,7 @@ from runtime.gateway.control.control import LocalGateways
 from runtime.gateway.table.table import RoutingTable
 from runtime.operations.change.planning import as_far_as_valid
 from runtime.secrets import make_key, write_secret
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def create_keys(workspace: Workspace, name: str | None, *, replace: bool) -> Ite
     workspace, _ = as_far_as_valid(workspace)
     declared = {
         f"{client.name}/{key.name}": key
-        for client in workspace.fleet().clients.values()
+        for client in workspace.project.fleet().clients.values()
         for key in client.keys
     }
     if name is not None and name not in declared:
@@ -72,12 +72,12 @@ def _not_declared(name: str, declared: Iterable[str]) -> FleetError:
     return FleetError.of("FC6012", "No such key is declared", detail, hint=hint, command=command)
 
 
-def _create(workspace: Workspace, name: str, declared: ClientKey) -> CreatedKey:
+def _create(call: Call, name: str, declared: ClientKey) -> CreatedKey:
     kind, _, place = declared.reference.partition(":")
     secret = make_key()
     if kind == "env":
         return CreatedKey(name, secret, variable=place)
-    path = workspace.root / place
+    path = call.root / place
     write_secret(secret, path)
     return CreatedKey(name, secret, path)
 
@@ -90,7 +90,7 @@ def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:
     """
     try:
         table = asyncio.run(_newest_table(workspace))
-        known = workspace.last_known().history().established.values()
+        known = workspace.ledger.last_known().history().established.values()
     except FleetError as error:
         first = error.diagnostics[0]
         detail = f"A new key could lock a client out. {first.summary}: {first.detail}"
@@ -107,8 +107,8 @@ def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:
 
 
 async def _newest_table(workspace: Workspace) -> RoutingTable:
-    state_dir, declared = workspace.state_dir, workspace.fleet().gateways
-    async with LocalGateways(state_dir, declared, workspace.envoys()) as gateways:
+    state_dir, declared = workspace.state_dir, workspace.project.fleet().gateways
+    async with LocalGateways(state_dir, declared, workspace.machines.envoys()) as gateways:
         table, notes = await gateways.read_table()
         silent = [note for note in notes if note.runs and not note.answers]
         if silent and not table.revision:
@@ -118,9 +118,9 @@ async def _newest_table(workspace: Workspace) -> RoutingTable:
     return table
 
 
-def in_use(workspace: Workspace, name: str, place: str, fingerprint: str) -> Diagnostic:
+def in_use(call: Call, name: str, place: str, fingerprint: str) -> Diagnostic:
     """Return the problem that a key of clients has no file here; `place` is the declared path."""
-    path = workspace.root / place
+    path = call.root / place
     return problem(
         "FC6061",
         "A key that clients use has no file here",

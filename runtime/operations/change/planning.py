@@ -48,7 +48,7 @@ from runtime.messages import FailureMessage
 from runtime.project.declaration_files import MAIN
 from runtime.project.load import load_project
 from runtime.state_folder import STORE
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, Workspace
 
 
 def plan_without_unplaced(
@@ -59,16 +59,16 @@ def plan_without_unplaced(
     Raises:
         FleetError: `error` itself, where it is not of single clients.
     """
-    before, broken = workspace.aside, _without_place(workspace.fleet(), error)
+    before, broken = workspace.aside, _without_place(workspace.project.fleet(), error)
     if not broken:
         raise error
     alone = [{client: why} for client, why in broken.items()] if len(broken) > 1 else []
     for clients in alone:  # without the broken client, the others may have their places
-        workspace.set_aside(clients)
+        workspace.project.set_aside(clients)
         with suppress(ConfigError, PlacementError):
             return make()
         workspace.aside = before
-    workspace.set_aside(broken)
+    workspace.project.set_aside(broken)
     try:
         return make()
     except (ConfigError, PlacementError) as further:
@@ -88,7 +88,7 @@ def _without_place(fleet: FleetSpec, error: FleetError) -> dict[str, str]:
 def set_spoilt_aside(workspace: Workspace) -> None:
     """Set aside the clients of which a golden set cannot be read, where the others may go on."""
     if workspace.without_broken:
-        workspace.set_aside(_golden_faults(workspace.root, workspace.fleet()))
+        workspace.project.set_aside(_golden_faults(workspace.root, workspace.project.fleet()))
 
 
 def _golden_faults(root: Path, fleet: FleetSpec) -> dict[str, str]:
@@ -132,7 +132,7 @@ class PlacedFleet:
 
 def observe_copies(workspace: Workspace) -> State:
     """Observe the fleet; versions whose copies are damaged now are marked, too. Writes nothing."""
-    return with_damage_now(workspace, workspace.observe())
+    return with_damage_now(workspace, workspace.machines.observe())
 
 
 def with_damage_now(workspace: Workspace, live: State, history: History | None = None) -> State:
@@ -140,7 +140,7 @@ def with_damage_now(workspace: Workspace, live: State, history: History | None =
     faults = damaged(live.adapters().values(), workspace.state_dir / STORE)
     if not faults:
         return live
-    found = found_damage(faults, history or workspace.history(), live)
+    found = found_damage(faults, history or workspace.ledger.history(), live)
     return marked_unsure(live, with_damage({}, found))
 
 
@@ -154,11 +154,11 @@ def plan_fleet(
 
     Where the workspace goes on without broken clients, those without a place are set aside too.
     """
-    state = workspace.observe() if live is None else live
-    history, now = settled(workspace.history(), state), workspace.now()
+    state = workspace.machines.observe() if live is None else live
+    history, now = settled(workspace.ledger.history(), state), workspace.now()
 
     def make() -> Plan:
-        wanted = workspace.fleet() if fleet is None else fleet
+        wanted = workspace.project.fleet() if fleet is None else fleet
         return make_plan(wanted, state, history, now, search)
 
     if fleet is None:
@@ -171,19 +171,19 @@ def plan_fleet(
         return plan_without_unplaced(workspace, make, error)
 
 
-def is_unrecorded(workspace: Workspace) -> bool:
+def is_unrecorded(ledger: LedgerContext) -> bool:
     """Say whether an earlier release made the last apply, and recorded no settings."""
-    history = workspace.history()
+    history = ledger.history()
     return history.settings is None and bool(history.owned or history.established)
 
 
-def is_record_due(workspace: Workspace, plan: Plan, live: State) -> bool:
+def is_record_due(ledger: LedgerContext, plan: Plan, live: State) -> bool:
     """Say whether an apply of a whole plan records something else than its changes."""
-    history = settled(workspace.history(), live)
+    history = settled(ledger.history(), live)
     has_no_id = bool(history.owned) and not history.fleet_id
     return (
         has_no_id
-        or is_unrecorded(workspace)
+        or is_unrecorded(ledger)
         or bool(changed_by_others(plan.changes, plan.held, history, live))
     )
 
@@ -201,8 +201,8 @@ def as_it_serves(workspace: Workspace, live: State) -> tuple[Workspace, frozense
     Emits what `require_sound` refuses, and returns the aliases concerned. For plans that set no
     key.
     """
-    history = settled(workspace.history(), live)
-    fleet, changed = with_served_bytes(workspace.fleet(), history, live)
+    history = settled(workspace.ledger.history(), live)
+    fleet, changed = with_served_bytes(workspace.project.fleet(), history, live)
     weak = tuple(weak_new_keys(fleet, history, live))
     if not changed and not weak:
         return workspace, frozenset()
@@ -221,7 +221,8 @@ def plan_declared(workspace: Workspace, live: State, search: SearchLimits) -> Pl
 def plan_best_effort(workspace: Workspace, live: State) -> tuple[Plan, BestEffort] | None:
     """Plan without the aliases that find no place; None where not even that fits."""
     now = workspace.now()
-    rest = best_effort(workspace.fleet(), live, settled(workspace.history(), live), now, USUAL)
+    fleet, history = workspace.project.fleet(), settled(workspace.ledger.history(), live)
+    rest = best_effort(fleet, live, history, now, USUAL)
     if rest is None:
         return None
     return make_plan(rest.fleet, live, rest.history, now, USUAL), rest
@@ -256,8 +257,9 @@ def desired_fleet(workspace: Workspace) -> State:
 
     A server that does not answer counts as absent: its host may not have been reached yet.
     """
-    live = replace(workspace.observe(), unknown_servers={})
-    return desired_state(workspace.fleet(), live, workspace.history(), workspace.now())
+    live = replace(workspace.machines.observe(), unknown_servers={})
+    fleet, history = workspace.project.fleet(), workspace.ledger.history()
+    return desired_state(fleet, live, history, workspace.now())
 
 
 def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> PlacedFleet:
@@ -266,8 +268,8 @@ def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> Plac
     Raises:
         PlacementError: no alias can be placed.
     """
-    fleet, now = with_engines(workspace.fleet(), live), workspace.now()
-    history = settled(workspace.history(), live)
+    fleet, now = with_engines(workspace.project.fleet(), live), workspace.now()
+    history = settled(workspace.ledger.history(), live)
     wanted = decide_rollouts(fleet, live, history, now)
     try:
         return PlacedFleet(fleet, history, wanted, place(fleet, wanted, live, search))
@@ -283,11 +285,9 @@ def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> Plac
         return PlacedFleet(rest.fleet, rest.history, wanted, placement, error)
 
 
-def plan_placed(
-    workspace: Workspace, live: State, search: SearchLimits, placed: PlacedFleet
-) -> Plan:
+def plan_placed(call: Call, live: State, search: SearchLimits, placed: PlacedFleet) -> Plan:
     """Return the plan of a placed fleet."""
-    return make_plan(placed.fleet, live, placed.history, workspace.now(), search)
+    return make_plan(placed.fleet, live, placed.history, call.now(), search)
 
 
 def diagnose_fleet(
@@ -298,7 +298,7 @@ def diagnose_fleet(
     changes: Sequence[str] = (),
 ) -> Diagnosis:
     """Diagnose a fleet; suggested commands suppose `changes` as well."""
-    history = settled(workspace.history(), live)
+    history = settled(workspace.ledger.history(), live)
     found = diagnose(fleet, live, history, workspace.now(), search=search)
     remedies = tuple(
         replace(remedy, what_if=(*changes, *remedy.what_if)) if remedy.what_if else remedy
@@ -312,8 +312,8 @@ def diagnose_loss(
 ) -> LossDiagnosis:
     """Return the losses of single devices, hosts or both of the declared fleet, with advice."""
     hosts = {"gpu": (False,), "host": (True,), "any": (False, True)}[kind]
-    history = settled(workspace.history(), live)
-    return diagnose_losses(workspace.fleet(), live, history, workspace.now(), hosts=hosts)
+    history = settled(workspace.ledger.history(), live)
+    return diagnose_losses(workspace.project.fleet(), live, history, workspace.now(), hosts=hosts)
 
 
 def as_far_as_valid(workspace: Workspace) -> tuple[Workspace, int]:
@@ -323,7 +323,7 @@ def as_far_as_valid(workspace: Workspace) -> tuple[Workspace, int]:
         ConfigError: a problem is in `fleet.yaml` or in no file.
     """
     try:
-        workspace.fleet()
+        workspace.project.fleet()
     except ConfigError as error:
         return with_valid_files(workspace, error), error.exit_code
     return workspace, 0
@@ -350,17 +350,17 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
             continue
         names = ", ".join(sorted(without))
         report_broken(workspace, error, f"by the files that are sound, without {names}")
-        return replace(workspace, given=workspace.with_removed(rest.fleet))
+        return replace(workspace, given=workspace.project.with_removed(rest.fleet))
 
 
-def report_broken(workspace: Workspace, error: ConfigError, how: str) -> None:
+def report_broken(call: Call, error: ConfigError, how: str) -> None:
     """Emit the problems of the declarations, and `how` the run goes on."""
-    workspace.emit(FailureMessage(error.diagnostics))
+    call.emit(FailureMessage(error.diagnostics))
     text = (
         "the declarations are broken, so nothing new is deployed and no rollout moves on. "
         f"Goes {how}."
     )
-    workspace.warn(text)
+    call.warn(text)
 
 
 @contextmanager
@@ -372,7 +372,7 @@ def way_on_told(workspace: Workspace) -> Iterator[None]:
         trial = replace(workspace, without_broken=True, emit=lambda _: None)
         is_due = not workspace.without_broken
         try:
-            aside = plan_fleet(trial).set_aside if is_due and trial.history().owned else ()
+            aside = plan_fleet(trial).set_aside if is_due and trial.ledger.history().owned else ()
         except FleetError:
             aside = ()
         if not aside:

@@ -35,12 +35,12 @@ from runtime.execute.outcome import HALF_WAY
 from runtime.files import make_private, plain_text, replace_file
 from runtime.operations.change.planning import plan_fleet
 from runtime.usage.store import UsageStore
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 def with_rules(workspace: Workspace, plan: Plan) -> Plan:
     """Return a plan with the findings of rules and of recorded requests now; its id stays."""
-    fleet, history, now = workspace.fleet(), workspace.history(), workspace.now()
+    fleet, history, now = workspace.project.fleet(), workspace.ledger.history(), workspace.now()
     found = judge_rules(plan, fleet, history, now) if fleet.plan_rules else ()
     given = covering(plan, history.approvals.get(plan.id, ()))
     week = _last_week(workspace, now) if plan.changes or plan.settings else {}
@@ -51,7 +51,7 @@ def with_rules(workspace: Workspace, plan: Plan) -> Plan:
 
 def left_at_stage(workspace: Workspace, plan: Plan) -> set[str]:
     """Return the aliases that would skip a stage of the last apply, and would be promoted now."""
-    skipped = skipped_stages(plan, workspace.history().established)
+    skipped = skipped_stages(plan, workspace.ledger.history().established)
     aliases = promoted(plan).intersection(stage.alias for stage in skipped)
     for alias in sorted(aliases):
         text = "stays at its stage until an apply, as its next stage is no longer declared"
@@ -59,9 +59,9 @@ def left_at_stage(workspace: Workspace, plan: Plan) -> set[str]:
     return {*aliases}
 
 
-def _last_week(workspace: Workspace, now: datetime) -> dict[str, UsageFigures]:
+def _last_week(call: Call, now: datetime) -> dict[str, UsageFigures]:
     """Return the recorded figures of the last week by alias; none where the store is unreadable."""
-    with suppress(FleetError), closing(UsageStore(workspace.state_dir)) as store:
+    with suppress(FleetError), closing(UsageStore(call.state_dir)) as store:
         since = now - timedelta(days=DAYS)
         cells = store.cells(Operator(), since, now, by=("alias",), by_cell=False)
         return {cell.alias: cell.figures for cell in cells}
@@ -93,7 +93,7 @@ def require_allowed(workspace: Workspace, plan: Plan) -> None:
             command="fleetctl plan",
         )
     if denied:
-        given = covering(plan, workspace.history().approvals.get(plan.id, ()))
+        given = covering(plan, workspace.ledger.history().approvals.get(plan.id, ()))
         people = sorted({approval.by for approval in given})
         listed = "".join(f"\n  {_line(finding)}" for finding in denied)
         raise UnapprovedError.of(
@@ -138,7 +138,7 @@ def declared_digest(fleet: FleetSpec) -> str:
 
 def keep_plan(workspace: Workspace, plan: Plan) -> None:
     """Remember that a plan was made here; a folder that cannot be written is no error."""
-    folder, declared = workspace.state_dir / PLANS, declared_digest(workspace.fleet())
+    folder, declared = workspace.state_dir / PLANS, declared_digest(workspace.project.fleet())
     with suppress(OSError):
         make_private(folder)
         replace_file(
@@ -149,14 +149,14 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
             path.unlink(missing_ok=True)
 
 
-def is_kept(workspace: Workspace, plan: Plan) -> bool:
+def is_kept(call: Call, plan: Plan) -> bool:
     """Say whether this state folder made a plan and all that the plan shows."""
-    return (workspace.state_dir / PLANS / plan_digest(plan)).is_file()
+    return (call.state_dir / PLANS / plan_digest(plan)).is_file()
 
 
-def known_outage(workspace: Workspace, plan_id: str) -> int | None:
+def known_outage(call: Call, plan_id: str) -> int | None:
     """Return the number of clients without answers of a plan made here; None: none has this id."""
-    for path in (workspace.state_dir / PLANS).glob("*"):
+    for path in (call.state_dir / PLANS).glob("*"):
         with suppress(OSError, ValueError):  # a run that was killed may leave a file half written
             _, made, *out = plain_text(path).split()
             if made == plan_id:
@@ -175,10 +175,10 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
         ConfigError: as `require_sound`.
         StalePlanError: FC3040, the plan is not one of this project; FC3041, it is an older one.
     """
-    require_sound(workspace.fleet(), settled(workspace.history(), live), live)
-    if _kept_for(workspace, plan) == declared_digest(workspace.fleet()):
-        length = workspace.history().seq
-        since = tuple(overtaken(workspace.ledger().newest(plan.ledger_seq), plan, length))
+    require_sound(workspace.project.fleet(), settled(workspace.ledger.history(), live), live)
+    if _kept_for(workspace, plan) == declared_digest(workspace.project.fleet()):
+        length = workspace.ledger.history().seq
+        since = tuple(overtaken(workspace.ledger.open().newest(plan.ledger_seq), plan, length))
         if since:
             listed = "".join(f"\n  {line}" for line in since[:_NAMED])
             detail = f"Plan {plan.id} was made for another moment. Since then:{listed}"
@@ -222,10 +222,10 @@ def require_id(plan: Plan, reviewed: str) -> None:
     )
 
 
-def _kept_for(workspace: Workspace, plan: Plan) -> str:
+def _kept_for(call: Call, plan: Plan) -> str:
     """Return the digest of the declarations that a kept plan was made of; empty: not kept."""
     try:
-        kept = plain_text(workspace.state_dir / PLANS / plan_digest(plan))
+        kept = plain_text(call.state_dir / PLANS / plan_digest(plan))
         return kept.partition(" ")[0]
     except (OSError, ValueError):
         return ""
@@ -276,7 +276,7 @@ def approve_plan(workspace: Workspace, plan_id: str, accept_outage: int, reason:
         raise FleetError.of(
             "FC5128", "Approval accepts too few clients", detail, hint=hint, command=command
         )
-    workspace.ledger().append([PlanApproved(plan_id, reason, accept_outage)])
+    workspace.ledger.open().append([PlanApproved(plan_id, reason, accept_outage)])
 
 
 def require_approved(workspace: Workspace, plan: Plan, *, assume: bool = False) -> None:
@@ -291,7 +291,7 @@ def require_approved(workspace: Workspace, plan: Plan, *, assume: bool = False) 
     due = [its for its in decisions_due(plan) if its.kind not in left_out]
     if not due:  # rules are judged by the time of the apply, see `require_allowed`
         return
-    given = workspace.history().approvals.get(plan.id, ())
+    given = workspace.ledger.history().approvals.get(plan.id, ())
     if covering(plan, given):
         return
     keep_plan(workspace, plan)

@@ -8,7 +8,7 @@ from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
 from runtime.files import write_text
 from runtime.project.load import read_files, read_tree
-from runtime.workspace import Workspace
+from runtime.workspace import ProjectContext, Workspace
 
 SCHEMA_FILE = "fleet.schema.json"
 """File of the JSON schema that the first line of a scaffold names for editors."""
@@ -45,7 +45,7 @@ def new_client(workspace: Workspace, name: str, text: str) -> Path:
     path = workspace.root / "clients" / f"{name}.yaml"
     if path.exists():
         raise _exists(path)
-    _write_if_valid(workspace, path, text)
+    _write_if_valid(workspace.project, path, text)
     return path
 
 
@@ -85,7 +85,7 @@ def new_adapter(
     new = [] if (workspace.root / golden).exists() else [golden]
     made = write_files(workspace.root, dict.fromkeys(new, golden_set))
     try:
-        locked = _write_if_valid(workspace, path, text)
+        locked = _write_if_valid(workspace.project, path, text)
     except ConfigError:
         for file in made:
             file.unlink()
@@ -109,7 +109,7 @@ def with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str
     return text
 
 
-def _write_if_valid(workspace: Workspace, path: Path, text: str) -> bool:
+def _write_if_valid(project: ProjectContext, path: Path, text: str) -> bool:
     """Write a file, or restore the file if declarations become invalid.
 
     Returns:
@@ -118,13 +118,13 @@ def _write_if_valid(workspace: Workspace, path: Path, text: str) -> bool:
     Raises:
         ConfigError: the declarations were invalid before, or would be with the file.
     """
-    before = _problems(workspace)
+    before = _problems(project)
     if _wrong(before):
         raise ConfigError(*_wrong(before))
     old = path.read_text(encoding="utf-8") if path.exists() else None
     make_folder(path.parent)
     write_text(path, text)
-    after = _problems(workspace)
+    after = _problems(project)
     if _wrong(after):
         if old is None:
             path.unlink()
@@ -138,9 +138,9 @@ def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
     return [problem for problem in problems if problem.code != NOT_IN_LOCK]
 
 
-def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:
+def _problems(project: ProjectContext) -> tuple[Diagnostic, ...]:
     try:
-        workspace.project()
+        project.load()
     except ConfigError as error:
         return error.diagnostics
     return ()

@@ -47,7 +47,7 @@ def for_systemd(
     Raises:
         FleetError: as `launches_of`, or FC5021, another fleet has units of these names.
     """
-    folder, fleet = normal_path(workspace.root), workspace.fleet()
+    folder, fleet = normal_path(workspace.root), workspace.project.fleet()
     boxes = {name: host for name, host in fleet.hosts.items() if host.engine == "ssh"}
     units = [
         server_unit(launch, "~" if launch.server.host in boxes else folder)
@@ -73,7 +73,7 @@ def for_quadlet(
     Raises:
         FleetError: as `for_systemd`.
     """
-    fleet, notes = workspace.fleet(), list[str]()
+    fleet, notes = workspace.project.fleet(), list[str]()
     folder, state = normal_path(workspace.root), normal_path(workspace.state_dir)
     if hosts:
         made = [
@@ -151,7 +151,7 @@ def _programs(
     program: Sequence[str] = (sys.executable, "-m", "fleetctl"),
 ) -> Iterator[SystemdUnit]:
     """Yield the units of the gateways, and of the reconciler after those of the servers."""
-    fleet, state = workspace.fleet(), normal_path(workspace.state_dir)
+    fleet, state = workspace.project.fleet(), normal_path(workspace.state_dir)
     variables = (word for pair in workspace.variables.items() for word in ("--var", "=".join(pair)))
     words = [*program, "-C", folder, *variables, "--state-dir", state]
     words += ["--env", workspace.environment] if workspace.environment else []
@@ -188,7 +188,7 @@ def launches_of(
     Raises:
         FleetError: FC5011, no such host is declared, or its servers run from the other.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     require_hosts(fleet, hosts)
     for name in hosts:
         if bool(fleet.hosts[name].image) is not (from_what == "image"):

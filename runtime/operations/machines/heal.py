@@ -35,7 +35,7 @@ from runtime.operations.machines.outages import with_ledger
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.state_folder import STORE
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, Workspace
 
 FIRST_S: Final = 2.0
 """Time before a cause is healed a second time. Seconds."""
@@ -100,7 +100,7 @@ async def start_gateways(workspace: Workspace, live: State, backoff: HealBackoff
         if cause.remedy is DriftAction.HEAL and cause.outage is OutageKind.GATEWAY_DOWN
     )
     due = backoff.due(ended, clock())
-    declared = workspace.fleet().gateways or known_gateways(workspace.state_dir)
+    declared = workspace.project.fleet().gateways or known_gateways(workspace.state_dir)
     for cause in due:
         name = name_in_address(cause.subject)
         workspace.inform(f"Heals {cause.subject}: {cause.summary}.")
@@ -114,7 +114,7 @@ async def start_gateways(workspace: Workspace, live: State, backoff: HealBackoff
         if started is not None:
             text = f"gateway {name} had ended and was started again (pid {started.pid})"
             workspace.inform(f"{text[:1].upper()}{text[1:]} on {started.url}.")
-            if why := workspace.outbox().append([Noted(text)]):
+            if why := workspace.ledger.outbox().append([Noted(text)]):
                 workspace.warn(f"The ledger has no note of it: {why}")
     backoff.tried(due, clock())
     return bool(due)
@@ -122,7 +122,7 @@ async def start_gateways(workspace: Workspace, live: State, backoff: HealBackoff
 
 async def served_token(workspace: Workspace) -> int | None:
     """Return the token of the newest routing table; None: no gateway that runs shows its table."""
-    its = workspace.state_dir, workspace.fleet().gateways, workspace.envoys()
+    its = workspace.state_dir, workspace.project.fleet().gateways, workspace.machines.envoys()
     async with LocalGateways(*its) as gateways:
         table, _ = await gateways.read_table()
         found = await gateways.statuses()
@@ -140,10 +140,10 @@ async def heal_plan(
     are put back where they were, and no route is changed.
     """
     is_away = workspace.away is not None
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     await asyncio.to_thread(put_back_store, workspace, live)
     damage = {} if is_away else await asyncio.to_thread(_repair_copies, workspace, live)
-    known = LedgerSnapshot.of(workspace.ledger())
+    known = LedgerSnapshot.of(workspace.ledger.open())
     history = settled(known.history(), live)
     live = marked_unsure(with_ledger(workspace, live, known), history.damage)
     causes = classify_drift(history, live, damage)
@@ -179,13 +179,13 @@ async def heal_plan(
 
 
 def _with_copies(
-    workspace: Workspace, due: Iterable[DriftCause], history: History, live: State
+    call: Call, due: Iterable[DriftCause], history: History, live: State
 ) -> tuple[DriftCause, ...]:
     """Return the causes without unsure versions whose bytes are nowhere good.
 
     A copy at a fresh path is made before its version is unloaded, so that clients wait for no copy.
     """
-    library, store = library_folder(workspace.root), workspace.state_dir / STORE
+    library, store = library_folder(call.root), call.state_dir / STORE
 
     def is_possible(cause: DriftCause) -> bool:
         adapter = live.resources.get(cause.subject)
@@ -195,7 +195,7 @@ def _with_copies(
         try:
             publish(folder, adapter.digest, store, history.damage)
         except LibraryError as error:
-            workspace.emit(FailureMessage(error.diagnostics))
+            call.emit(FailureMessage(error.diagnostics))
             return False
         return True
 
@@ -210,7 +210,7 @@ def put_back_store(workspace: Workspace, live: State) -> bool:
     """
     adapters, store = live.adapters().values(), workspace.state_dir / STORE
     missing = gone(adapters, store)
-    if not missing or (store.is_dir() and not _is_lost(workspace, live)):
+    if not missing or (store.is_dir() and not _is_lost(workspace.ledger, live)):
         return False
     make_private(workspace.state_dir)
     store.mkdir(exist_ok=True)
@@ -228,9 +228,9 @@ def put_back_store(workspace: Workspace, live: State) -> bool:
     return bool(count)
 
 
-def _is_lost(workspace: Workspace, live: State) -> bool:
+def _is_lost(ledger: LedgerContext, live: State) -> bool:
     try:
-        return bool(ownerless(settled(workspace.history(), live), live))
+        return bool(ownerless(settled(ledger.history(), live), live))
     except (FleetError, OSError):
         return False
 
@@ -241,11 +241,11 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     wrong = damaged(adapters, store)
     if not wrong:
         return {}
-    ledger = workspace.ledger()
+    ledger = workspace.ledger.open()
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
         # First, for a repair leaves no trace of what servers may have read.
-        ledger.append(found_damage(wrong, workspace.history(), live), lease.token)
+        ledger.append(found_damage(wrong, workspace.ledger.history(), live), lease.token)
         lock, library = read_lock(workspace.root), library_folder(workspace.root)
         results = repair_copies(wrong, adapters, lock, library, store)
         notes = [Noted(copy.text) for copy in results if copy.repaired]

@@ -22,16 +22,16 @@ from runtime.engines.remote.preparation import (
     resolver_version,
 )
 from runtime.engines.remote.units import has_units, list_units, remove_unit
-from runtime.workspace import Workspace
+from runtime.workspace import ProjectContext, Workspace
 
 
-def ssh_host(workspace: Workspace, name: str) -> HostSpec:
+def ssh_host(project: ProjectContext, name: str) -> HostSpec:
     """Return a declared host of engine `ssh`.
 
     Raises:
         ConfigError: FC1205, there is no such host, or its engine is another.
     """
-    hosts = workspace.fleet().hosts
+    hosts = project.fleet().hosts
     host = hosts.get(name)
     if host and host.engine == "ssh":
         return host
@@ -41,24 +41,24 @@ def ssh_host(workspace: Workspace, name: str) -> HostSpec:
     raise ConfigError.of("FC1205", "Unknown server or host", f"`{name}` {why}.", hint=hint)
 
 
-def check_host(workspace: Workspace, host: HostSpec) -> tuple[HostFinding, ...]:
+def check_host(project: ProjectContext, host: HostSpec) -> tuple[HostFinding, ...]:
     """Return a finding for every part of a host; nothing is changed.
 
     Raises:
         EngineError: the host is not reached, or its answer is not whole.
     """
     ssh = SshConnection(host.address)
-    facts = asyncio.run(read_facts(ssh, host, _servers(workspace, host)))
-    return _judged(workspace, host, facts)
+    facts = asyncio.run(read_facts(ssh, host, _servers(project, host)))
+    return _judged(project, host, facts)
 
 
-def due_steps(workspace: Workspace, host: HostSpec) -> tuple[PreparationStep, ...]:
+def due_steps(project: ProjectContext, host: HostSpec) -> tuple[PreparationStep, ...]:
     """Return the steps that a host needs; nothing is changed.
 
     Raises:
         EngineError: as `check_host` and `preparation`.
     """
-    servers = _servers(workspace, host)
+    servers = _servers(project, host)
     facts = asyncio.run(read_facts(SshConnection(host.address), host, servers))
     return preparation(host, facts, servers)
 
@@ -76,19 +76,19 @@ def prepare_host(
         ssh = SshConnection(host.address)
         for step in (step for step in steps if not step.is_for_root):
             await carry_out(ssh, host, step, workspace.inform)
-        return await read_facts(ssh, host, _servers(workspace, host))
+        return await read_facts(ssh, host, _servers(workspace.project, host))
 
-    return _judged(workspace, host, asyncio.run(carried_out()))
+    return _judged(workspace.project, host, asyncio.run(carried_out()))
 
 
-def _servers(workspace: Workspace, host: HostSpec) -> list[str]:
+def _servers(project: ProjectContext, host: HostSpec) -> list[str]:
     """Return the names of all servers that the host may have."""
-    bases = sorted(workspace.fleet().bases)
+    bases = sorted(project.fleet().bases)
     return [server_name(base, host.name, device.name) for device in host.devices for base in bases]
 
 
-def _judged(workspace: Workspace, host: HostSpec, facts: HostFacts) -> tuple[HostFinding, ...]:
-    fleet = workspace.fleet()
+def _judged(project: ProjectContext, host: HostSpec, facts: HostFacts) -> tuple[HostFinding, ...]:
+    fleet = project.fleet()
     shapes = (base.shape.weight_bytes for base in fleet.bases.values() if base.shape)
     names = {str(adapter.name) for adapter in fleet.adapters.values()}
     sizes = (version.bytes for name, version in fleet.versions.items() if name in names)

@@ -252,11 +252,12 @@ async def observe_faults(workspace: Workspace, *, remember: bool = False) -> Sta
 
     Each server is asked for one token. `remember`: for later rounds.
     """
-    live = await workspace.observe_now()
+    live = await workspace.machines.observe_now()
     memory, now = read_memory(workspace.state_dir), workspace.now()
     keys = await asyncio.to_thread(_unreadable_keys, live, workspace.root)
     live = replace(live, faults={**live.faults, **keys})
-    live, silent = await find_silent(workspace.fleet(), live, workspace.state_dir, memory, now)
+    fleet = workspace.project.fleet()
+    live, silent = await find_silent(fleet, live, workspace.state_dir, memory, now)
     if remember:
         memory = OutageMemory(seen_again(live, memory, now), silent)
         await asyncio.to_thread(write_memory, workspace.state_dir, memory)
@@ -288,7 +289,7 @@ def with_ledger(workspace: Workspace, live: State, known: LedgerSnapshot) -> Sta
         first = known.away.diagnostics[0]
         command = first.command or "fleetctl history"
         fault = Fault(first.detail, command, OutageKind.LEDGER_DAMAGED)
-    elif lacking := workspace.replica.cut(known.entries):
+    elif lacking := workspace.ledger.replica.cut(known.entries):
         path, number = next(iter(lacking.items()))
         text = (
             f"has {len(known.entries)} entries and lacks some of the {number} that were read of it "
@@ -301,7 +302,7 @@ def with_ledger(workspace: Workspace, live: State, known: LedgerSnapshot) -> Sta
 
 async def causes_left(workspace: Workspace) -> tuple[DriftCause, ...]:
     """Observe again, hash the served copies, and return the causes of drift, outages first."""
-    known = workspace.last_known()
+    known = workspace.ledger.last_known()
     live = with_ledger(workspace, await observe_faults(workspace), known)
     history = settled(known.history(), live)
     store = workspace.state_dir / STORE

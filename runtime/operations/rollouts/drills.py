@@ -37,7 +37,7 @@ from runtime.operations.notify import notify_once
 from runtime.operations.rollouts.rollback import check_fallbacks, smoke_inputs
 from runtime.rollback.drill import DrillResult, drill
 from runtime.rollback.publish import choose_target
-from runtime.workspace import Workspace
+from runtime.workspace import ProjectContext, Workspace
 
 PERCENTILES: Final = (("p50", 50), ("p99", 99), ("slowest", 100))
 """Names and percentages of the times in `drill_times`."""
@@ -54,12 +54,12 @@ async def drill_one(
         FleetError: no such alias or version, a rollout is under way, or another run holds
             the fleet.
     """
-    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
-    outbox, holder = workspace.outbox(), f"{workspace.by} (run {workspace.run}, drill)"
+    gateways = LocalGateways(workspace.state_dir, envoys=workspace.machines.envoys())
+    outbox, holder = workspace.ledger.outbox(), f"{workspace.by} (run {workspace.run}, drill)"
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(gateways)
         try:
-            call_with_timeout(lambda: stack.enter_context(workspace.ledger().lease(holder)))
+            call_with_timeout(lambda: stack.enter_context(workspace.ledger.open().lease(holder)))
         except LockHeldError:
             raise
         except (FleetError, OSError) as error:  # also where the home does not answer in time
@@ -119,9 +119,9 @@ async def aliases_to_drill(
     `declared`: the interval is that of the alias's rollout; without an interval none is due.
     """
     table = await read_routing_table(workspace)
-    intervals = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
-    entries = workspace.ledger().standing()
-    last, history, now = last_drills(entries), workspace.history(), workspace.now()
+    intervals = _declared(workspace.project) if declared else dict.fromkeys(table.aliases, longest)
+    entries = workspace.ledger.open().standing()
+    last, history, now = last_drills(entries), workspace.ledger.history(), workspace.now()
     digests = loaded_digests(history)
     due: list[str] = []
     stuck: list[str] = []
@@ -144,9 +144,9 @@ def _obstacle(history: History, digests: Mapping[str, str], table: RoutingTable,
     return ""
 
 
-def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
+def _declared(project: ProjectContext) -> dict[str, timedelta | None]:
     """Return the drill intervals of aliases whose rollout declares `drill`."""
-    fleet = workspace.fleet()
+    fleet = project.fleet()
     return {
         alias: interval
         for alias, adapter in fleet.adapters.items()
@@ -156,7 +156,7 @@ def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
 
 async def read_routing_table(workspace: Workspace) -> RoutingTable:
     """Return the newest routing table."""
-    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
+    async with LocalGateways(workspace.state_dir, envoys=workspace.machines.envoys()) as gateways:
         return (await gateways.read_table())[0]
 
 
@@ -164,14 +164,14 @@ async def drill_records(
     workspace: Workspace, live: State, entries: Sequence[Entry]
 ) -> tuple[DrillRecord, ...]:
     """Return the record of every alias whose rollout declares `drill`, the most urgent first."""
-    fleet, now = workspace.fleet(), workspace.now()
-    if not _declared(workspace):
+    fleet, now = workspace.project.fleet(), workspace.now()
+    if not _declared(workspace.project):
         return ()
     try:
         table = await read_routing_table(workspace)
     except FleetError:  # `observe` reports the same; without routes nothing is drilled
         return ()
-    history = settled(workspace.history(), live)
+    history = settled(workspace.ledger.history(), live)
     cutovers, digests = history.cutovers, loaded_digests(history)
     since = {
         alias: min(times)
@@ -198,7 +198,7 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
     No traffic moves. A failed drill is recorded, notified once until a drill of the alias
     succeeds, and repeated an hour later.
     """
-    entries = await asyncio.to_thread(workspace.ledger().standing)
+    entries = await asyncio.to_thread(workspace.ledger.open().standing)
     now = workspace.now()
     due = [item for item in await drill_records(workspace, live, entries) if item.may_begin(now)]
     if not due:
@@ -211,7 +211,7 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
         return
     except FleetError as error:
         why = error.diagnostics[0]
-        workspace.ledger().append([DrillRefused(record.alias, why.detail)])
+        workspace.ledger.open().append([DrillRefused(record.alias, why.detail)])
         await _report_failed(workspace, record, "", [f"{why.summary}: {why.detail}"])
         return
     for line in result.warnings:
@@ -276,8 +276,8 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
         FleetError: FC5123, no such alias; FC5124, the version is not held.
     """
     table = asyncio.run(read_routing_table(workspace))
-    entries = workspace.ledger().read()
-    history = workspace.history()
+    entries = workspace.ledger.open().read()
+    history = workspace.ledger.history()
     holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
     entry = table.aliases.get(alias)
     tampered = alias in tampered_evidence(entries, history, {alias})
@@ -287,7 +287,7 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
         detail = f"`{alias}` has neither a route nor a hold."
         hint = did_you_mean(alias, sorted(table.aliases))
         raise FleetError.of("FC5123", "No such alias", detail, hint=hint, command="fleetctl status")
-    versions = _locked(workspace, alias) if version else {}
+    versions = _locked(workspace.project, alias) if version else {}
     known = {version_of(name): name for name in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
     named |= {known[version]} & holds if version in known else set()  # given up
@@ -299,15 +299,16 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         return Release(nothing=True)
     event = Released(alias, reason, plain(route))
-    workspace.ledger().append([replace(event, adapter=name) for name in sorted(named)] or [event])
+    events = [replace(event, adapter=name) for name in sorted(named)]
+    workspace.ledger.open().append(events or [event])
     freed = tuple(sorted(named or holds))
     return Release(freed, route_accepted=not freed)
 
 
-def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:
+def _locked(project: ProjectContext, alias: str) -> Mapping[str, AdapterFacts]:
     """Return the alias's versions in the lock; none where the declarations cannot be read."""
     try:
-        found = workspace.fleet().versions
+        found = project.fleet().versions
     except (FleetError, OSError):
         return {}
     return {name: facts for name, facts in found.items() if alias_of(name) == alias}

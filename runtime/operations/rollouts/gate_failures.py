@@ -102,7 +102,7 @@ async def _roll_back_all(
 
     No flip waits for the smoke test of another alias or for a webhook.
     """
-    outbox, turn = workspace.outbox(down=done.why_away), asyncio.Lock()
+    outbox, turn = workspace.ledger.outbox(down=done.why_away), asyncio.Lock()
     results = await asyncio.gather(
         *(_roll_back_one(workspace, request, outbox, turn) for request in requests)
     )

@@ -57,10 +57,11 @@ async def roll_back(
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
-    outbox, alias = outbox or workspace.outbox(), request.alias
+    outbox, alias = outbox or workspace.ledger.outbox(), request.alias
     notes: list[str] = []
-    await asyncio.to_thread(workspace.pull, 0 if workspace.knows_routes else CHOICE_S)
-    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
+    limit_s = 0 if workspace.machines.knows_routes else CHOICE_S
+    await asyncio.to_thread(workspace.ledger.pull, limit_s)
+    async with LocalGateways(workspace.state_dir, envoys=workspace.machines.envoys()) as gateways:
         result = await rollback(
             replace(request, cause=request.cause or workspace.by),
             gateways,
@@ -95,13 +96,13 @@ def check_fallbacks(
         by_gates = rejected()
         if by_gates:  # only then do the declarations matter, which may be broken
             with suppress(FleetError, OSError):
-                overrides = workspace.fleet().overrides
+                overrides = workspace.project.fleet().overrides
             by_gates = rejected()
         return replace(fallback_check(history, alias, digests, names), rejected=by_gates)
 
     def copied() -> tuple[FallbackCheck, datetime | None]:
-        kept, last = workspace.replica.about(alias)
-        return checked(fold_entries([*kept, *queued(workspace.queue, kept)])), last
+        kept, last = workspace.ledger.replica.about(alias)
+        return checked(fold_entries([*kept, *queued(workspace.ledger.queue, kept)])), last
 
     found = outbox.read(None, lambda ledger: checked(ledger.history()), CHOICE_S)
     if found is not None:
@@ -140,7 +141,7 @@ def smoke_inputs(
     if found:
         return found
     try:
-        return workspace.fleet().adapters[alias].smoke
+        return workspace.project.fleet().adapters[alias].smoke
     except (FleetError, OSError, KeyError):
         return ()
 
@@ -157,7 +158,8 @@ async def notify_rollback(
     run. `outbox`: writes the deliveries; None: the outbox of the workspace.
     """
     try:
-        to = recipients(await asyncio.to_thread(workspace.fleet), result.alias, "rolled_back")
+        fleet = await asyncio.to_thread(workspace.project.fleet)
+        to = recipients(fleet, result.alias, "rolled_back")
     except (FleetError, OSError):
         why = "no notice was sent: the declarations, which name the recipients, cannot be read"
         return [f"{why}; the next reconcile that can does"]
@@ -170,7 +172,7 @@ async def notify_rollback(
         "complete": result.complete,
     }
     about = Notification("rolled_back", result.alias, result.decided, facts)
-    warnings = await notify(workspace, outbox or workspace.outbox(), about, to)
+    warnings = await notify(workspace, outbox or workspace.ledger.outbox(), about, to)
     return [
         f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
     ]

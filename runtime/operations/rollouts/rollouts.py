@@ -28,26 +28,26 @@ from fleet.rollouts import (
     rollout_statuses,
 )
 from runtime.messages import FailureMessage
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, MachinesContext, Workspace
 
 
-def require_thawed(workspace: Workspace, stopped: str) -> None:
+def require_thawed(ledger: LedgerContext, stopped: str) -> None:
     """Refuse work while the fleet is frozen; `stopped` is a clause without its full stop.
 
     Raises:
         FrozenError: FC6067, the fleet is frozen.
     """
-    if (freeze := workspace.history().freeze) is not None:
+    if (freeze := ledger.history().freeze) is not None:
         raise frozen_fleet(freeze, stopped)
 
 
-def freeze_fleet(workspace: Workspace, reason: str) -> Freeze:
+def freeze_fleet(ledger: LedgerContext, reason: str) -> Freeze:
     """Freeze the fleet, also while an apply runs, which stops before its next step.
 
     Raises:
         FleetError: FC6068, the fleet is frozen already, with another reason.
     """
-    before = workspace.history().freeze
+    before = ledger.history().freeze
     if before is not None:
         raise FleetError.of(
             "FC6068",
@@ -57,29 +57,29 @@ def freeze_fleet(workspace: Workspace, reason: str) -> Freeze:
             hint="Agree with them when to thaw. The fleet stays frozen until:",
             command="fleetctl thaw",
         )
-    workspace.ledger().append([Frozen(reason)])
-    after = workspace.history().freeze
+    ledger.open().append([Frozen(reason)])
+    after = ledger.history().freeze
     assert after is not None, "the entry was written"
     return after
 
 
-def thaw_fleet(workspace: Workspace, reason: str) -> Freeze | None:
+def thaw_fleet(ledger: LedgerContext, reason: str) -> Freeze | None:
     """End the freeze; None: the fleet was not frozen, and nothing was written."""
-    before = workspace.history().freeze
+    before = ledger.history().freeze
     if before is not None:
-        workspace.ledger().append([Thawed(reason)])
+        ledger.open().append([Thawed(reason)])
     return before
 
 
-def report_frozen(workspace: Workspace, freeze: Freeze, held: Collection[str]) -> int:
+def report_frozen(call: Call, freeze: Freeze, held: Collection[str]) -> int:
     """Report a freeze and the rollouts held by the freeze; return the exit code."""
     if not held:
         since = f"{freeze.at:%Y-%m-%d %H:%M} UTC by {freeze.by}: {freeze.reason}"
-        workspace.inform(f"The fleet is frozen since {since}. No rollout is due.")
+        call.inform(f"The fleet is frozen since {since}. No rollout is due.")
         return 0
     stopped = f"Rollouts that would be promoted now stay: {', '.join(sorted(held))}"
     refusal = frozen_fleet(freeze, stopped)
-    workspace.emit(FailureMessage(refusal.diagnostics))
+    call.emit(FailureMessage(refusal.diagnostics))
     return refusal.exit_code
 
 
@@ -110,8 +110,8 @@ class MarkedRollout:
 
 def all_rollouts(workspace: Workspace) -> dict[str, RolloutStatus]:
     """Return the rollout of every alias; the servers are asked."""
-    fleet, live = workspace.fleet(), workspace.observe()
-    history = settled(workspace.history(), live)
+    fleet, live = workspace.project.fleet(), workspace.machines.observe()
+    history = settled(workspace.ledger.history(), live)
     decided = decide_rollouts(fleet, live, history, workspace.now())
     return rollout_statuses(fleet, decided.wanted, history, live.routes())
 
@@ -132,11 +132,7 @@ def rollout_of(workspace: Workspace, alias: str) -> RolloutStatus:
 
 
 def pause_rollout(
-    workspace: Workspace,
-    alias: str,
-    length: timedelta | None,
-    end: datetime | None,
-    reason: str,
+    workspace: Workspace, alias: str, length: timedelta | None, end: datetime | None, reason: str
 ) -> MarkedRollout:
     """Pause a rollout: no stage goes up for a `length` of time, or until an `end`.
 
@@ -178,7 +174,7 @@ def mark_rollout(
             is no stage to extend; FC5152, no server holds the version.
     """
     if word in UPWARD:
-        require_thawed(workspace, f"The {word} of `{alias}` was not written down")
+        require_thawed(workspace.ledger, f"The {word} of `{alias}` was not written down")
     status = rollout_of(workspace, alias).for_mark(word)
     target, version = status.target, version_of(status.target.target)
     waits = str(target.note or target.why)
@@ -204,11 +200,11 @@ def mark_rollout(
             command=f"fleetctl rollout approve {alias}",
         )
     if word in ONWARD:
-        _require_loaded(workspace, target)
-    facts = workspace.fleet().versions.get(target.target)
+        _require_loaded(workspace.machines, target)
+    facts = workspace.project.fleet().versions.get(target.target)
     digest = facts.digest if facts else None
     event = RolloutMarked(alias, target.target, word, reason, until, digest)
-    workspace.ledger().append([event])
+    workspace.ledger.open().append([event])
     then = then or CONSEQUENCES[word].format(alias=alias)
     lines = [f"{alias}: {version} {then}."]
     if target.phase is Phase.DOUBTED and word in ONWARD:
@@ -221,13 +217,13 @@ def mark_rollout(
     return MarkedRollout(status, data_of(event), tuple(lines))
 
 
-def _require_loaded(workspace: Workspace, target: AliasTarget) -> None:
+def _require_loaded(machines: MachinesContext, target: AliasTarget) -> None:
     """Refuse to promote a version that no server holds: its answers cannot have been read.
 
     Raises:
         FleetError: FC5152. A server that does not answer may hold it.
     """
-    live = workspace.observe()
+    live = machines.observe()
     loaded = {adapter.adapter for adapter in live.adapters().values()}
     if target.target in loaded or live.unknown_servers:
         return

@@ -31,7 +31,7 @@ def approve_passed(workspace: Workspace, live: State, done: JudgingRound) -> Non
         if upgrade.stage is UpgradeStage.JUDGING and upgrade.passed:
             clients = len({result.alias for result in upgrade.results})
             reason = f"golden sets passed on {upgrade.canary}: {clients}"
-            workspace.ledger().append([_decided(upgrade, "approve", reason)])
+            workspace.ledger.open().append([_decided(upgrade, "approve", reason)])
             workspace.inform(f"The upgrade of base {upgrade.base} is approved: {reason}.")
 
 
@@ -88,8 +88,9 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
             clients cannot move; FC5141, golden sets are awaited; FC6067, the fleet is frozen.
     """
     if mark != "stop":
-        require_thawed(workspace, f"The upgrade of base `{base}` was not marked")
-    found = {upgrade.base: upgrade for upgrade in _upgrades(workspace, workspace.observe())}
+        require_thawed(workspace.ledger, f"The upgrade of base `{base}` was not marked")
+    live = workspace.machines.observe()
+    found = {upgrade.base: upgrade for upgrade in _upgrades(workspace, live)}
     if base not in found:
         raise FleetError.of(
             "FC5138",
@@ -110,7 +111,7 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
         )
     if mark == "approve":
         _require_judged(upgrade)
-    workspace.ledger().append([_decided(upgrade, mark, reason)])
+    workspace.ledger.open().append([_decided(upgrade, mark, reason)])
     return f"The upgrade of base {base}: {ENDS[mark]}."
 
 
@@ -147,4 +148,5 @@ def _decided(upgrade: Upgrade, mark: UpgradeMark, reason: str) -> UpgradeDecided
 
 
 def _upgrades(workspace: Workspace, live: State) -> tuple[Upgrade, ...]:
-    return decide_upgrades(workspace.fleet(), live, workspace.history(), workspace.now())
+    fleet, history = workspace.project.fleet(), workspace.ledger.history()
+    return decide_upgrades(fleet, live, history, workspace.now())

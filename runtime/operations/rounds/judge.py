@@ -99,8 +99,8 @@ async def judge_round(
 
 
 async def _read_facts(workspace: Workspace, live: State) -> tuple[LedgerSnapshot, TickContext]:
-    fleet, now = workspace.fleet(), workspace.now()
-    known = await asyncio.to_thread(workspace.last_known)
+    fleet, now = workspace.project.fleet(), workspace.now()
+    known = await asyncio.to_thread(workspace.ledger.last_known)
     context = await asyncio.to_thread(tick_context, fleet, live, known, workspace.state_dir, now)
     return known, context
 
@@ -133,7 +133,7 @@ async def _take_evaluation(
         return done
     with parts.part(f"the record of the evaluation of {key[1]}"):
         if result.events:
-            outbox = workspace.outbox(VERDICT_S, done.why_away)
+            outbox = workspace.ledger.outbox(VERDICT_S, done.why_away)
             await asyncio.to_thread(outbox.append, result.events)
         evaluations.taken(key)
     return await _act_on(workspace, context, result.judged, done, evaluated=True)
@@ -166,7 +166,7 @@ async def _act_on(
     ]
     new, queued = new_findings(context, judged), ""
     if new:
-        outbox = workspace.outbox(VERDICT_S, done.why_away)
+        outbox = workspace.ledger.outbox(VERDICT_S, done.why_away)
         events = [gate.event(context.now) for gate in new]
         queued = await asyncio.to_thread(outbox.append, events)
     for gate in new:
@@ -181,13 +181,13 @@ async def _act_on(
 
 async def _undo_drills(workspace: Workspace) -> None:
     """Restore routes that a killed live drill has left turned."""
-    ledger = workspace.ledger()
-    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
+    ledger = workspace.ledger.open()
+    async with LocalGateways(workspace.state_dir, envoys=workspace.machines.envoys()) as gateways:
         # Under the lease, which a drill that still runs holds.
         with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)"):
             for drill in unfinished(ledger.standing()):
                 workspace.inform(f"Undoes a live drill of {drill.alias} that was killed.")
-                await undo(drill, gateways, workspace.ledger)
+                await undo(drill, gateways, workspace.ledger.open)
 
 
 async def _report_ledger_away(

@@ -118,7 +118,7 @@ class Reconciler:
         for cause in left:
             if cause.outage is not None:
                 emit(ApplyEvent("outage", plain(cause)))
-        aside = LEFT if workspace.fleet().set_aside else 0
+        aside = LEFT if workspace.project.fleet().set_aside else 0
         return code or parts.exit_code or (UNHEALED if left else aside)
 
     async def _work(
@@ -177,7 +177,7 @@ class Reconciler:
         started again where they were, by the routes that are served now.
         """
         if isinstance(away, DamagedLedgerError):
-            if covers_ledger(workspace):
+            if covers_ledger(workspace.ledger):
                 await self._heal(replace(workspace, salvaged=True), live, stop)
             return away
         token = await served_token(workspace)
@@ -185,7 +185,7 @@ class Reconciler:
             workspace.inform("No gateway shows its routes, so that no server is started again.")
             return away
         copy = replace(workspace, salvaged=True, away=token)
-        copy.pull(0)
+        copy.ledger.pull(0)
         await self._heal(copy, await observe_faults(copy), stop)
         return away
 
@@ -201,14 +201,14 @@ class Reconciler:
         fresh = replace(workspace)
         try:
             set_spoilt_aside(fresh)
-            self.last_valid = fresh.fleet(), fresh.now()
+            self.last_valid = fresh.project.fleet(), fresh.now()
         except ConfigError as error:
             if self.last_valid is None:
                 return with_valid_files(workspace, error), False
             fleet, when = self.last_valid
             report_broken(workspace, error, f"by the declarations of {when:%Y-%m-%d %H:%M:%S} UTC")
             return replace(workspace, given=fleet), False
-        for client, why in fresh.fleet().set_aside.items():
+        for client, why in fresh.project.fleet().set_aside.items():
             fresh.warn(f"{client} is set aside, and all of it stays as it is: {why}")
         return fresh, True
 
@@ -218,7 +218,7 @@ class Reconciler:
             workspace.inform(f"Note: {note}")
         if not live.behind:
             return 0
-        nothing = repair(workspace.fleet().name, (), workspace.history(), live, {})
+        nothing = repair(workspace.project.fleet().name, (), workspace.ledger.history(), live, {})
         return await self._execute(workspace, nothing, stop)
 
     async def _heal(
@@ -246,12 +246,12 @@ class Reconciler:
 
         Returns whether a step was due, and the exit code.
         """
-        now = await workspace.observe_now() if again else live
-        require_known(workspace, now)
+        now = await workspace.machines.observe_now() if again else live
+        require_known(workspace.ledger, now)
         sound, changed = await asyncio.to_thread(as_it_serves, workspace, now)
         without, left = {*without, *changed}, LEFT * (sound is not workspace)
         workspace = sound
-        freeze = (await asyncio.to_thread(workspace.history)).freeze
+        freeze = (await asyncio.to_thread(workspace.ledger.history)).freeze
         try:
             plan = plan_fleet(workspace, now)
         except PlacementError as error:

@@ -49,7 +49,7 @@ from runtime.operations.watch.traffic_facts import (
 )
 from runtime.operations.watch.usage import data_faults, gather_rows
 from runtime.usage.store import UsageStore
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 STANDS: Final = 2
 """Exit code of a single round in which an alert stands."""
@@ -106,13 +106,14 @@ class Watcher:
         Raises:
             FleetError: the declarations or the ledger cannot be read.
         """
-        fleet, now, known = workspace.fleet(), workspace.now(), read_alerts(workspace.state_dir)
+        fleet, now = workspace.project.fleet(), workspace.now()
+        known = read_alerts(workspace.state_dir)
         parts, found, faults = RoundParts(workspace.emit), list[RuleFinding](), list[DataFault]()
         with parts.part("the ingestion of usage"):
             faults += await gather_rows(workspace)
         with parts.part("the faults of data"):
             faults += data_faults(workspace.state_dir, now)
-        snapshot = workspace.last_known()
+        snapshot = workspace.ledger.last_known()
         live = with_ledger(workspace, await observe_faults(workspace), snapshot)
         history = settled(snapshot.history(), live)
         events = list[Notification]()
@@ -126,7 +127,7 @@ class Watcher:
                 make_forecasts = partial(base_forecasts, workspace, store, live, now)
                 self._forecasts = _of_the_hour(workspace, self._forecasts, make_forecasts, now)
             with parts.part("the findings on traffic"):
-                found += self._traffic(workspace, parts, store, live, snapshot.entries, known, now)
+                found += self._traffic(fleet, parts, store, live, snapshot.entries, known, now)
             with parts.part("the findings on budgets"):
                 found += _budgets(fleet, store, now)
         with parts.part("the findings on devices, data and outages"):
@@ -151,16 +152,16 @@ class Watcher:
         return alerts
 
     async def _hand_over(
-        self, workspace: Workspace, fleet: FleetSpec, alerts: Sequence[Alert], now: datetime
+        self, call: Call, fleet: FleetSpec, alerts: Sequence[Alert], now: datetime
     ) -> None:
         if fleet.notify and fleet.notify.alertmanager:
             texts = [(alert, self.word(alert)) for alert in alerts]
             why = await post_alerts(fleet.notify.alertmanager, fleet.name, texts, now)
-            workspace.warn(*([f"the Alertmanager did not take the alerts: {why}"] if why else []))
+            call.warn(*([f"the Alertmanager did not take the alerts: {why}"] if why else []))
 
     def _traffic(
         self,
-        workspace: Workspace,
+        fleet: FleetSpec,
         parts: RoundParts,
         store: UsageStore,
         live: State,
@@ -169,7 +170,6 @@ class Watcher:
         now: datetime,
     ) -> Iterator[RuleFinding]:
         """Yield the findings on aliases; those that begin with their likely cause."""
-        fleet = workspace.fleet()
         pinned = {a.subject: a.baseline for a in known if a.rule is AlertRule.SLOW and not a.until}
         causes = {a.id: a.cause for a in known if not a.until}
         for facts in self.traffic.facts(store, fleet, live, known, now):
@@ -187,7 +187,7 @@ class Watcher:
 
 
 def _of_the_hour(
-    workspace: Workspace, known: _Hourly[Made], make: Callable[[], Sequence[Made]], now: datetime
+    call: Call, known: _Hourly[Made], make: Callable[[], Sequence[Made]], now: datetime
 ) -> _Hourly[Made]:
     """Return the figures of this hour; where they cannot be made, a warning and those before.
 
@@ -203,7 +203,7 @@ def _of_the_hour(
         problem = error.diagnostics[0]
         if problem.code in UNPRICED:
             return hour, ()
-        workspace.warn(f"no forecast in this hour: {problem.reason}: {problem.detail}")
+        call.warn(f"no forecast in this hour: {problem.reason}: {problem.detail}")
         return hour, known[1]
 
 
@@ -219,9 +219,9 @@ def why_worse(workspace: Workspace, alias: str, since: timedelta) -> WhyWorse:
     Raises:
         FleetError: the alias is not declared; declarations, ledger or store cannot be read.
     """
-    fleet, now, state_dir = workspace.fleet(), workspace.now(), workspace.state_dir
+    fleet, now, state_dir = workspace.project.fleet(), workspace.now(), workspace.state_dir
     asyncio.run(gather_rows(workspace))
-    entries = workspace.last_known().entries
+    entries = workspace.ledger.last_known().entries
     with closing(UsageStore(state_dir)) as store:
         return explain_alias(store, fleet, entries, alias, since, now)
 

@@ -18,7 +18,7 @@ from runtime.library.delete import clear, copies, remove_copy, remove_version, s
 from runtime.library.layout import version_folder
 from runtime.observe import doubts
 from runtime.project.load import library_folder
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ def find_garbage(workspace: Workspace) -> Garbage:
     Raises:
         EngineError: FC4022, a server or a gateway does not answer.
     """
-    fleet, stored = workspace.fleet(), EvalStore(workspace.state_dir / "evals").stored()
+    fleet, stored = workspace.project.fleet(), EvalStore(workspace.state_dir / "evals").stored()
     versions, served, there = asyncio.run(_retained(workspace))
-    entries = workspace.ledger().read() if stored else []
+    entries = workspace.ledger.open().read() if stored else []
     answers = kept_answers(stored, entries, fleet.versions, workspace.now(), fleet.evals.keep)
     kept = {fleet.versions[its.name].digest: f"{its.name} stays" for its in versions if its.needed}
     kept |= {its.name.partition("-")[0]: its.why for its in served if its.needed}
@@ -59,7 +59,8 @@ def find_garbage(workspace: Workspace) -> Garbage:
 
 def _bases(workspace: Workspace) -> dict[str, str]:
     """Return why the copies of bases stay, by digest."""
-    folders = {name: workspace.root / base.model for name, base in workspace.fleet().bases.items()}
+    bases = workspace.project.fleet().bases
+    folders = {name: workspace.root / base.model for name, base in bases.items()}
     return {
         asyncio.run(source_of(folder, links=True)).digest: f"base {name} is declared"
         for name, folder in folders.items()
@@ -94,8 +95,8 @@ def _on_hosts(
 async def _retained(
     workspace: Workspace,
 ) -> tuple[tuple[RetentionDecision, ...], tuple[RetentionDecision, ...], dict[str, HostCopy]]:
-    fleet = workspace.fleet()
-    async with workspace.connected() as connections:
+    fleet = workspace.project.fleet()
+    async with workspace.machines.connected() as connections:
         live, gateways = await connections.observe(), connections.gateways
         unsure = await doubts(live, gateways, workspace.state_dir, fleet.hosts)
         if unsure:
@@ -115,14 +116,14 @@ async def _retained(
         listed = zip(hosts, await asyncio.gather(*calls), strict=True)
     there = {f"{host.name}:{copy.name}": copy for host, its in listed for copy in its}
     present = copies(workspace.state_dir / "store")
-    history, now = workspace.history(), workspace.now()
+    history, now = workspace.ledger.history(), workspace.now()
     return *retained(fleet, live, history, now, copies=present, busy=busy), there
 
 
-def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:
+def garbage_sizes(call: Call, garbage: Garbage) -> dict[str, int]:
     """Return the bytes on disk by name of a version, digest of a copy, id of an evaluation."""
-    library, store = library_folder(workspace.root), workspace.state_dir / "store"
-    evals = EvalStore(workspace.state_dir / "evals")
+    library, store = library_folder(call.root), call.state_dir / "store"
+    evals = EvalStore(call.state_dir / "evals")
     return {
         **{
             version.name: size(version_folder(library, AdapterName.parse(version.name)))
@@ -141,7 +142,7 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
         FleetError: FC4022, as of `find_garbage`; another run holds the lease; a folder or the
             lock cannot be written.
     """
-    store, ledger = workspace.state_dir / "store", workspace.ledger()
+    store, ledger = workspace.state_dir / "store", workspace.ledger.open()
     names = {decision.name for decision in agreed.due}
     with ledger.lease(f"{workspace.by} (run {workspace.run}, gc)") as lease:
         now = find_garbage(workspace)
@@ -157,7 +158,7 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
             remove_copy(store, copy)
             lease.renew()
         for name in there:
-            host = workspace.fleet().hosts[name.partition(":")[0]]
+            host = workspace.project.fleet().hosts[name.partition(":")[0]]
             copy = name.partition(":")[2]
             asyncio.run(delete_copies(connection_to(host), host.store_there, [copy]))
             lease.renew()

@@ -31,7 +31,7 @@ from runtime.ledger.protocol import RestoredLedger
 from runtime.ledger.replica import MIRROR_FILE
 from runtime.operations.watch.usage import WAIT_S
 from runtime.usage.tables import FOLDER, alone
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, ProjectContext, Workspace
 
 QUIET = (BackedUp, BackupDrilled, Restored)
 """Events that are no loss where a backup lacks them."""
@@ -59,10 +59,10 @@ class RestoreResult:
     """Files that stay as they are, because they describe the live fleet."""
 
 
-def fleet_name(workspace: Workspace, entries: Sequence[Entry]) -> str:
+def fleet_name(project: ProjectContext, entries: Sequence[Entry]) -> str:
     """Return the fleet's name, declared or else of the last apply; empty: unknown."""
     try:
-        return workspace.fleet().name
+        return project.fleet().name
     except (FleetError, OSError):
         applies = (entry.event for entry in entries if isinstance(entry.event, ApplyStarted))
         return max((event.fleet for event in applies), default="")
@@ -80,17 +80,18 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
         detail = f"`{file}` is not overwritten: it may be the only backup that works."
         hint = "Choose another name, such as one with the date; --force overwrites."
         raise FleetError.of("FC6070", "The backup's file is there", detail, hint=hint)
-    workspace.ledger().read()  # a lost ledger is refused, and what is queued is written down
+    workspace.ledger.open().read()  # a lost ledger is refused, and what is queued is written down
     home = FileLedger(state_dir, run=workspace.run, by=workspace.by, clock=workspace.now)
     with locked_ledger(state_dir):
-        entries = home.read() if workspace.home.is_state_folder else workspace.ledger().read()
+        is_home = workspace.project.home.is_state_folder
+        entries = home.read() if is_home else workspace.ledger.open().read()
         contents = {
             name: content_of(part) for name, part in parts_in(state_dir, with_keys=with_keys)
         }
         sizes = left_out(state_dir, with_keys=with_keys)
         table = read_table(state_dir)
     contents[LEDGER_FILE] = b"".join(entry.line + b"\n" for entry in entries)
-    name = fleet_name(workspace, entries)
+    name = fleet_name(workspace.project, entries)
     if not name:
         detail = (
             "Neither the declarations nor the ledger name the fleet, and a backup without a name "
@@ -111,7 +112,7 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
         left_out=sizes,
     )
     digest = write_backup(path, manifest, contents)
-    workspace.ledger().append([BackedUp(str(path), digest, manifest.seq, with_keys)])
+    workspace.ledger.open().append([BackedUp(str(path), digest, manifest.seq, with_keys)])
     return BackupResult(file, digest, manifest)
 
 
@@ -128,8 +129,8 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
         LockHeldError: FC5104, another run holds the lease.
     """
     state_dir = workspace.state_dir
-    if not workspace.home.is_state_folder:
-        raise _elsewhere(workspace, file)
+    if not workspace.project.home.is_state_folder:
+        raise _elsewhere(workspace.project, file)
     make_private(state_dir / FOLDER)
     with (
         scratch_folder(state_dir) as scratch,
@@ -141,7 +142,7 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
             raise leases.held(lease, workspace.now())
         backup = unpack(file, scratch)
         here, entries = _entries_here(workspace)
-        _require_same_fleet(workspace, backup, entries, file)
+        _require_same_fleet(workspace.project, backup, entries, file)
         lost = _lost(backup, here, entries)
         if lost and not force:
             raise _ahead(backup, lost, file)
@@ -156,13 +157,13 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
     return RestoreResult(backup, lost, aside, kept)
 
 
-def _entries_here(workspace: Workspace) -> tuple[bytes, list[Entry] | None]:
+def _entries_here(call: Call) -> tuple[bytes, list[Entry] | None]:
     """Return lines and entries of the ledger here, or of its copy where the ledger is lost.
 
     None: the chain is broken, and only the number of the lines is known.
     """
     for name in (LEDGER_FILE, MIRROR_FILE):
-        path = workspace.state_dir / name
+        path = call.state_dir / name
         content = read_plain(path, LARGEST_LOG) if path.is_file() else b""
         if content := content[: content.rfind(b"\n") + 1]:
             try:
@@ -185,9 +186,9 @@ def _lost(backup: Backup, here: bytes, entries: list[Entry] | None) -> int:
 
 
 def _require_same_fleet(
-    workspace: Workspace, backup: Backup, entries: list[Entry] | None, file: Path
+    project: ProjectContext, backup: Backup, entries: list[Entry] | None, file: Path
 ) -> None:
-    name = fleet_name(workspace, entries or ())
+    name = fleet_name(project, entries or ())
     if name in {"", backup.manifest.fleet}:
         return
     detail = (
@@ -198,8 +199,8 @@ def _require_same_fleet(
     raise FleetError.of("FC6072", "The backup is of another fleet", detail, hint=hint)
 
 
-def _elsewhere(workspace: Workspace, file: Path) -> FleetError:
-    home = str(workspace.home)
+def _elsewhere(project: ProjectContext, file: Path) -> FleetError:
+    home = str(project.home)
     return FleetError.of(
         "FC6078",
         "The ledger has another home",
@@ -221,12 +222,12 @@ def _ahead(backup: Backup, lost: int, file: Path) -> FleetError:
     )
 
 
-def _stage_ledger(workspace: Workspace, backup: Backup, here: bytes, lost: int, file: Path) -> str:
+def _stage_ledger(call: Call, backup: Backup, here: bytes, lost: int, file: Path) -> str:
     """Write the ledger of then, and the lines `here` aside; return the name of their file."""
-    scratch, state_dir, manifest = backup.folder, workspace.state_dir, backup.manifest
+    scratch, state_dir, manifest = backup.folder, call.state_dir, backup.manifest
     event = Restored(str(file.absolute()), backup.sha256, lost)
-    seq, now = manifest.seq + 1, workspace.now()
-    entry = Entry(seq, now, event, workspace.run, workspace.by, 0, manifest.head, "")
+    seq, now = manifest.seq + 1, call.now()
+    entry = Entry(seq, now, event, call.run, call.by, 0, manifest.head, "")
     content = b"".join(entry.line + b"\n" for entry in backup.entries) + chain.line(entry)[0]
     for name in (LEDGER_FILE, MIRROR_FILE):
         replace_file(scratch / name, content)
@@ -268,10 +269,10 @@ def _keep_live(state_dir: Path, scratch: Path) -> tuple[str, ...]:
     return tuple(there)
 
 
-def covers_ledger(workspace: Workspace) -> bool:
+def covers_ledger(ledger: LedgerContext) -> bool:
     """Return whether the copy has an entry for every line of the ledger, so that no entry lacks."""
     try:
-        return 0 < workspace.ledger().count() <= len(workspace.replica.read())
+        return 0 < ledger.open().count() <= len(ledger.replica.read())
     except (FleetError, OSError):
         return False
 
@@ -284,25 +285,25 @@ def restore_ledger(workspace: Workspace) -> RestoredLedger | None:
     Raises:
         FleetError: FC5181, there is no whole copy; FC5182, the copy is of another ledger.
     """
-    ledger, copy = workspace.ledger(), list[Entry]()
-    if not workspace.is_ledger_lost():
+    ledger, copy = workspace.ledger.open(), list[Entry]()
+    if not workspace.ledger.is_lost():
         try:
-            copy = workspace.replica.beyond(ledger.read())
+            copy = workspace.ledger.replica.beyond(ledger.read())
         except DamagedLedgerError:
             pass
         else:
             if not copy:
                 return None
-    done = ledger.restore(copy or _copy(workspace))
+    done = ledger.restore(copy or _copy(workspace.ledger))
     kept = f"; the damaged file is `{done.aside.name}`" if done.aside else ""
     ledger.append([Noted(f"restored from the local copy, {done.entries} entries{kept}")])
     return done
 
 
-def _copy(workspace: Workspace) -> Sequence[Entry]:
+def _copy(ledger: LedgerContext) -> Sequence[Entry]:
     why = "It is empty"
     try:
-        if kept := workspace.replica.read():
+        if kept := ledger.replica.read():
             return kept
     except FleetError as error:
         why = error.diagnostics[0].detail
@@ -311,7 +312,7 @@ def _copy(workspace: Workspace) -> Sequence[Entry]:
     raise FleetError.of(
         "FC5181",
         "There is no whole copy of the ledger",
-        f"`{workspace.replica.path}`: {why.rstrip('.')}.",
+        f"`{ledger.replica.path}`: {why.rstrip('.')}.",
         hint="Put back a backup of the state folder. Without one, move the ledger away and rebuild "
         "it from what is live; what was held for a reason is held no more then.",
         command="fleetctl adopt",

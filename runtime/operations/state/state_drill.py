@@ -26,7 +26,7 @@ from runtime.operations.change.planning import plan_fleet
 from runtime.operations.watch.costs import read_closed
 from runtime.processes import open_ports
 from runtime.usage.store import UsageStore
-from runtime.workspace import Workspace
+from runtime.workspace import LedgerContext, MachinesContext, Workspace
 
 FOLDER: Final = "drill"
 """Folder of the drill in the state folder; one that a killed drill left is cleared by the next."""
@@ -58,14 +58,14 @@ class DrilledBackup:
         return not self.failures
 
 
-def newest_backup(workspace: Workspace) -> Path:
+def newest_backup(ledger: LedgerContext) -> Path:
     """Return the file of the newest backup in the ledger.
 
     Raises:
         FleetError: FC6074, no backup was made, or its file is gone.
     """
     detail = "The ledger knows of no backup."
-    for entry in reversed(workspace.ledger().read()):
+    for entry in reversed(ledger.open().read()):
         if isinstance(entry.event, BackedUp):
             path = Path(entry.event.file)
             if path.is_file():
@@ -104,7 +104,7 @@ async def drill_backup(workspace: Workspace, file: Path) -> DrilledBackup:
     found = result.complete, len(result.served), result.failures
     event = BackupDrilled(str(file), result.sha256, *found)
     try:
-        await asyncio.to_thread(lambda: workspace.ledger().append([event]))
+        await asyncio.to_thread(lambda: workspace.ledger.open().append([event]))
     except (FleetError, OSError) as error:
         workspace.warn(f"the drill is not in the ledger: {error}")
     return result
@@ -136,12 +136,12 @@ def _unpacked(file: Path, state_dir: Path) -> Backup:
 
 
 async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> DrilledBackup:
-    declared = await asyncio.to_thread(workspace.fleet)
+    declared = await asyncio.to_thread(workspace.project.fleet)
     past = fold_entries(backup.entries)
     shift = _port_shift(declared, past)
     fleet = _fake(declared, shift)
     apart = replace(workspace, state_dir=backup.folder, given=fleet, apart=True)
-    live, history = await apart.observe_now(), _shifted(past, shift)
+    live, history = await apart.machines.observe_now(), _shifted(past, shift)
     causes = classify_drift(settled(history, live), live)
     due = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     plan = repair(fleet.name, due, history, live, {})
@@ -155,11 +155,11 @@ async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> Drill
         for problem in done.diagnostics
         if problem.severity == "error"
     ]
-    live = await apart.observe_now()
+    live = await apart.machines.observe_now()
     if live.routes_unknown:
         failures.append(f"the routing table: {live.routes_unknown}")
     started = {change.address for change in plan.changes if isinstance(change.after, Server)}
-    silent = await _silent(apart, live)
+    silent = await _silent(apart.machines, live)
     lost = _attached(history, live)
     served = [alias for alias in live.routes() if alias not in {*silent, *lost}]
     failures += [f"{alias}: {why}" for alias, why in silent.items() if alias not in lost]
@@ -255,9 +255,9 @@ def _attached(history: History, live: State) -> frozenset[str]:
     )
 
 
-async def _silent(apart: Workspace, live: State) -> dict[str, str]:
+async def _silent(machines: MachinesContext, live: State) -> dict[str, str]:
     """Ask every server of every version with traffic; return the aliases without an answer."""
-    async with apart.connected() as connections:
+    async with machines.connected() as connections:
         engines = {
             server.name: connections.engines[server.host]
             for server in live.servers().values()

@@ -46,7 +46,7 @@ from runtime.messages import FailureMessage, report_quarters
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.trust import authorization, require_bound
-from runtime.workspace import Workspace
+from runtime.workspace import Call, LedgerContext, ProjectContext, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,14 @@ def choose_jobs(
         FleetError: an unknown name, no golden set, a version that no server holds, or a key that
             cannot be read.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     if place is not None:
         url, headers = place[0], _authorization(workspace.root, *place)
         golden: str = asked["golden"]
         purpose: Purpose = asked["purpose"] or "smoke"
         targets = (_target_at(url, headers, name, fleet) for name in names)
         return [EvalJob(target, golden, purpose, url) for target in targets], []
-    live = workspace.observe()
+    live = workspace.machines.observe()
     if due_only:
         return _jobs_due(workspace, live)
     served, heads = served_versions(live), answering(live)
@@ -165,7 +165,7 @@ def _job(fleet: FleetSpec, version: ServedVersion, golden: str, purpose: Purpose
 
 def _jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[str]]:
     """Return the evaluations due now, and notes about versions that no reachable server holds."""
-    fleet, served = workspace.fleet(), served_versions(live)
+    fleet, served = workspace.project.fleet(), served_versions(live)
     serving = {
         alias: (fleet.adapters[alias], name, served[name].engine if name in served else "")
         for alias, name in answering(live).items()
@@ -173,7 +173,7 @@ def _jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[st
     }
     jobs: list[EvalJob] = []
     notes: list[str] = []
-    past = eval_records(workspace.ledger().read())
+    past = eval_records(workspace.ledger.open().read())
     for due in due_evaluations(serving, past, fleet.evals.every, workspace.now()):
         if due.adapter in served:
             jobs.append(_job(fleet, served[due.adapter], due.golden, due.purpose))
@@ -226,15 +226,15 @@ def drift_standings(
     ]
 
 
-def spec_for(workspace: Workspace, changes: Mapping[str, Any]) -> EvalSpec:
+def spec_for(project: ProjectContext, changes: Mapping[str, Any]) -> EvalSpec:
     """Return the declared way of asking sets, with the changes of a command line."""
     given = {key: value for key, value in changes.items() if value is not None}
-    return replace(workspace.fleet().evals.spec, **given)
+    return replace(project.fleet().evals.spec, **given)
 
 
-def read_evals(workspace: Workspace) -> dict[str, list[EvalRecord]]:
+def read_evals(ledger: LedgerContext) -> dict[str, list[EvalRecord]]:
     """Return every evaluation in the ledger, by alias."""
-    return eval_records(workspace.ledger().read())
+    return eval_records(ledger.open().read())
 
 
 SILENT_S: Final = 2.0
@@ -249,11 +249,11 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
     Raises:
         FleetError: requests go through a gateway, and there is none or no secret of its operator.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
 
     def judge_objection(client: str) -> str:
-        judge = workspace.fleet().evals.spec.judge
-        return objection(workspace.ledger().read(), judge, client)
+        judge = workspace.project.fleet().evals.spec.judge
+        return objection(workspace.ledger.open().read(), judge, client)
 
     context = EvalContext(
         EvalStore(workspace.state_dir / "evals"),
@@ -271,7 +271,7 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
 
 
 def evals_of(
-    workspace: Workspace, past: dict[str, list[EvalRecord]], alias: str | None
+    project: ProjectContext, past: dict[str, list[EvalRecord]], alias: str | None
 ) -> dict[str, list[EvalRecord]]:
     """Return the evaluations of an alias; None: of all.
 
@@ -281,7 +281,7 @@ def evals_of(
     if alias is None or alias in past:
         return {name: runs for name, runs in past.items() if alias in {None, name}}
     try:
-        known = {*past, *workspace.fleet().adapters}
+        known = {*past, *project.fleet().adapters}
     except (FleetError, OSError):  # works without declarations
         known = {*past}
     if alias in known:
@@ -324,7 +324,7 @@ def import_results(
     Raises:
         FleetError: no such version, or not the results of a finished evaluation.
     """
-    known = workspace.fleet().versions
+    known = workspace.project.fleet().versions
     if name not in known:
         detail = f"`{name}` is not in fleet.lock."
         hint = did_you_mean(name, sorted(known))
@@ -338,7 +338,7 @@ def import_results(
         chosen=chosen,
     )  # fmt: skip
     library = library_folder(workspace.root)
-    return data_of(record(run, context.store, workspace.ledger(), library))
+    return data_of(record(run, context.store, workspace.ledger.open(), library))
 
 
 async def _run(
@@ -353,20 +353,20 @@ async def _run(
     The first anchor run of a version is made twice: the number of answers that differ then is the
     noise floor of later runs.
     """
-    declared = workspace.fleet().adapters.get(job.target.alias)
+    declared = workspace.project.fleet().adapters.get(job.target.alias)
     golden = with_format(
         read_set(workspace.root, job.golden), declared.format if declared else None
     )
     context = eval_context(workspace, through)
     # Read before the first request: without the ledger the run would be in vain.
-    known = floor(read_evals(workspace).get(job.target.alias, []), job.target.adapter)
+    known = floor(read_evals(workspace.ledger).get(job.target.alias, []), job.target.adapter)
 
     async def once(purpose: Purpose) -> dict[str, Any]:
         run = await evaluate(
             job.target, golden, spec, context, purpose=purpose, report=progress(purpose)
         )
         library = library_folder(workspace.root)
-        return data_of(record(run, context.store, workspace.ledger(), library, job.serving))
+        return data_of(record(run, context.store, workspace.ledger.open(), library, job.serving))
 
     first = await once(job.purpose)
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:
@@ -375,12 +375,12 @@ async def _run(
 
 
 def _progress(
-    workspace: Workspace, job: EvalJob, number: str, purpose: Purpose, *, quiet: bool
+    call: Call, job: EvalJob, number: str, purpose: Purpose, *, quiet: bool
 ) -> Callable[[int, int], None]:
     """Return a reporter of an evaluation's progress, at most every two seconds."""
     begun = f"{number} {job.target.adapter} {purpose}"
     if not quiet:
-        workspace.inform(begun)
+        call.inform(begun)
     last = time.monotonic()
 
     def progress(done: int, total: int) -> None:
@@ -388,7 +388,7 @@ def _progress(
         now = time.monotonic()
         if not quiet and done < total and now - last >= SILENT_S:
             last = now
-            workspace.inform(f"{begun}: {done} of {total} answers")
+            call.inform(f"{begun}: {done} of {total} answers")
 
     return progress
 
@@ -399,8 +399,8 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     Raises:
         FleetError: no such client, a label is wrong, or the judge does not answer.
     """
-    workspace.require_client(client)
-    fleet = workspace.fleet()
+    workspace.project.require_client(client)
+    fleet = workspace.project.fleet()
     content = read_plain(path)
     labels, spec = read_labels(content, str(path)), fleet.evals.spec
     context = eval_context(workspace, "server")
@@ -413,7 +413,7 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     event = JudgeCompared(
         client, spec.judge.url, spec.judge.model, str(path), digest, **found.plain()
     )
-    workspace.ledger().append([event])
+    workspace.ledger.open().append([event])
     differs = [
         {"id": label.item.id, "label": _word(label.right), "judge": _word(answer)}
         for label, answer in pairs

@@ -27,8 +27,8 @@ URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
 
 def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the retraining state of every adapter, the most urgent first."""
-    entries, fleet, now = workspace.ledger().standing(), workspace.fleet(), workspace.now()
-    claims = workspace.history().claims
+    entries, now = workspace.ledger.open().standing(), workspace.now()
+    fleet, claims = workspace.project.fleet(), workspace.ledger.history().claims
     return [
         {
             "alias": due.alias,
@@ -64,7 +64,7 @@ async def retrain(
     Raises:
         FleetError: another person claimed it, no command is declared, or the command failed.
     """
-    adapter = workspace.fleet().adapters[alias]
+    adapter = workspace.project.fleet().adapters[alias]
     if not adapter.retrain:
         detail = f"`{alias}` declares none, and neither do the defaults."
         hint = (
@@ -73,7 +73,7 @@ async def retrain(
         )
         raise FleetError.of("FC6713", "No training command", detail, hint=hint)
 
-    ledger, by = workspace.ledger(), workspace.by
+    ledger, by = workspace.ledger.open(), workspace.by
 
     def take() -> Claim:
         return claim(ledger, alias, by=by, reason=reason, lasts=lasts, now=workspace.now())
@@ -98,7 +98,7 @@ async def _train(
     report: Callable[[str], None],
 ) -> tuple[AdapterName, str]:
     """Train a version, unless a run before did; return its name and the digest of its bytes."""
-    ledger, adapters = workspace.ledger(), read_lock(workspace.root).adapters
+    ledger, adapters = workspace.ledger.open(), read_lock(workspace.root).adapters
     entries = ledger.read()
     begun = unfinished(entries, adapter.alias)
     if version is not None:
@@ -146,7 +146,7 @@ def _require_here(
         detail = f"`{name}` was trained in another checkout, and `fleet.lock` here lacks it."
         hint = "Bring its files and fleet.lock here, or name another version by --version."
         raise FleetError.of("FC6714", "The version exists already", detail, hint=hint)
-    found = standing_claim(workspace.history().claims, name.alias, workspace.now())
+    found = standing_claim(workspace.ledger.history().claims, name.alias, workspace.now())
     if found and unfinished(entries, name.alias) == str(name) and not folder.exists():
         detail = (
             f"`{name}` is being trained by {found.by} in another checkout, by a claim until "
@@ -164,7 +164,7 @@ def declare_version(workspace: Workspace, name: AdapterName) -> str:
 
     Empty where there is no plain scalar to change.
     """
-    change = version_change(workspace.root, workspace.fleet(), name)
+    change = version_change(workspace.root, workspace.project.fleet(), name)
     if change is None:
         return ""
     write_text(workspace.root / change.file, change.after)

@@ -41,7 +41,7 @@ from runtime.sources.opening import contacted, open_registry, open_source
 from runtime.sources.push import push
 from runtime.sources.reference import SourceReference
 from runtime.trust import require_contact
-from runtime.workspace import Workspace
+from runtime.workspace import Call
 
 
 class TrustedKeys(NamedTuple):
@@ -78,13 +78,13 @@ _UNKNOWN: Final = "unknown"
 """State of a signature that is none of `SignatureState`: neither lock nor library tells it."""
 
 
-def keys_of(workspace: Workspace) -> TrustedKeys:
+def keys_of(call: Call) -> TrustedKeys:
     """Return the declared keys that can be read.
 
     Raises:
         ConfigError: the declarations cannot be read.
     """
-    return trusted_keys(workspace.root, workspace.environment, workspace.variables)
+    return trusted_keys(call.root, call.environment, call.variables)
 
 
 def signed_bytes(folder: Path, keys: TrustedKeys) -> SignedBytes | None:
@@ -100,7 +100,7 @@ def signed_bytes(folder: Path, keys: TrustedKeys) -> SignedBytes | None:
 
 
 def with_signature(
-    workspace: Workspace, added: AddedVersion, signed: SignedBytes | None, keys: TrustedKeys
+    call: Call, added: AddedVersion, signed: SignedBytes | None, keys: TrustedKeys
 ) -> AddedVersion:
     """Return a version that was added, with its key, or a warning if its signature does not count.
 
@@ -108,7 +108,7 @@ def with_signature(
     """
     if signed is None:
         return added
-    name, today = str(added.name), workspace.now().date()
+    name, today = str(added.name), call.now().date()
     told = LockedSignature.of(signed, added.facts.digest).told
     signing = SigningSpec(keys.specs, {name: told})
     if wrong := signature_problem(name, signing, today):
@@ -152,11 +152,9 @@ def _contradiction(entry: LockedAdapter, signed: SignedBytes | None, keys: Trust
     return ""
 
 
-def signature_checks(
-    workspace: Workspace, lock: Lock, names: Sequence[str]
-) -> Iterator[VersionCheck]:
+def signature_checks(call: Call, lock: Lock, names: Sequence[str]) -> Iterator[VersionCheck]:
     """Yield the versions of the library whose signature is not as locked, after a new check."""
-    keys, library = keys_of(workspace), library_folder(workspace.root)
+    keys, library = keys_of(call), library_folder(call.root)
     for name in sorted(names or lock.adapters):
         folder = version_folder(library, AdapterName.parse(name))
         entry = lock.adapters[name]
@@ -166,7 +164,7 @@ def signature_checks(
             yield VersionCheck(name, "unproven", folder, fault)
 
 
-def signature_document(workspace: Workspace, version: CatalogVersion) -> dict[str, Any]:
+def signature_document(call: Call, version: CatalogVersion) -> dict[str, Any]:
     """Return the signature of a version by the word of fleet.lock; nothing is checked.
 
     The lock does not tell a version without a signature from one that was added while no key was
@@ -178,11 +176,11 @@ def signature_document(workspace: Workspace, version: CatalogVersion) -> dict[st
         return {"state": state, "key": None, "signed_by": None, "until": None}
     told, known = {version.name: locked.told}, True
     try:
-        signing = SigningSpec(keys_of(workspace).specs, told)
+        signing = SigningSpec(keys_of(call).specs, told)
     except ConfigError:  # then only the lock is known
         signing, known = SigningSpec((), told), not locked.key
     key = signing.key(locked.key)
-    state = signing.state(version.name, workspace.now().date()).value if known else _UNKNOWN
+    state = signing.state(version.name, call.now().date()).value if known else _UNKNOWN
     return {
         "state": state,
         "key": locked.key or None,
@@ -216,7 +214,7 @@ class Brought:
     """Reference that is written into the lock."""
 
 
-def parsed_reference(workspace: Workspace, text: str) -> SourceReference | None:
+def parsed_reference(call: Call, text: str) -> SourceReference | None:
     """Read a reference; the declarations are read where no shipped source has its scheme.
 
     Raises:
@@ -225,14 +223,14 @@ def parsed_reference(workspace: Workspace, text: str) -> SourceReference | None:
     scheme, found, _ = text.partition("://")
     packages: Mapping[str, str] = {}
     if found and scheme not in SHIPPED["sources"]:
-        given = _declarations(workspace)
+        given = _declarations(call)
         packages = declared_extensions(given).get("sources", {}) if given else {}
     return SourceReference.parse(text, packages)
 
 
-def _declarations(workspace: Workspace) -> Declarations | None:
-    texts = read_files(workspace.root, workspace.environment)
-    tree = read_tree(texts, workspace.environment, workspace.variables)
+def _declarations(call: Call) -> Declarations | None:
+    texts = read_files(call.root, call.environment)
+    tree = read_tree(texts, call.environment, call.variables)
     return check_shape(tree.value)[0]
 
 
@@ -277,47 +275,47 @@ def _empty_if_changed(folder: Path, listing: str) -> None:
 
 
 def add_from(
-    workspace: Workspace, reference: SourceReference, name: AdapterName, report: Report
+    call: Call, reference: SourceReference, name: AdapterName, report: Report
 ) -> AddedVersion:
     """Bring a version from its source, check the files, and pin bytes and source.
 
     Raises:
         LibraryError: as `brought`, `signed_bytes` and `add`; FC3058, where the library lacks it.
     """
-    library = library_folder(workspace.root)
-    base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
+    library = library_folder(call.root)
+    base = known_base(call.root, call.environment, call.variables, name.base)
     with brought(reference, library, report) as found:
-        return _add(workspace, found.folder, name, base, found.pinned)
+        return _add(call, found.folder, name, base, found.pinned)
 
 
-def add_path(workspace: Workspace, path: Path, name: AdapterName) -> AddedVersion:
+def add_path(call: Call, path: Path, name: AdapterName) -> AddedVersion:
     """Add a version from a folder of this machine.
 
     Raises:
         LibraryError: as `signed_bytes` and `add`.
     """
     require_folder(path)
-    base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
-    return _add(workspace, path, name, base)
+    base = known_base(call.root, call.environment, call.variables, name.base)
+    return _add(call, path, name, base)
 
 
 def _add(
-    workspace: Workspace, folder: Path, name: AdapterName, base: KnownBase, origin: str = ""
+    call: Call, folder: Path, name: AdapterName, base: KnownBase, origin: str = ""
 ) -> AddedVersion:
-    library, keys = library_folder(workspace.root), keys_of(workspace)
+    library, keys = library_folder(call.root), keys_of(call)
     signed = signed_bytes(folder, keys)
-    entry = read_lock(workspace.root).adapters.get(str(name))
+    entry = read_lock(call.root).adapters.get(str(name))
     if entry and not version_folder(library, name).is_dir():
         require_as_locked(str(name), entry, signed, keys)
-    given = _declarations(workspace)
+    given = _declarations(call)
     same_bytes = declared_same_bytes(given) if given else {}
-    added = add(folder, name, base, library, workspace.root, origin, signed, same_bytes)
-    return with_signature(workspace, added, signed, keys)
+    added = add(folder, name, base, library, call.root, origin, signed, same_bytes)
+    return with_signature(call, added, signed, keys)
 
 
-def missing_versions(workspace: Workspace, names: Sequence[str]) -> dict[str, str]:
+def missing_versions(call: Call, names: Sequence[str]) -> dict[str, str]:
     """Return the sources of locked versions that the library lacks, by name; empty: unknown."""
-    library, lock = library_folder(workspace.root), read_lock(workspace.root)
+    library, lock = library_folder(call.root), read_lock(call.root)
     return {
         name: entry.source
         for name, entry in sorted(lock.adapters.items())
@@ -342,34 +340,32 @@ def refuse_offline(missing: Sequence[str]) -> None:
         )
 
 
-def pull(workspace: Workspace, name: str, report: Report) -> AddedVersion:
+def pull(call: Call, name: str, report: Report) -> AddedVersion:
     """Bring a locked version back from the source that the lock names; its bytes must be the same.
 
     Raises:
         UntrustedError: FC1270, the host is named by the lock alone.
         LibraryError: FC3053, the lock names no source; or as `add_from`.
     """
-    lock: Lock = read_lock(workspace.root)
-    reference = parsed_reference(workspace, lock.adapters[name].source)
+    lock: Lock = read_lock(call.root)
+    reference = parsed_reference(call, lock.adapters[name].source)
     if reference is None:
         detail = f"fleet.lock names no source of `{name}`: it was added from a folder."
         hint = "Bring its folder here from where it was added."
         raise LibraryError.of("FC3053", "Source has no such version", detail, hint=hint)
     if url := contacted(reference):
         require_contact(url)
-    return add_from(workspace, reference, AdapterName.parse(name), report)
+    return add_from(call, reference, AdapterName.parse(name), report)
 
 
-def push_version(
-    workspace: Workspace, name: AdapterName, reference: SourceReference, report: Report
-) -> str:
+def push_version(call: Call, name: AdapterName, reference: SourceReference, report: Report) -> str:
     """Push a locked version to a registry; return its reference by digest.
 
     Raises:
         LibraryError: FC3011, the library's bytes are not those of the lock; FC3051 to FC3053.
     """
-    entry = read_lock(workspace.root).adapters[str(name)]
-    folder = version_folder(library_folder(workspace.root), name)
+    entry = read_lock(call.root).adapters[str(name)]
+    folder = version_folder(library_folder(call.root), name)
     if folder_digest(folder) != entry.digest:
         detail = f"`{folder}` has other bytes than fleet.lock pins for `{name}`."
         raise LibraryError.of(

@@ -67,7 +67,7 @@ async def keep_budgets(workspace: Workspace) -> None:
 
     A gateway that is away gets them in a later round. A fault is told, and ends no round.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     hard = [holder for holder, limits in budgets_of(fleet).items() if limits.is_hard]
     if not hard:
         return
@@ -82,7 +82,7 @@ async def keep_budgets(workspace: Workspace) -> None:
         for kind in ("client", "alias")
     )
     figures = MonthFigures(until=month.end.timestamp(), clients=clients, aliases=aliases)
-    fleet_id = workspace.fleet_id()
+    fleet_id = workspace.ledger.fleet_id()
     gateways = dict(fleet.gateways) or known_gateways(workspace.state_dir)
 
     async def hand_over(gateway: GatewaySpec) -> None:

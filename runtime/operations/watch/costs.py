@@ -68,7 +68,7 @@ class MonthBills:
         except FleetError as error:
             if error.diagnostics[0].code != BUSY:
                 raise
-        self._entries: Sequence[Entry] = workspace.ledger().read()
+        self._entries: Sequence[Entry] = workspace.ledger.open().read()
         self._previous: dict[str, MonthCost | None] = {}
 
     @cached_property
@@ -238,7 +238,7 @@ class MonthBills:
         make_private(path.parent)
         replace_file(path, content, READ_ONLY_FILE)
         event = MonthClosed(month, hashlib.sha256(content).hexdigest(), cost.total)
-        self._workspace.ledger().append([event])
+        self._workspace.ledger.open().append([event])
         return path, event
 
     def _corrections(self, month: str) -> Corrections:
@@ -298,7 +298,7 @@ def import_staff(workspace: Workspace, file: Path) -> dict[str, dict[str, int]]:
     """
     books = MonthBills(workspace)
     months: dict[str, Counter[str]] = defaultdict(Counter)
-    known = workspace.fleet().clients
+    known = workspace.project.fleet().clients
     with file.open(encoding="utf-8-sig", newline="") as text:
         for number, row in enumerate(csv.DictReader(text), start=2):
             try:
@@ -319,7 +319,7 @@ def import_staff(workspace: Workspace, file: Path) -> dict[str, dict[str, int]]:
         for month, by_client in sorted(months.items())
     ]
     if events:
-        workspace.ledger().append(events)
+        workspace.ledger.open().append(events)
     return {event.month: dict(event.hours) for event in events}
 
 

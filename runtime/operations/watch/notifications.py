@@ -19,19 +19,19 @@ from fleet.rules import due_retrainings
 from fleet.spec import NotifyEvent
 from runtime.operations.notify import notify_once
 from runtime.operations.versions.evaluate import drift_standings
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     """Return the events that last: stopped versions, undecided rollouts, quality drift, ..."""
-    fleet, now = workspace.fleet(), workspace.now()
-    entries = workspace.ledger().standing()
-    history, past = settled(workspace.history(), live), eval_records(entries)
+    fleet, now = workspace.project.fleet(), workspace.now()
+    entries = workspace.ledger.open().standing()
+    history, past = settled(workspace.ledger.history(), live), eval_records(entries)
     alarms = drift_standings(
         past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH}
     )
     # Since when an alarm stands is seen in all evaluations.
-    known = eval_records(workspace.ledger().read()) if alarms else {}
+    known = eval_records(workspace.ledger.open().read()) if alarms else {}
     due = due_retrainings(fleet, entries, past, history.claims, now)
     return [
         *rollbacks(entries, now),
@@ -51,7 +51,7 @@ async def notify_all_open(
 
     `event`: of this kind alone; None: all.
     """
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     if not fleet.notify and not any(client.notify for client in fleet.clients.values()):
         return
     found = await asyncio.to_thread(open_notifications, workspace, live)
@@ -59,17 +59,17 @@ async def notify_all_open(
     workspace.warn(*await notify_once(workspace, found))
 
 
-def report_doubts(workspace: Workspace, doubts: Doubts) -> None:
+def report_doubts(call: Call, doubts: Doubts) -> None:
     """Emit which evidence is not used, and which rollouts stay."""
     if doubts.behind is not None:
-        workspace.inform(
+        call.inform(
             "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
             "back. Nothing passes, and no rollout moves on."
         )
     for alias, check in doubts.tampered.items():
-        workspace.inform(
+        call.inform(
             f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
             "are judged without it and take traffic back. It does not move on."
         )
     for alias in sorted(doubts.anew):
-        workspace.inform(f"{alias}: was released, and is judged anew before it moves on.")
+        call.inform(f"{alias}: was released, and is judged anew before it moves on.")

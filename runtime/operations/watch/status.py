@@ -53,7 +53,7 @@ def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
     Raises:
         FleetError: FC5122, the client is not declared; the ledger cannot be read, and never was.
     """
-    workspace.require_client(client)
+    workspace.project.require_client(client)
     return event_loop.run(_observe(workspace, client))
 
 
@@ -65,13 +65,13 @@ def _is_down(live: State, gateway: str) -> bool:
 
 async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     live = await observe_faults(workspace)
-    async with workspace.connected() as connections:
+    async with workspace.machines.connected() as connections:
         gateways = connections.gateways
         shares = await gateways.shares(name for name in gateways.names if not _is_down(live, name))
     requests: Counter[tuple[str, str]] = Counter()
     for share in shares:
         requests[share.alias, share.adapter] += share.requests
-    known = workspace.last_known()
+    known = workspace.ledger.last_known()
     live = with_ledger(workspace, live, known)
     history = settled(known.history(), live)
     live = with_damage_now(workspace, marked_unsure(live, history.damage), history)
@@ -85,7 +85,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         return client in {None, client_of(alias)}
 
     live = replace(live, notes=(*live.notes, *upgrade_standings(workspace, live)))
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     decided = decide_rollouts(fleet, live, history, workspace.now())
     rollouts = rollout_statuses(fleet, decided.wanted, history, live.routes())
     past = eval_records(known.standing())

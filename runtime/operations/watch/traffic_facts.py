@@ -52,7 +52,7 @@ from runtime.project.load import declared_aliases
 from runtime.usage.ingest import ingest
 from runtime.usage.log import gateway_segments
 from runtime.usage.store import UsageStore
-from runtime.workspace import Workspace
+from runtime.workspace import Call, Workspace
 
 QUARTERS_KEPT = timedelta(hours=48)
 """Time for which the store has quarters; before that, hours."""
@@ -182,7 +182,7 @@ _Hours = Mapping[datetime, Counter[str]]
 """Work in tokens by hour and alias."""
 
 
-def record_observed(workspace: Workspace, days: int, folder: Path | None) -> tuple[Recording, int]:
+def record_observed(call: Call, days: int, folder: Path | None) -> tuple[Recording, int]:
     """Write the demand of the last days into the project; return it, and the damaged lines.
 
     `folder`: with usage logs; None: those of the gateways.
@@ -190,25 +190,25 @@ def record_observed(workspace: Workspace, days: int, folder: Path | None) -> tup
     Raises:
         FleetError: FC6043, no request was logged; or the store cannot be written or read.
     """
-    logs = folder or workspace.state_dir / "gateways"
-    known = declared_aliases(workspace.root, workspace.environment, workspace.variables)
+    logs = folder or call.state_dir / "gateways"
+    known = declared_aliases(call.root, call.environment, call.variables)
     try:
-        before = read_recording(workspace.root)
+        before = read_recording(call.root)
     except ConfigError:  # the file is written anew
         before = {}
     with TemporaryDirectory() as scratch:
-        state_dir = Path(scratch) if folder else workspace.state_dir
+        state_dir = Path(scratch) if folder else call.state_dir
         if folder:
             folders = (folder, *(path for path in folder.rglob("*") if path.is_dir()))
             found = [segment for path in folders for segment in gateway_segments(path)]
-            ingest(state_dir, workspace.now(), logs=found)
+            ingest(state_dir, call.now(), logs=found)
         else:
-            _, lacking = asyncio.run(gather_usage_rows(state_dir, workspace.now, WAIT_S))
-            workspace.warn(*lacking)
+            _, lacking = asyncio.run(gather_usage_rows(state_dir, call.now, WAIT_S))
+            call.warn(*lacking)
         with UsageStore(state_dir) as store:
             gateways = store.gateways()
             newest = max((gateway.newest for gateway in gateways if gateway.newest), default=None)
-            until = (newest or workspace.now()) + Grain.HOUR.length
+            until = (newest or call.now()) + Grain.HOUR.length
             since = until - timedelta(days=days + 1)
             cells = store.cells(Operator(), since, until, by=("alias", "version"), sketches=False)
             month = until - timedelta(days=USER_DAYS)
@@ -227,7 +227,7 @@ def record_observed(workspace: Workspace, days: int, folder: Path | None) -> tup
         hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
         raise FleetError.of("FC6043", "No usage to record", detail, hint=hint)
     recording = carried_on(recorded, before, known)
-    write_text(workspace.root / DEMAND_FILE, recorded_demand_text(recording))
+    write_text(call.root / DEMAND_FILE, recorded_demand_text(recording))
     return recording, damaged
 
 
@@ -317,7 +317,7 @@ def _purchase(
     workspace: Workspace, live: State, base: str, cells: list[UsageCell], growth: float
 ) -> str:
     """Return the cheapest change with which the fleet would carry the grown load of a base."""
-    fleet = workspace.fleet()
+    fleet = workspace.project.fleet()
     by_alias: dict[str, list[UsageCell]] = defaultdict(list)
     for cell in cells:
         by_alias[cell.alias].append(cell)

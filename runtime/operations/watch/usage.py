@@ -28,17 +28,17 @@ from runtime.usage.parquet import KEEP_PARTS
 from runtime.usage.store import UsageStore
 from runtime.usage.sync import sync_usage
 from runtime.usage.tables import BUSY
-from runtime.workspace import Workspace
+from runtime.workspace import Call, ProjectContext
 
 WAIT_S: Final = 60.0
 """Upper bound of a command's wait for another process that ingests, in seconds."""
 
 
-def require_known(workspace: Workspace, client: str | None, found: Collection[object]) -> None:
+def require_known(project: ProjectContext, client: str | None, found: Collection[object]) -> None:
     """Refuse a client of which nothing was found and that is not declared (FC5122)."""
     if not found:
         with suppress(ConfigError):  # without declarations no name is wrong
-            workspace.require_client(client)
+            project.require_client(client)
 
 
 async def gather_usage_rows(
@@ -75,17 +75,17 @@ def remove_old_logs(state_dir: Path) -> list[str]:
     ]
 
 
-async def keep_usage(workspace: Workspace) -> None:
+async def keep_usage(call: Call) -> None:
     """Gather rows in a round of a loop: a fault is told, and does not end the round."""
     try:
-        await gather_usage_rows(workspace.state_dir, workspace.now)
-        for text in remove_old_logs(workspace.state_dir):
-            workspace.warn(f"The {text}.")
+        await gather_usage_rows(call.state_dir, call.now)
+        for text in remove_old_logs(call.state_dir):
+            call.warn(f"The {text}.")
     except FleetError as error:
         if error.diagnostics[0].code != BUSY:
-            workspace.emit(FailureMessage(error.diagnostics))
+            call.emit(FailureMessage(error.diagnostics))
     except OSError as error:
-        workspace.warn(f"Usage is not ingested: {error}")
+        call.warn(f"Usage is not ingested: {error}")
 
 
 def export_captured(
@@ -172,11 +172,11 @@ class _WatchNotes:
     """Requests of a day that was over."""
 
 
-async def gather_rows(workspace: Workspace) -> list[DataFault]:
+async def gather_rows(call: Call) -> list[DataFault]:
     """Bring new rows of all gateways into the usage store; return the faults of rows."""
     command = "fleetctl usage summary"
     try:
-        _, lacking = await gather_usage_rows(workspace.state_dir, workspace.now)
+        _, lacking = await gather_usage_rows(call.state_dir, call.now)
     except FleetError as error:
         if error.diagnostics[0].code == BUSY:  # another process brings them in
             return []

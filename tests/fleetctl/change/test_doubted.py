@@ -66,13 +66,13 @@ def judged(project: Project, found: Finding) -> None:
 
 def signed(project: Project, found: Finding) -> None:
     event = event_of("gate_judged", verdict(project, found))
-    workspace_of(project).ledger().append([event])
+    workspace_of(project).ledger.open().append([event])
 
 
 def verdict(project: Project, found: Finding) -> dict[str, Any]:
     workspace = workspace_of(project)
-    stage = workspace.history().stages["acme-support"]
-    pinned = workspace.fleet().versions
+    stage = workspace.ledger.history().stages["acme-support"]
+    pinned = workspace.project.fleet().versions
     return {
         "alias": "acme-support", "adapter": NEW, "stable": OLD, "percent": 10, "gate": "errors",
         "finding": found.plain(), "since": stage.since.isoformat(), "runs": [],

@@ -71,7 +71,7 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     assert shares["birch-faq"] == {LATER: 0, EARLIER: 100}
     rolled = [
         each.document()["alias"]
-        for each in workspace.ledger().read()
+        for each in workspace.ledger.open().read()
         if each.event.kind == "rolled_back"
     ]
     assert rolled == ["birch-faq"]
@@ -120,7 +120,7 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
     assert seen == [{"acme-support", "birch-faq"}] * 2
     told = [
         each.document()["alias"]
-        for each in workspace.ledger().read()
+        for each in workspace.ledger.open().read()
         if each.event.kind == "notified"
     ]
     assert sorted(told) == ["acme-support", "birch-faq"]
@@ -129,7 +129,7 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
 def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_path: Path) -> None:
     """It is queued, with its PASS, and raises nobody before it is in the ledger."""
     workspace = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl", given=declared())
-    workspace.ledger().append([event_of("note", {"text": "the first entry"})])
+    workspace.ledger.open().append([event_of("note", {"text": "the first entry"})])
     tried = trial(0, "s1", alias="acme-support", adapter=NEW, stable=OLD)
     found = judge_paired(ACCURACY, [1.0] * 300, [1.0] * 300, must_pass_failed=())
     assert found.verdict is Verdict.PASS
@@ -156,8 +156,8 @@ def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_pa
     assert evaluations.running == {}
     assert done.away is not None
     kinds = [
-        each.event.kind for each in workspace.ledger().read()
+        each.event.kind for each in workspace.ledger.open().read()
     ]  # which writes down what is queued
     assert kinds == ["note", "eval_finished", "gate_judged"]
-    (evidence,) = workspace.history().evidence["acme-support"]
+    (evidence,) = workspace.ledger.history().evidence["acme-support"]
     assert (evidence.gate, evidence.finding.verdict) == ("accuracy", Verdict.PASS)

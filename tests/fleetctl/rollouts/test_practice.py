@@ -83,7 +83,9 @@ async def on_stage(
 
 def told(workspace: Workspace) -> list[dict[str, Any]]:
     return [
-        dict(each.document()) for each in workspace.ledger().read() if each.event.kind == "drilled"
+        dict(each.document())
+        for each in workspace.ledger.open().read()
+        if each.event.kind == "drilled"
     ]
 
 
@@ -125,7 +127,7 @@ def test_what_prevents_one_is_said_and_nothing_is_done(
             assert (await ours.gateways.read_table())[0].revision == 1
             (found,) = await drill_records(workspace, live, ())
             assert found.waits.startswith(waits)
-            document = status("f", live, workspace.history(), (), None)
+            document = status("f", live, workspace.ledger.history(), (), None)
             shown = render_text({**document, "drills": [drill_document(found)]})
             assert "Drill acme-support: due, every 30d, never succeeded yet; waits: " in shown
 
@@ -165,7 +167,7 @@ def test_one_that_fails_is_an_alert_and_is_tried_again_an_hour_later(
                 await drill_next_due(workspace, seen(100)[1])
             (one,) = told(workspace)
             assert one["complete"] is False
-            (found,) = await drill_records(workspace, seen(100)[1], workspace.ledger().read())
+            (found,) = await drill_records(workspace, seen(100)[1], workspace.ledger.open().read())
             assert found.urgency is DrillDue.FAILED
 
     asyncio.run(scenario())

@@ -49,7 +49,7 @@ async def halfway(root: Path) -> AsyncIterator[tuple[Stage, Workspace]]:
                 for each in routes
             ]
         )
-        workspace.history()  # leaves a copy
+        workspace.ledger.history()  # leaves a copy
         yield ours, workspace
 
 
@@ -103,7 +103,7 @@ def test_what_was_written_a_moment_ago_speaks_against_a_version_without_the_ledg
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, workspace):
             held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
-            workspace.ledger().append(
+            workspace.ledger.open().append(
                 [event_of("rolled_back", record) for record in held]
             )  # nobody reads the ledger after it
             (workspace.state_dir / "ledger.jsonl").unlink()
@@ -118,7 +118,7 @@ def test_no_drill_is_due_where_nothing_before_has_proven_itself(tmp_path: Path) 
         async with halfway(tmp_path) as (_, workspace):
             assert await aliases_to_drill(workspace, None, declared=False) == ([ALIAS], [])
             held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
-            workspace.ledger().append([event_of("rolled_back", record) for record in held])
+            workspace.ledger.open().append([event_of("rolled_back", record) for record in held])
             assert await aliases_to_drill(workspace, None, declared=False) == ([], [ALIAS])
 
     asyncio.run(scenario())

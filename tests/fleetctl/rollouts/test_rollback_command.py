@@ -206,7 +206,7 @@ def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: P
     (old,) = (each for each in shares if each.adapter == OLD)
     begun = {"alias": "acme-support", "target": OLD}
     plain = [each.model_dump(mode="json") for each in shares]
-    workspace.ledger().append([event_of("drill_started", {**begun, "shares": plain})])
+    workspace.ledger.open().append([event_of("drill_started", {**begun, "shares": plain})])
 
     async def flip_and_die() -> None:
         gateways = LocalGateways(workspace.state_dir)
@@ -251,7 +251,7 @@ def test_a_webhook_is_a_url_or_says_where_it_is_kept(tmp_path: Path, value: str)
 def test_one_that_gates_could_not_judge_in_time_is_released_by_its_version(
     project: Project,
 ) -> None:
-    ledger = open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger()
+    ledger = open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger.open()
     for percent in (10, 0):  # what an apply writes down that gives a version up
         made = route("acme-support", (NEW, percent, "a"), (OLD, 100 - percent, "a"))
         step = {"step": f"set {made.address}", "address": made.address, "how": "adopted"}

@@ -113,7 +113,7 @@ async def arranged(ours: Stage, root: Path, world: World, damage: str) -> Worksp
     (workspace.state_dir / "evals").write_text("no folder", encoding="utf-8")
     home = workspace.state_dir / "ledger.jsonl"
     if damage == "home away":
-        workspace.history()  # leaves a copy
+        workspace.ledger.history()  # leaves a copy
         home.unlink()
         home.mkdir()
     elif damage == "lost":

@@ -91,10 +91,12 @@ def judged_and_killed(project: Project) -> list[str]:
 
     async def scenario() -> list[str]:
         workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
-        live, known = await workspace.observe_now(), workspace.last_known()
-        facts = tick_context(workspace.fleet(), live, known, workspace.state_dir, workspace.now())
+        live, known = await workspace.machines.observe_now(), workspace.ledger.last_known()
+        facts = tick_context(
+            workspace.project.fleet(), live, known, workspace.state_dir, workspace.now()
+        )
         new = new_findings(facts, judge_live(facts))
-        workspace.ledger().append([gate.event(gate.trial.since or facts.now) for gate in new])
+        workspace.ledger.open().append([gate.event(gate.trial.since or facts.now) for gate in new])
         return [gate.finding.verdict for gate in new]
 
     return asyncio.run(scenario())

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from runtime.operations.notify import Recipient, notify
 from runtime.operations.rounds.reconcile import Reconciler
 from runtime.operations.rounds.rounds import RoundParts
 from runtime.operations.rounds.watch import Watcher
-from runtime.workspace import Workspace
+from runtime.workspace import LedgerContext, Workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.watch.test_watch import project, write_rows
@@ -34,18 +35,34 @@ MARS = {"currency": "EUR", "timezone": "Mars/Olympus", "idle": "reserved", "stor
 """Terms of costs in a zone that there is not: a KeyError of Python's own."""
 
 
+class NoOutbox(LedgerContext):
+    """A ledger whose outbox raises."""
+
+    def outbox(self, *_: Any, **__: Any) -> LedgerOutbox:
+        raise KeyError("sk-secret")
+
+
 class WithoutOutbox(Workspace):
     """A project whose outbox, which notices and drills write to, raises."""
 
-    def outbox(self, *_: Any, **__: Any) -> LedgerOutbox:
+    @cached_property
+    def ledger(self) -> LedgerContext:
+        return NoOutbox(self, lambda: self.project.home)
+
+
+class NoHistory(LedgerContext):
+    """A ledger that cannot be folded."""
+
+    def history(self) -> History:
         raise KeyError("sk-secret")
 
 
 class WithoutHistory(Workspace):
     """A project whose ledger cannot be folded."""
 
-    def history(self) -> History:
-        raise KeyError("sk-secret")
+    @cached_property
+    def ledger(self) -> LedgerContext:
+        return NoHistory(self, lambda: self.project.home)
 
 
 def opened(made: Project, kind: type[Workspace] = Workspace) -> tuple[Workspace, list[str]]:
@@ -176,7 +193,7 @@ def test_terms_of_costs_that_raise_are_a_warning_with_a_code(tmp_path: Path) -> 
 def test_forecasts_that_raise_are_told_in_each_round_and_end_no_others(drilled: Project) -> None:
     """Before, the error was told once an hour, else exit code 0; alerts on costs ended."""
     workspace, told = opened(drilled)
-    workspace.ledger().append([CostTermsChanged({"fleet": MARS})])
+    workspace.ledger.open().append([CostTermsChanged({"fleet": MARS})])
     watcher = Watcher(str)
     for _ in range(2):
         asyncio.run(watcher.look(replace(workspace)))
@@ -187,7 +204,7 @@ def test_forecasts_that_raise_are_told_in_each_round_and_end_no_others(drilled: 
 def test_a_forecast_that_cannot_be_made_is_told(drilled: Project) -> None:
     """Before, the error was not told: 0 lines. The warning has its code, and no part has failed."""
     workspace, told = opened(drilled)
-    workspace.ledger().append([CostTermsChanged({"fleet": {"currency": "EUR"}})])
+    workspace.ledger.open().append([CostTermsChanged({"fleet": {"currency": "EUR"}})])
     watcher = Watcher(str)
     asyncio.run(watcher.look(replace(workspace)))
     (line,) = [text for text in told if "forecast" in text]
@@ -224,8 +241,8 @@ def test_a_recipient_whose_notice_raises_keeps_it_from_no_other(tmp_path: Path) 
             Recipient("operators", "operators", NotifySpec(f"{hook.url}/ops")),
         ]
         about = failed_drill("acme-support", "", ["no answer"], workspace.now())
-        sent = notify(workspace, workspace.outbox(), about, to)
+        sent = notify(workspace, workspace.ledger.outbox(), about, to)
         (line,) = asyncio.run(sent)
         assert [path for path, _ in hook.documents] == ["/ops"]
     assert line == "the notice to client acme was not delivered: fleetctl itself failed [FC1311]"
-    assert [entry.event.kind for entry in workspace.ledger().read()] == ["notified"] * 2
+    assert [entry.event.kind for entry in workspace.ledger.open().read()] == ["notified"] * 2

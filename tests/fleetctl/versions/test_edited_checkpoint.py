@@ -17,8 +17,8 @@ LATER = datetime(2099, 1, 1, tzinfo=UTC)
 def test_evidence_verify_names_a_checkpoint_that_was_edited(tmp_path: Path) -> None:
     project = Project(tmp_path, ())
     workspace = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl")
-    workspace.ledger().append([RetrainClaimed("acme-x", "bert", LATER, "data")] * EVERY)
-    assert set(workspace.history().claims) == {"acme-x"}
+    workspace.ledger.open().append([RetrainClaimed("acme-x", "bert", LATER, "data")] * EVERY)
+    assert set(workspace.ledger.history().claims) == {"acme-x"}
     path = tmp_path / ".fleetctl" / CHECKPOINT_FILE
     assert path.stat().st_mode & 0o777 == 0o600
     assert call(project, "evidence", "verify").returncode == 0
@@ -27,7 +27,7 @@ def test_evidence_verify_names_a_checkpoint_that_was_edited(tmp_path: Path) -> N
     body = json.dumps(document).encode()
     path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     again = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl")
-    assert not again.history().claims
+    assert not again.ledger.history().claims
     found = call(project, "evidence", "verify")
     assert found.returncode == 1
     assert f"{path} was edited" in found.stdout

@@ -41,13 +41,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def answers() -> None:
         async with replica(OLD, NEW) as ours:
             result = await judged(state, ours.url)
-        workspace.ledger().append(result.events)
-        workspace.ledger().append([gate.event(NOON) for gate in result.judged])
+        workspace.ledger.open().append(result.events)
+        workspace.ledger.open().append([gate.event(NOON) for gate in result.judged])
 
     asyncio.run(answers())
-    workspace.ledger().append([found(state)])
-    workspace.ledger().append([passed(), found(state)])
-    assert len(workspace.ledger().read()) == 6
+    workspace.ledger.open().append([found(state)])
+    workspace.ledger.open().append([passed(), found(state)])
+    assert len(workspace.ledger.open().read()) == 6
     return root
 
 

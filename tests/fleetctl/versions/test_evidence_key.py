@@ -24,7 +24,7 @@ def workspace_of(root: Path) -> Workspace:
 def project(tmp_path: Path) -> Project:
     """A state folder with a signed entry."""
     made = Project(tmp_path, ())
-    workspace_of(tmp_path).ledger().append([RUN])
+    workspace_of(tmp_path).ledger.open().append([RUN])
     return made
 
 
@@ -62,7 +62,7 @@ def test_a_key_is_replaced_and_entries_of_both_are_believed(project: Project) ->
     assert found["keys"] == [
         {"key": old, "since": 1, "until": 3}, {"key": found["own"], "since": 2, "until": None},
     ]  # fmt: skip
-    workspace_of(project.root).ledger().append([RUN])
+    workspace_of(project.root).ledger.open().append([RUN])
     done = verified(project)
     assert (done.returncode, "Signed entries that decide: 3." in done.stderr) == (0, True)
     assert (project.root / ".fleetctl" / KEY_FILE).stat().st_mode & 0o777 == 0o600
@@ -73,7 +73,7 @@ def test_a_replaced_key_signs_nothing_more(project: Project) -> None:
     old = path.read_bytes()
     keys(project, "--replace")
     path.write_bytes(old)
-    workspace_of(project.root).ledger().append([RUN])
+    workspace_of(project.root).ledger.open().append([RUN])
     done = verified(project)
     assert (done.returncode, "which is not accepted" in done.stdout) == (1, True)
     refused = call(project, "evidence", "key", "--replace")
@@ -101,7 +101,7 @@ def test_another_machine_signs_once_its_key_is_accepted(project: Project, tmp_pa
     found = keys(project, "--accept", theirs["own"])
     assert [its["until"] for its in found["keys"]] == [None, None]
     path.write_bytes(b"the secret of another machine\n")
-    workspace_of(tmp_path).ledger().append([RUN])
+    workspace_of(tmp_path).ledger.open().append([RUN])
     assert verified(project).returncode == 0
 
 
@@ -116,7 +116,7 @@ def test_a_lost_key_is_replaced_for_a_reason_that_stays_visible(project: Project
     assert "There is no key here" in refused.stderr
     found = keys(project, "--lost", "the disk is gone")
     assert found["is_accepted"]
-    workspace_of(project.root).ledger().append([RUN])
+    workspace_of(project.root).ledger.open().append([RUN])
     done = verified(project)
     assert done.returncode == 0, done.stdout
     assert "began anew with another key" in done.stderr
@@ -135,9 +135,9 @@ def test_a_declared_secret_signs_and_no_file_is_made(
     (tmp_path / "fleet.yaml").write_text(
         "fleet: x\nstate: {evidence_key: env:FLEET_KEY}\n", "utf-8"
     )
-    workspace_of(tmp_path).ledger().append([RUN])
+    workspace_of(tmp_path).ledger.open().append([RUN])
     monkeypatch.setenv("FLEET_KEY", "thirty-two random characters or so")
-    workspace_of(tmp_path).ledger().append([RUN])
+    workspace_of(tmp_path).ledger.open().append([RUN])
     found = keys(made)
     assert found["keys"] == [{"key": found["own"], "since": 2, "until": None}]
     assert not (tmp_path / ".fleetctl" / KEY_FILE).exists()

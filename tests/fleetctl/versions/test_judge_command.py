@@ -72,7 +72,9 @@ def compare(project: Project, path: Path, *more: str) -> Done:
 
 def gate(project: Project) -> dict[str, Any]:
     call(project, "reconcile", "--once")
-    entries = open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger().read()
+    entries = (
+        open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger.open().read()
+    )
     found: dict[str, Any] = [e.document() for e in entries if e.event.kind == "gate_judged"][-1][
         "finding"
     ]

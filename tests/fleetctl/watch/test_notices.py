@@ -144,7 +144,7 @@ def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
 
     entries = [evaluated("anchor", 900, "g0")]
     entries += [evaluated("rolling", 700, f"g{week}") for week in range(1, 5)]
-    workspace.ledger().append([event_of("eval_finished", record) for record in entries])
+    workspace.ledger.open().append([event_of("eval_finished", record) for record in entries])
     hook.status = 503
     done = call(project, "reconcile", "--once")
     assert done.stderr.count("was not delivered: refused with status 503") == 2

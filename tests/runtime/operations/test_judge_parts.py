@@ -59,7 +59,7 @@ def judged(root: Path, given: FleetSpec) -> tuple[Workspace, dict[str, GateEvide
 
     asyncio.run(scenario())
     assert parts.exit_code == 0
-    return workspace, {name: one for name, (one,) in workspace.history().evidence.items()}
+    return workspace, {name: one for name, (one,) in workspace.ledger.history().evidence.items()}
 
 
 def test_an_evaluation_that_raises_tells_its_code_and_the_others_are_judged(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from runtime.gateway.table.table import RoutingTable
 from runtime.json_client import JsonClient
 from runtime.observe import FleetConnections
 from runtime.state_folder import STORE, StoreView
-from runtime.workspace import Workspace
+from runtime.workspace import MachinesContext, Workspace
 from tests.runtime.execute.memory_gateways import raised_in
 
 
@@ -216,6 +217,21 @@ class TrappedGateways(LocalGateways):
         return notes
 
 
+class WalkMachines(MachinesContext):
+    """The servers of a world."""
+
+    world: "Surroundings"
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[FleetConnections]:
+        gateways = TrappedGateways(self.world)
+        yield FleetConnections({"laptop": self.world.host}, gateways)
+        await gateways.close()
+
+    def connected(self, report: Any = None, direct: Any = None) -> Any:  # noqa: ARG002
+        return self._connected()
+
+
 @dataclass
 class WalkWorkspace(Workspace):
     """A workspace that is connected to the servers of a world."""
@@ -226,12 +242,9 @@ class WalkWorkspace(Workspace):
         assert self.world is not None
         return self.world.now
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[FleetConnections]:
+    @cached_property
+    def machines(self) -> WalkMachines:
         assert self.world is not None
-        gateways = TrappedGateways(self.world)
-        yield FleetConnections({"laptop": self.world.host}, gateways)
-        await gateways.close()
-
-    def connected(self, report: Any = None, direct: Any = None) -> Any:  # noqa: ARG002
-        return self._connected()
+        machines = WalkMachines(self, self.project, self.ledger)
+        machines.world = self.world
+        return machines

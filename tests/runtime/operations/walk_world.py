@@ -137,7 +137,7 @@ class World:
         file = self.root / "fleet.lock"
         key = (*self.declared.values(), file.read_bytes() if file.exists() else None)
         if key not in self._fleets:
-            self._fleets[key] = self.workspace(read=True).fleet()
+            self._fleets[key] = self.workspace(read=True).project.fleet()
         return self._fleets[key]
 
     def pass_by(self, _: str) -> None:
@@ -207,9 +207,9 @@ class World:
 
     def drift(self) -> tuple[DriftCause, ...]:
         workspace = self.workspace()
-        live = workspace.observe()
+        live = workspace.machines.observe()
         copies = damaged(live.adapters().values(), self.state_dir / "store")
-        return classify_drift(settled(workspace.history(), live), live, copies)
+        return classify_drift(settled(workspace.ledger.history(), live), live, copies)
 
     def due(self) -> int:
         """Return how many changes a plan has."""

@@ -88,7 +88,7 @@ def reading(
     workspace: Workspace, events: tuple[LedgerEvent, ...] = (), silent: Mapping[str, str] = {}
 ) -> FleetSnapshot:
     """Return a reading in which 2.2.0 of acme-support has 10 % of the requests."""
-    fleet, now = workspace.fleet(), NOON
+    fleet, now = workspace.project.fleet(), NOON
     live = desired_state(fleet, State(), History(), now)
     route = live.routes()["acme-support"]
     shares = (Share(NEW, 10, (SERVER,)), Share(OLD, 90, (SERVER,)))

@@ -54,7 +54,7 @@ def test_a_bill_that_raises_is_told_on_its_page(tmp_path: Path) -> None:
     """Before, 3 pages answered 500: the task of bills had ended, and no bill was made again."""
     workspace = project(tmp_path / "project")
     mars = {"currency": "EUR", "timezone": "Mars/Olympus", "idle": "reserved", "storage": 0}
-    workspace.ledger().append([CostTermsChanged({"fleet": mars})])
+    workspace.ledger.open().append([CostTermsChanged({"fleet": mars})])
     with viewing(workspace, reading(workspace)) as viewer:
         pages = [
             viewer.http.get(path, headers=viewer.session()) for path in ("/cost", "/clients", "/")

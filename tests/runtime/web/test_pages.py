@@ -197,7 +197,8 @@ def test_a_client_has_a_page_with_its_account_its_keys_and_its_notices_alone(
     assert float(earned) - float(margin) == pytest.approx(listed["cost_cents"] / 100)
     assert state == listed["state"]
     assert [(key["key"], key["declared"], key["taken"]) for key in facts["keys"]] == [
-        (key.name, True, True) for key in viewer.pages.workspace.fleet().clients["acme"].keys
+        (key.name, True, True)
+        for key in viewer.pages.workspace.project.fleet().clients["acme"].keys
     ]
     assert [(its["to"], its["event"]) for its in facts["notices"]] == [
         ("client acme", "rollout_started")

@@ -273,7 +273,7 @@ def test_costs_are_those_of_rows_and_prices_to_the_cent(viewer: Viewer) -> None:
 
 def test_days_and_the_change_since_last_month_are_those_of_rows_and_prices(tmp_path: Path) -> None:
     workspace = project(tmp_path / "project")
-    (terms,) = [entry.event for entry in workspace.ledger().read()]
+    (terms,) = [entry.event for entry in workspace.ledger.open().read()]
     first = NOON - timedelta(hours=EARLY + NOVEMBER)
     open_ledger(workspace.state_dir, "r", "me", lambda: first).append([terms])
     chance = random.Random(11)  # noqa: S311 (not for secrets)
