@@ -1,6 +1,6 @@
 """Folds the entries about rollouts: routes, evidence, marks, rollbacks, claims, and upgrades.
 
-Evidence, marks and claims stay when a route does not change.
+Evidence, marks and claims stay when a route does not change. `FOLDED_ROLLOUTS` joins `fold.FOLDED`.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -232,7 +232,7 @@ class JudgeCompared(PassiveEvent):
 
 @dataclass(frozen=True, slots=True)
 class RetrainClaim(EventFields):
-    """A claim of a person on the retraining of an alias."""
+    """The fields of a claim on the retraining of an alias, at its begin and at its end."""
 
     alias: str = ""
     by: str = ""

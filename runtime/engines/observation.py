@@ -120,17 +120,17 @@ class StateBuilder:
 
         `entries` are those of its file of adapters, which a server with the plug-in answers by.
         """
-        listing, name, lists = snapshot.listing, server.name, snapshot.listing.adapters
+        listing, name = snapshot.listing, server.name
         launch = listing.stamps.launch if server.digest is not None else ""
         listed: list[Resource] = [server]
         listed += [
             LoadedAdapter(adapter, name, self.store.digest(path), path).as_known()
-            for adapter, path in lists.items()
+            for adapter, path in listing.adapters.items()
         ]
         unlisted = [
             LoadedAdapter(adapter, name, entry.digest, entry.path)
             for adapter, entry in (entries.items() if listing.stamps.has_resolver else ())
-            if adapter not in lists and self._is_copy(entry)
+            if adapter not in listing.adapters and self._is_copy(entry)
         ]
         self.add(
             State(
