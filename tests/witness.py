@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from runtime.processes import start_mark
+from runtime.processes import machine_id, start_mark
 from runtime.workspace import Workspace
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
@@ -192,7 +192,8 @@ def _start(path: Path, program: list[str]) -> tuple["subprocess.Popen[bytes]", s
         env=os.environ | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
         start_new_session=True,
     )
-    record |= {"pid": process.pid, "process_start": start_mark(process.pid)}
+    here = {"machine": machine_id()} if "machine" in record else {}  # an older record has none
+    record |= {"pid": process.pid, "process_start": start_mark(process.pid), **here}
     path.write_text(json.dumps(record, indent=2), "utf-8")
     return process, record["url"]
 
