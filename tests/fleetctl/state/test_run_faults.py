@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from runtime.gateway.admin import state_dir
 from runtime.ledger import file as ledger_file
+from runtime.ledger import lease as leases
 from runtime.processes import is_stopped
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import CLIENTS, Project, applied
@@ -128,10 +130,18 @@ def test_a_process_that_keeps_the_routes_locked_is_named(
     assert table.exists()
 
 
+def take_over_lease(project: Project) -> None:
+    """Give the lease to another run, as that run would: under the lock, and whole."""
+    folder = project.root / ".fleetctl"
+    with ledger_file.locked_ledger(folder):
+        held = leases.read(folder)
+        assert held is not None
+        leases.write(folder, replace(held, token=held.token + 1, holder="another run"))
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_after_a_lost_lease_no_line_claims_success(tmp_path: Path, form: str) -> None:
     project = Project.copy(tmp_path / "project", None)
-    lease = project.root / ".fleetctl/lease.json"
     command = project.command("apply", "--auto", "--yes", "--format", form)
     usurped = False
     lines = []
@@ -143,12 +153,10 @@ def test_after_a_lost_lease_no_line_claims_success(tmp_path: Path, form: str) ->
             lines.append(line)
             if not usurped and "tiny-laptop-cpu0" in line:
                 usurped = True
-                record = json.loads(lease.read_text("utf-8"))
-                later = {"token": record["token"] + 1, "holder": "another run"}
-                lease.write_text(json.dumps(record | later), "utf-8")
+                take_over_lease(project)
     project.clean_up()
-    assert applying.returncode == 5
     text = "".join(lines)
+    assert applying.returncode == 5, text
     last = text[text.index("Error: The lease was lost [FC5105]") :]
     assert last.endswith("Wait for the other run, then plan again.\n")
     if form == "text":
