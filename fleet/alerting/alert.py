@@ -71,7 +71,7 @@ def _end(cell: UsageCell) -> datetime:
 
 
 class AlertRule(StrEnum):
-    """The rules; of alerts with the same subject, an earlier rule speaks for a later rule."""
+    """The rules; of alerts on one subject that begin together, the rule named first speaks."""
 
     OUTAGE = "outage"
     ERRORS = "errors"

@@ -15,11 +15,11 @@ import msgspec
 from fleet.codec import decode_json
 
 LIVE: Final = "live"
+"""Purpose of a client's request."""
 COUNTING: Final = "count_tokens"
 """Purpose of requests on `COUNT_TOKENS`."""
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 """Path on which servers count the tokens of a prompt, and their engines do nothing."""
-"""Purpose of a client's request."""
 CLIENT_LEFT: Final = 499
 """Status of a request whose client left."""
 BY_PIECES: Final = "pieces"
