@@ -126,7 +126,7 @@ class UsageFigures:
     errors: int = 0
     """Answered with 500 or above."""
     refused: int = 0
-    """Answered with 429: a limit, or no turn in time; a gateway keeps 1,000 such rows an hour."""
+    """Answered with 429: a limit, or no turn in time. A lower bound: logs lack some of them."""
     rejected: int = 0
     """Answered with another status from 400 on: the request was wrong."""
     left: int = 0

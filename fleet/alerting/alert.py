@@ -71,7 +71,7 @@ def _end(cell: UsageCell) -> datetime:
 
 
 class AlertRule(StrEnum):
-    """The rules; of alerts on one subject that begin together, the rule named first speaks."""
+    """The rules; of alerts on one subject, equally urgent and old, the rule named first speaks."""
 
     OUTAGE = "outage"
     ERRORS = "errors"
